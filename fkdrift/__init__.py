@@ -1,0 +1,1 @@
+"""fkdrift: quantum ground states by stochastic control."""

@@ -1,0 +1,68 @@
+"""Every error fkdrift raises on purpose.
+
+Two families: `InputError` (also a ValueError) when what was asked for cannot be done as asked, and
+`ComputationError` (also a RuntimeError) when a computation failed on the way; the latter carries what was
+reached in `partial`.  Messages say what was wrong, the value, what is allowed, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class FkdriftError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InputError(FkdriftError, ValueError):
+    """The request cannot be carried out as given; the message says what to change."""
+
+
+class UnknownPotential(InputError):
+    """No plug-in, file, formula or table goes by this name."""
+
+
+class BadParameter(InputError):
+    """A parameter is unknown, missing, or outside its range."""
+
+
+class BadFormula(InputError):
+    """A formula uses something other than the allowed variables, functions and operators."""
+
+
+class BadTable(InputError):
+    """A tabulated potential cannot be read, or is not a regular grid."""
+
+
+class OutsideTable(InputError):
+    """A tabulated potential was evaluated outside the range of its grid."""
+
+
+class Unbound(InputError):
+    """The potential has no normalisable ground state that could be found."""
+
+
+class TooLarge(InputError):
+    """A calculation would need more memory than is sensible; the message has the estimate."""
+
+
+class NoExactSolution(InputError):
+    """No exact method covers this system."""
+
+
+class BadConfig(InputError):
+    """A configuration file or a saved run cannot be read."""
+
+
+class ComputationError(FkdriftError, RuntimeError):
+    """A computation failed on the way; `partial` holds what had been reached, or None."""
+
+    def __init__(self, message: str, partial: object = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class DivergedPath(ComputationError):
+    """Walkers left every sensible range; the message says when, how many and what to try."""
+
+
+class NotConverged(ComputationError):
+    """An exact calculation did not reach its tolerance within its limits."""
