@@ -8,6 +8,7 @@ masses, a periodic box, groups of identical particles, nuclei, a reference log p
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,6 +125,29 @@ def require(condition: bool, name: str, value: object, allowed: str) -> None:
         raise BadParameter(f"{name} = {value!r} is not allowed: {name} must be {allowed}")
 
 
+def require_finite(**parameters: float) -> None:
+    """Raise BadParameter unless every parameter is a finite number."""
+    for name, value in parameters.items():
+        require(_is_number(value) and math.isfinite(value), name, value, "a finite number")
+
+
+def require_positive(**parameters: float) -> None:
+    """Raise BadParameter unless every parameter is a finite number above zero."""
+    for name, value in parameters.items():
+        require(_is_number(value) and 0 < value < math.inf, name, value, "a finite number above zero")
+
+
+def require_count(**parameters: int) -> None:
+    """Raise BadParameter unless every parameter is a whole number of at least 1."""
+    for name, value in parameters.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole and value >= 1, name, value, "a whole number of at least 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class FunctionPotential(Potential):
     """A potential made from any callable on tensors, (batch, particle, dim) to (batch,).
@@ -150,7 +174,12 @@ class FunctionPotential(Potential):
         require(self.n_particles >= 1, "n_particles", self.n_particles, "at least 1")
         require(self.n_dims >= 1, "n_dims", self.n_dims, "at least 1")
         r = torch.zeros(2, self.n_particles, self.n_dims).normal_(generator=torch.Generator().manual_seed(0))
-        value = self.function(r)
+        try:
+            value = self.function(r)
+        except Exception as error:
+            raise BadParameter(
+                f"{self.name} raised {type(error).__name__}: {error}, for positions {tuple(r.shape)}"
+            ) from error
         require(
             isinstance(value, Tensor) and value.shape == (2,),
             "function",

@@ -114,6 +114,28 @@ class OneBody(Term):
 
 
 @dataclass(frozen=True)
+class LogSum(Term):
+    """sum_i log sum_A exp w(|r_i - A|): the logarithm of an orbital summed over centres.
+
+    With a smooth w it changes no cusp.  `LogSum(Envelope(-1.0), nuclei)` undoes, near each nucleus, the slope of
+    the other nuclei's exp(-|r - B|), so that a molecule pulled apart becomes atoms.
+    """
+
+    radial: Radial
+    points: tuple[tuple[float, ...], ...]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        x = r[..., None, :] - r.new_tensor(self.points)  # (batch, particle, centre, dim)
+        w, slope, curvature, direction = _radial(self.radial, x)
+        weight = w.softmax(-1)
+        push = slope[..., None] * direction
+        gradient = (weight[..., None] * push).sum(-2)
+        second = curvature + (r.shape[-1] - 1) * slope / distance(x) + slope.square()
+        laplacian = (weight * second).sum(-1) - gradient.square().sum(-1)
+        return Derivatives(w.logsumexp(-1).sum(-1), gradient, laplacian)
+
+
+@dataclass(frozen=True)
 class Pair(Term):
     """sum_{i<j} w(|r_i - r_j|) over all pairs of particles."""
 
@@ -143,7 +165,9 @@ class Smooth(Term):
             (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
             flat = gradient.flatten(1)
             second = [
-                torch.autograd.grad(flat[:, k].sum(), x, create_graph=r.requires_grad, retain_graph=True)[0].flatten(1)[:, k]
+                torch.autograd.grad(flat[:, k].sum(), x, create_graph=r.requires_grad, retain_graph=True)[0].flatten(1)[
+                    :, k
+                ]
                 if flat[:, k].requires_grad
                 else torch.zeros_like(value)
                 for k in range(flat.shape[1])

@@ -1,0 +1,85 @@
+"""The folder of a run: what is written, atomically, and how it is read back.
+
+    result.json     the result, against result.schema.json            config.toml    enough to run it again
+    history.csv     energy and error at every update and block        checkpoint.pt  tensors only: weights_only=True
+    figures/*.png   pictures (written by the report)
+
+A checkpoint holds nothing but tensors, numbers, text, lists and dicts, and is loaded with weights_only=True: one from
+a stranger cannot run code.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fkdrift.config import Settings, write_config
+from fkdrift.errors import BadConfig
+
+FORMAT = 1
+HISTORY_COLUMNS = ("phase", "step", "energy", "error", "seconds")
+PHASES = ("training", "sampling")
+
+
+def write_run(
+    folder: Path,
+    *,
+    potential: dict[str, Any],
+    settings: Settings,
+    result: dict[str, Any],
+    history: list[list[float]],
+    checkpoint: dict[str, Any],
+) -> None:
+    """Write result.json, config.toml, history.csv and checkpoint.pt; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
+    _replace(folder / "config.toml", lambda path: write_config(path, potential, settings))
+    _replace(folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8"))
+    _replace(folder / "history.csv", lambda path: _write_history(path, history))
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The checkpoint of a run, on the CPU.
+
+    Raises:
+        BadConfig: there is none, it is damaged, it holds anything but plain data, or it is of another format.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        raise BadConfig(f"{folder} is not a saved run: it has no checkpoint.pt")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadConfig(f"cannot load {path}: it is damaged or is not a checkpoint of plain tensors ({reason})") from None
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        raise BadConfig(f"{path} is not a checkpoint of format {FORMAT}: it was written by something else, or another version")
+    return checkpoint
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The contents of result.json."""
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def _write_history(path: Path, history: list[list[float]]) -> None:
+    """One row for each update and each sampled block."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(HISTORY_COLUMNS)
+        for phase, step, energy, error, seconds in history:
+            writer.writerow([PHASES[int(phase)], int(step), repr(energy), repr(error), f"{seconds:.3f}"])
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the file, then put the new one in its place."""
+    temporary = path.with_name(path.name + ".new")
+    write(temporary)
+    os.replace(temporary, path)

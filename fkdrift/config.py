@@ -1,0 +1,163 @@
+"""The settings of a run, and the TOML file that repeats it.
+
+    [potential]                       [settings]
+    name = "morse"                    seed = 0
+    parameters = { D = 10.0 }         drift = "gradient"
+
+Command-line options win over the file, and the file over the defaults below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from fkdrift.errors import BadConfig
+
+CHOICES = {"drift": ("gradient", "mlp"), "dtype": ("float32", "float64")}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on besides its potential.  Times are in units of the system's own time scale.
+
+    Args:
+        seed: of the network's start, the walkers and the noise.
+        drift: "gradient" (v = sigma^2 grad log psi) or "mlp" (a free vector field).
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
+        dtype: "float32" or "float64", of network and walkers; energies are summed in float64 always.
+        width, depth: units in a hidden layer, number of hidden layers.
+        n_updates: optimiser steps.
+        n_steps: Euler-Maruyama steps in a training path.
+        coarse_step, fine_step: time step at the first and last update, annealed geometrically.
+        learning_rate: of Adam at the start.
+        n_walkers: independent walkers, for training and for the energy.
+        sample_step: the coarsest of the three step sizes that the energy is extrapolated from.
+        n_equilibration: blocks of one time scale to discard.
+        n_blocks: blocks of one time scale to average over, unless atol is given.
+        atol: sample until the standard error is below this, in the potential's unit of energy.
+        max_seconds: stop training after half of this wall time, and sampling at the end of it.
+
+    Raises:
+        BadConfig: a value is out of range; the message says what is allowed.
+    """
+
+    seed: int = 0
+    drift: str = "gradient"
+    device: str = "auto"
+    dtype: str = "float32"
+    width: int = 32
+    depth: int = 2
+    n_updates: int = 300
+    n_steps: int = 24
+    coarse_step: float = 1 / 8
+    fine_step: float = 1 / 64
+    learning_rate: float = 0.02
+    n_walkers: int = 512
+    sample_step: float = 1 / 32
+    n_equilibration: int = 8
+    n_blocks: int = 64
+    atol: float | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return {"float32": torch.float32, "float64": torch.float64}[self.dtype]
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device to run on.
+
+        Raises:
+            BadConfig: it does not exist on this machine.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0") from None
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise BadConfig(
+                f"device = {self.device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices that "
+                "torch can use; use --device cpu, or install a CUDA build of torch"
+            )
+        return device
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting that is not None, for JSON and TOML."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings from names and values, refusing unknown names with the closest known one.
+
+    Raises:
+        BadConfig: a name is unknown, or a value is not allowed.
+    """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise BadConfig(f"unknown setting {name!r}{hint} Known settings: {', '.join(known)}")
+    return Settings(**values)
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The [potential] and [settings] tables of a TOML file.
+
+    Raises:
+        BadConfig: the file is missing, is not TOML, or has other tables.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadConfig(f"there is no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfig(f"cannot read {path} as TOML: {error}") from None
+    extra = set(document) - {"potential", "settings"}
+    if extra:
+        raise BadConfig(f"{path} has unknown tables {sorted(extra)}: only [potential] and [settings] are read")
+    potential, settings = document.get("potential", {}), document.get("settings", {})
+    if not isinstance(potential, dict) or not isinstance(settings, dict):
+        raise BadConfig(f"in {path}, potential and settings must be tables: write [potential] and name = ...")
+    return potential, settings
+
+
+def write_config(path: Path, potential: dict[str, Any], settings: Settings) -> None:
+    """Write a file that `read_config` reads back to the same run."""
+    path.write_text(tomli_w.dumps({"potential": potential, "settings": settings.to_dict()}), encoding="utf-8")
+
+
+def _check(field: dataclasses.Field[Any], value: object) -> None:
+    """Raise BadConfig unless the value has the field's type and a sensible range."""
+    name, kind = field.name, str(field.type)
+    if value is None and "None" in kind:
+        return
+    if name in CHOICES and value not in CHOICES[name]:
+        raise BadConfig(f"{name} = {value!r} is not allowed: choose from {', '.join(CHOICES[name])}")
+    if kind == "str" and not isinstance(value, str):
+        raise BadConfig(f"{name} = {value!r} is not allowed: it must be text")
+    if kind == "int" and (not isinstance(value, int) or isinstance(value, bool)):
+        raise BadConfig(f"{name} = {value!r} is not allowed: it must be a whole number")
+    if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise BadConfig(f"{name} = {value!r} is not allowed: it must be a number")
+    if isinstance(value, int | float):
+        at_least_zero = name in ("seed", "n_updates", "n_equilibration")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not at_least_zero):
+            raise BadConfig(f"{name} = {value!r} is not allowed: it must be finite and {'at least' if at_least_zero else 'above'} 0")
+        if name == "n_walkers" and value < 2:
+            raise BadConfig("n_walkers = 1 is not allowed: an error bar needs at least 2 independent walkers")

@@ -1,0 +1,202 @@
+"""The result of a run: energies with errors, the wavefunction, samples, pictures, and everything saved.
+
+A `GroundState` is a finished (or interrupted) run together with what is known exactly about its system.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fkdrift import report
+from fkdrift.archive import write_run
+from fkdrift.errors import ComputationError, InputError
+from fkdrift.estimate import Energies
+from fkdrift.exact import diagonalise
+from fkdrift.levels import Spectrum
+from fkdrift.path import evolve
+from fkdrift.registry import describe
+from fkdrift.run import Run
+from fkdrift.shapes import PerWalker, Positions
+from fkdrift.stats import Estimate
+from fkdrift.wavefunction import log_psi
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AGREES = 3.0
+
+
+class GroundState:
+    """The ground state of a potential as a run found it.
+
+    Args:
+        run: the run, finished or interrupted.
+
+    Example:
+        >>> state = fk.solve("harmonic", omega=2.0)
+        >>> state.energy                        # Estimate(mean=1.0..., error=...)
+        >>> state.log_psi([0.0, 0.5, 1.0])      # -omega x^2 / 2, up to a constant
+        >>> state.sample(1000).shape
+        torch.Size([1000, 1, 1])
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.potential, self.settings, self.system = run.potential, run.settings, run.system
+
+    @cached_property
+    def energies(self) -> Energies:
+        """Variational and path-action energies, with the step sizes they were extrapolated from."""
+        return self.run.energies
+
+    @property
+    def energy(self) -> Estimate:
+        """The variational energy and its standard error; an upper bound on E_0 within the error."""
+        return self.energies.variational
+
+    @cached_property
+    def spectrum(self) -> Spectrum | None:
+        """scipy's exact solution where the system allows one, otherwise None."""
+        try:
+            return diagonalise(self.potential, levels=1)
+        except (InputError, ComputationError):
+            return None
+
+    def drift(self, r: Positions) -> Positions:
+        """The whole drift sigma^2 grad log psi at r, (batch, particle, dim)."""
+        with torch.no_grad():
+            return self.run.process.velocity(self.positions(r))
+
+    def log_psi(self, r: Positions) -> PerWalker:
+        """log psi(r) up to a constant, (batch,); a line integral of the drift if that is not a gradient.
+
+        Args:
+            r: positions (batch, particle, dim); for a single coordinate also (batch,), for one particle (batch, dim).
+        """
+        return log_psi(self.run.process, self.system, self.positions(r))
+
+    def sample(self, n: int, seed: int = 0) -> Positions:
+        """n positions (n, particle, dim) from the stationary density |psi|^2 of the process, at the finest step size.
+
+        Successive batches of walkers are one time scale apart; the run itself is not changed.
+        """
+        generator = torch.Generator(self.system.device).manual_seed(seed)
+        walkers, batches = self.walkers, []
+        while sum(map(len, batches)) < n:
+            with torch.no_grad():
+                dt = self.system.time_scale / 128
+                walkers = evolve(self.run.process, walkers, n_steps=128, dt=dt, generator=generator).end
+            batches.append(self.system.wrap(walkers))
+        return torch.cat(batches)[:n]
+
+    @property
+    def walkers(self) -> Positions:
+        """Where the walkers are now, (batch, particle, dim)."""
+        accumulators = self.run.accumulators
+        return self.run.walkers if accumulators is None else accumulators.walkers[-1]
+
+    def positions(self, r: Tensor | np.ndarray | list) -> Positions:
+        """r as a tensor (batch, particle, dim) of this system's dtype, from any shape that fits."""
+        x = torch.as_tensor(np.asarray(r) if not isinstance(r, Tensor) else r).to(self.system.device, self.system.dtype)
+        n, dim = self.system.shape
+        if x.ndim == 3 and x.shape[1:] == (n, dim):
+            return x
+        if x.ndim == 2 and x.shape[1] == n * dim or x.ndim == 1 and n * dim == 1:
+            return x.reshape(-1, n, dim)
+        raise InputError(f"positions of shape {tuple(x.shape)} do not fit: give (batch, {n}, {dim}), or (batch, {n * dim})")
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """What result.json holds; see docs/result.md and result.schema.json."""
+        energies, known = self.energies, self.potential.known_energy
+        values: dict[str, Any] = {
+            "variational": {**_plain(energies.variational), "estimator": energies.estimator},
+            "path_action": _plain(energies.path_action),
+        }
+        if self.spectrum is not None:
+            values["exact"] = {"mean": self.spectrum.ground_state, "source": f"scipy, {self.spectrum.method}"}
+        if known is not None:
+            values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
+        run = self.run
+        return {
+            "potential": describe(self.potential),
+            "seed": self.settings.seed,
+            "status": "finished" if run.finished else "interrupted",
+            "settings": self.settings.to_dict(),
+            "versions": versions(),
+            "device": str(self.system.device),
+            "wall_seconds": run.wall_seconds,
+            "cpu_seconds": run.cpu_seconds,
+            "n_parameters": sum(p.numel() for p in run.drift.parameters()),
+            "n_updates": run.n_updates,
+            "n_blocks": 0 if run.accumulators is None else max(0, run.accumulators.n_blocks),
+            "energies": values,
+            "step_bias": {
+                "removed": _plain(energies.step_bias),
+                "time_steps": list(energies.time_steps),
+                "by_time_step": [_plain(E) for E in energies.by_time_step],
+            },
+            **({} if (verdict := self._verdict(values)) is None else {"deviation": verdict}),
+        }
+
+    def _verdict(self, values: dict[str, Any]) -> dict[str, Any] | None:
+        """How far the variational energy is from the exact one (or else the reference), in standard errors."""
+        against = "exact" if "exact" in values else "reference"
+        if against not in values:
+            return None
+        z = self.energy.deviation(values[against]["mean"])
+        if abs(z) <= AGREES:
+            verdict = "agrees"
+        elif z > 0:
+            verdict = "above: the drift is not converged; more updates, or a wider network, would lower it"
+        else:
+            verdict = "below: a variational energy cannot be; use smaller time steps"
+        return {"standard_errors": z, "difference": self.energy.mean - values[against]["mean"], "against": against, "verdict": verdict}
+
+    def plot(self) -> dict[str, Figure]:
+        """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
+        return report.figures(self.run, self.spectrum, self.result)
+
+    def save(self, folder: str | Path, figures: bool = True) -> Path:
+        """Write result.json, config.toml, history.csv, checkpoint.pt and figures/*.png; returns the folder."""
+        folder = Path(folder)
+        write_run(
+            folder,
+            potential=describe(self.potential),
+            settings=self.settings,
+            result=self.result,
+            history=self.run.history,
+            checkpoint=self.run.state_dict(),
+        )
+        if figures:
+            report.save_figures(self.plot(), folder / "figures")
+        return folder
+
+    def __str__(self) -> str:
+        return report.summary(self.result)
+
+    def __repr__(self) -> str:
+        return f"GroundState({self.potential.name}: {self.energy})"
+
+    def _repr_html_(self) -> str:
+        return report.html(self.result)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything a number may depend on."""
+    packages = {name: version(name) for name in ("fkdrift", "torch", "torchsde", "numpy", "scipy")}
+    return {**packages, "python": platform.python_version(), "platform": platform.platform()}
+
+
+def _plain(estimate: Estimate) -> dict[str, float]:
+    """An estimate as JSON values, without what is not known."""
+    return {name: value for name, value in asdict(estimate).items() if value is not None}

@@ -1,0 +1,158 @@
+"""From a potential to its ground state in one call, and back from a folder: solve, load, resume.
+
+    potential -> system -> drift -> process -> path -> objective -> optimiser -> estimate -> result -> report
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fkdrift.config import Settings, read_config, settings_from
+from fkdrift.errors import BadConfig
+from fkdrift.ground_state import GroundState
+from fkdrift.potential import Potential
+from fkdrift.registry import load_potential
+from fkdrift.report import progress_line
+from fkdrift.run import Run, load_run
+
+CHECKPOINT_SECONDS = 30.0
+
+
+def solve(
+    potential: str | Path | Potential | type[Potential] | Callable[[Tensor], Tensor],
+    *,
+    settings: Settings | None = None,
+    seed: int | None = None,
+    drift: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_seconds: float | None = None,
+    atol: float | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    **parameters: object,
+) -> GroundState:
+    """The ground state of a potential: trains a drift, samples the stationary process, compares with scipy.
+
+    Args:
+        potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) -> (batch,), or
+            a Potential.
+        settings: everything adjustable; the arguments below override single ones, see `Settings`.
+        seed, drift, device, dtype, max_seconds, atol: see `Settings`.
+        out: folder to save to, also now and then while running, so that nothing is lost.
+        progress: show a live line; default: where someone is looking (a terminal or a notebook).
+        parameters: of the potential, such as omega=2.0; for a callable n_particles, n_dims and so on.
+
+    Returns:
+        GroundState.  Ctrl-C or SIGTERM finishes the step and returns what there is, marked interrupted; a second Ctrl-C
+        stops at once.
+
+    Raises:
+        InputError: the potential, a parameter or a setting is not allowed.
+        DivergedPath: walkers left every finite range.
+
+    Example:
+        >>> print(fk.solve("harmonic", omega=2.0, seed=0).energy)
+        1.000000(2)
+    """
+    changes = {"seed": seed, "drift": drift, "device": device, "dtype": dtype, "max_seconds": max_seconds, "atol": atol}
+    settings = replace(settings or Settings(), **{name: value for name, value in changes.items() if value is not None})
+    run = Run(load_potential(potential, **parameters), settings)
+    return drive(run, out=None if out is None else Path(out), progress=progress)
+
+
+def drive(run: Run, *, out: Path | None = None, progress: bool | None = None) -> GroundState:
+    """Advance a run to its end, or until interrupted, showing progress and saving to `out`."""
+    saved = time.monotonic()
+    with interruptible() as interrupted, progress_line(run.potential.name, progress) as show:
+        for step in run.advance():
+            show(step)
+            if interrupted():
+                break
+            if out is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                GroundState(run).save(out, figures=False)
+                saved = time.monotonic()
+        state = GroundState(run)
+        if out is not None:
+            state.save(out)
+    return state
+
+
+def load(folder: str | Path, potential: Callable[[Tensor], Tensor] | Potential | None = None) -> GroundState:
+    """The ground state saved in a folder.
+
+    Args:
+        folder: written by `GroundState.save` or `fkdrift solve --out`.
+        potential: needed only if the run was made from a Python callable, which a file cannot hold.
+
+    Raises:
+        BadConfig: the folder is not a saved run, is damaged, or needs its callable.
+
+    Example:
+        >>> fk.load("runs/helium").energy
+    """
+    return GroundState(_saved_run(Path(folder), potential, {}))
+
+
+def resume(
+    folder: str | Path,
+    potential: Callable[[Tensor], Tensor] | Potential | None = None,
+    *,
+    progress: bool | None = None,
+    **changes: Any,
+) -> GroundState:
+    """Go on with a saved run, and save it to the same folder.
+
+    An interrupted run ends, on the CPU, bit for bit where it would have ended without the interruption.
+
+    Args:
+        folder, potential: as for `load`.
+        progress: as for `solve`.
+        changes: settings to change first, such as atol=1e-4 or n_blocks=500; those that shape the network or the
+            walkers must stay.
+    """
+    run = _saved_run(Path(folder), potential, changes)
+    return drive(run, out=Path(folder), progress=progress)
+
+
+def _saved_run(folder: Path, potential: object, changes: dict[str, Any]) -> Run:
+    """Rebuild a run from its folder."""
+    if not folder.is_dir():
+        raise BadConfig(f"there is no folder {folder}")
+    described, settings = read_config(folder / "config.toml")
+    parameters = described.get("parameters", {})
+    if potential is None and not described.get("reloadable", True):
+        raise BadConfig(f"{folder} was made from the Python callable {described.get('name')!r}: pass it again as `potential`")
+    loaded = load_potential(potential or described["name"], **parameters)
+    return load_run(folder, loaded, settings_from({**settings, **changes}))
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread signals are left alone."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, catch)
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,211 @@
+"""A potential made ready for a stochastic process: masses, the reference measure, where walkers start.
+
+A `System` is the Feynman-Kac measure that a learned process is compared with,
+
+    dr = h dt + sigma dB,   killed at the rate   E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
+
+with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
+(Coulomb cusps, say) or is the Gaussian of lowest energy,
+
+    E_G(c, s) = sum_k sigma_k^2 / (8 s_k^2) + < V >_{N(c, s^2)}.
+
+Walkers start from |phi_ref|^2, and its centre and width set the natural length and time of the system.
+On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from fkdrift.errors import InputError, Unbound
+from fkdrift.potential import Potential
+from fkdrift.reference import Gaussian, Reference
+from fkdrift.shapes import PerWalker, Positions
+
+
+class Rates(NamedTuple):
+    """The reference drift h (batch, particle, dim) and the killing rate E_W (batch,) at the same positions."""
+
+    drift: Positions
+    killing: PerWalker
+
+
+class System:
+    """A potential with its reference measure, in one dtype on one device.
+
+    Args:
+        potential: the potential energy V(r).
+        dtype, device: of all tensors made from this system.
+
+    Attributes:
+        sigma: (particle, 1), 1 / sqrt(mass).
+        reference: W = log phi_ref, or None on a ring or torus.
+        centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
+        time_scale: 2 min(m width^2), the relaxation time of the stiffest coordinate (1 / omega for an oscillator).
+
+    Raises:
+        Unbound: no Gaussian of finite width has lowest energy.
+        InputError: V is not finite, or not of shape (batch,).
+
+    Example:
+        >>> system = System(load_potential("harmonic", omega=2.0))
+        >>> round(system.width.item(), 4), round(system.time_scale, 4)
+        (0.5, 0.5)
+    """
+
+    def __init__(
+        self, potential: Potential, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> None:
+        self.potential = potential
+        self.dtype, self.device = dtype, torch.device(device)
+        mass = self._tensor(potential.mass)
+        if mass.shape != (potential.n_particles,) or not bool((mass > 0).all()):
+            raise InputError(f"mass = {potential.mass} is not allowed: give {potential.n_particles} positive masses")
+        self.sigma = mass.rsqrt()[:, None]
+        self.reference = potential.log_reference
+        if potential.box is not None:
+            width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
+            centre = np.zeros_like(width)
+        elif self.reference is not None:
+            centre, width = _moments(sample_reference(self.reference, potential, 1024), potential.groups)
+        else:
+            centre, width = fit_gaussian(potential)
+            self.reference = Reference((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
+        self.centre, self.width = self._tensor(centre), self._tensor(width)
+        self.time_scale = float(2 * (width / np.asarray(self.sigma.cpu(), dtype=float)).min() ** 2)
+
+    def _tensor(self, values: object) -> Tensor:
+        return torch.tensor(np.asarray(values, dtype=float), dtype=self.dtype, device=self.device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_particles, n_dims)."""
+        return self.potential.n_particles, self.potential.n_dims
+
+    def rates(self, r: Positions) -> Rates:
+        """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""
+        V = self.potential(r)
+        if self.reference is None:
+            return Rates(torch.zeros_like(r), V)
+        _, gradient, laplacian = self.reference.derivatives(r)
+        variance = self.sigma.square()
+        kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
+        return Rates(variance * gradient, V - kinetic)
+
+    def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
+        """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box."""
+        shape = (n_walkers, *self.shape)
+        if self.potential.box is not None:
+            uniform = torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
+            return uniform * self._tensor(self.potential.box)
+        if self.potential.log_reference is not None:
+            seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
+            return self._tensor(sample_reference(self.potential.log_reference, self.potential, n_walkers, seed))
+        normal = torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
+        r = self.centre + self.width * normal
+        if self.potential.domain is not None:
+            low, high = self._tensor(self.potential.domain).T
+            r = r.clamp(low, high)
+        return r
+
+    def wrap(self, r: Positions) -> Positions:
+        """Positions brought back into the periodic box; unchanged in open space.  Walkers themselves are never wrapped."""
+        return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
+
+
+def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and width (particle, dim) of the Gaussian density |phi_ref|^2 of lowest energy.
+
+    The average of V is over quasi-random points mirrored about the centre, so that a symmetric potential keeps
+    its centre; identical particles share centre and width.
+    """
+    shape = (potential.n_particles, potential.n_dims)
+    group_of = np.empty(potential.n_particles, dtype=int)
+    for g, members in enumerate(potential.groups):
+        group_of[list(members)] = g
+    n_rows = len(potential.groups)
+    variance = torch.tensor(potential.mass, dtype=torch.float64).reciprocal()[:, None]
+    sobol = torch.quasirandom.SobolEngine(shape[0] * shape[1], scramble=True, seed=7)
+    half = torch.special.ndtri(sobol.draw(n_samples // 2, dtype=torch.float64).clamp(1e-6, 1 - 1e-6))
+    z = torch.cat([half, -half]).reshape(n_samples, *shape)
+    centre, width = _start(potential)
+
+    def unpack(parameters: Tensor) -> tuple[Tensor, Tensor]:
+        c, log_s = parameters.reshape(2, n_rows, shape[1])
+        return c[group_of], log_s.exp()[group_of]
+
+    def energy(x: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+        c, s = unpack(parameters)
+        r = c + s * z
+        if potential.domain is not None:
+            low, high = torch.tensor(potential.domain, dtype=torch.float64).T
+            r = r.clamp(low, high)
+        V = potential(r)
+        if V.shape != (n_samples,):
+            raise InputError(f"the potential returns shape {tuple(V.shape)} for {n_samples} walkers; it must be (batch,)")
+        if not bool(torch.isfinite(V).all()):
+            bad = r[~torch.isfinite(V)][0].tolist()
+            raise InputError(f"the potential is not finite at r = {bad}; give one that is finite wherever walkers can go")
+        E = (variance / (8 * s.square())).sum() + V.mean()
+        if not E.requires_grad:
+            raise InputError("the potential is not differentiable: compute it from r with torch operations only")
+        (gradient,) = torch.autograd.grad(E, parameters)
+        return E.item(), gradient.numpy()
+
+    start = np.concatenate([np.tile(centre, n_rows), np.tile(np.log(width), n_rows)])
+    fit = minimize(energy, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-14, "gtol": 1e-9})
+    c, s = unpack(torch.tensor(fit.x))
+    widest = 1e3 * max(1.0, width.max())
+    if not np.isfinite(fit.fun) or s.max() > widest or c.abs().max() > 1e6 or fit.fun < -1e12:
+        raise Unbound(
+            f"no bound state found for {potential.name}: the best Gaussian has width {s.max():.3g} and energy {fit.fun:.3g}; "
+            "the potential must confine the particles (add a confining term, or make the system periodic)"
+        )
+    return c.numpy(), s.numpy()
+
+
+def sample_reference(
+    reference: Reference, potential: Potential, n_walkers: int, seed: int = 0, n_steps: int = 500
+) -> np.ndarray:
+    """Positions (walker, particle, dim) drawn from |phi_ref|^2 by random-walk Metropolis, one independent chain each."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n_walkers, potential.n_particles, potential.n_dims)
+    nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)
+    home = torch.arange(potential.n_particles) % len(nuclei)
+    r = nuclei[home] + torch.randn(shape, generator=generator, dtype=torch.float64)
+    W = reference(r)
+    step = 1.0 / np.sqrt(shape[1] * shape[2])
+    for k in range(n_steps):
+        proposal = r + step * torch.randn(shape, generator=generator, dtype=torch.float64)
+        W_new = reference(proposal)
+        accept = torch.rand(n_walkers, generator=generator, dtype=torch.float64).log() < 2 * (W_new - W)
+        r, W = torch.where(accept[:, None, None], proposal, r), torch.where(accept, W_new, W)
+        if k < n_steps // 2:
+            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
+    return r.numpy()
+
+
+def _moments(r: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (particle, dim) of sampled positions, shared by identical particles."""
+    centre, width = np.empty(r.shape[1:]), np.empty(r.shape[1:])
+    for members in map(list, groups):
+        centre[members] = r[:, members].mean((0, 1))
+        width[members] = r[:, members].std((0, 1))
+    return centre, width
+
+
+def _start(potential: Potential) -> tuple[np.ndarray, np.ndarray]:
+    """Where to start the fit: the lowest point of a table, the middle of the nuclei, or the origin."""
+    if potential.domain is not None:
+        low, high = np.asarray(potential.domain, dtype=float).T
+        points = np.random.default_rng(0).uniform(low, high, (4096, potential.n_dims))
+        V = potential(torch.tensor(points)[:, None, :].expand(-1, potential.n_particles, -1)).numpy()
+        return points[V.argmin()], (high - low) / 10
+    nuclei = np.asarray(potential.nuclei or np.zeros((1, potential.n_dims)), dtype=float)
+    return nuclei.mean(0), np.maximum(nuclei.std(0), 0.7)

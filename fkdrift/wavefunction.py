@@ -1,0 +1,44 @@
+"""log psi from a process, whether or not the drift was built as a gradient.
+
+    log psi(r) = W(r) + f(r)                                  gradient drift, v = sigma^2 grad f
+    log psi(r) = W(r) + int_0^1 v(r_s) . (r - c) / sigma^2 ds,  r_s = c + s (r - c)     any other drift
+
+The line integral from the centre c is exact for a gradient field, and the projection of a free one along straight rays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from fkdrift.drift import GradientDrift
+from fkdrift.process import Process
+from fkdrift.shapes import PerWalker, Positions
+from fkdrift.system import System
+
+N_NODES = 32
+
+
+@torch.no_grad()
+def log_psi(process: Process, system: System, r: Positions) -> PerWalker:
+    """log psi(r) up to a constant, (batch,).
+
+    Args:
+        process: a trained process whose reference is the system.
+        system: supplies W and the centre where line integrals start.
+        r: positions (batch, particle, dim).
+
+    Example:
+        >>> value = log_psi(process, system, torch.tensor([[[0.0]], [[1.0]]]))    # harmonic: -omega x^2 / 2
+        >>> (value[1] - value[0]).item()
+        -0.5000...
+    """
+    if isinstance(process.drift, GradientDrift):
+        return process.drift.log_psi(r)
+    nodes, weights = np.polynomial.legendre.leggauss(N_NODES)
+    away = r - system.centre
+    integral = torch.zeros_like(r[:, 0, 0])
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        slope = process.drift(system.centre + float(node) * away) / process.sigma.square()
+        integral += float(weight) * (slope * away).sum((-2, -1))
+    return integral if system.reference is None else integral + system.reference(r)
