@@ -25,7 +25,7 @@ from fkdrift.errors import BadConfig
 
 FORMAT = 1
 HISTORY_COLUMNS = ("phase", "step", "energy", "error", "seconds")
-PHASES = ("training", "sampling")
+PHASES = ("training", "trajectories", "sampling")
 
 
 def write_run(
@@ -41,7 +41,9 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
     _replace(folder / "config.toml", lambda path: write_config(path, potential, settings))
-    _replace(folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8"))
+    _replace(
+        folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    )
     _replace(folder / "history.csv", lambda path: _write_history(path, history))
 
 
@@ -58,9 +60,13 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise BadConfig(f"cannot load {path}: it is damaged or is not a checkpoint of plain tensors ({reason})") from None
+        raise BadConfig(
+            f"cannot load {path}: it is damaged or is not a checkpoint of plain tensors ({reason})"
+        ) from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
-        raise BadConfig(f"{path} is not a checkpoint of format {FORMAT}: it was written by something else, or another version")
+        raise BadConfig(
+            f"{path} is not a checkpoint of format {FORMAT}: it was written by something else, or another version"
+        )
     return checkpoint
 
 

@@ -15,14 +15,16 @@ import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
-import torch
 
 from fkdrift.errors import BadConfig
 
-CHOICES = {"drift": ("gradient", "mlp"), "dtype": ("float32", "float64")}
+if TYPE_CHECKING:  # imported where it is used, so that `fkdrift --help` need not wait for it
+    import torch
+
+CHOICES = {"drift": ("gradient", "mlp"), "optimiser": ("natural", "adam"), "dtype": ("float32", "float64")}
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,23 @@ class Settings:
     Args:
         seed: of the network's start, the walkers and the noise.
         drift: "gradient" (v = sigma^2 grad log psi) or "mlp" (a free vector field).
+        optimiser: "natural" (natural gradient in path space) or "adam" (on the path free energy).
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         dtype: "float32" or "float64", of network and walkers; energies are summed in float64 always.
         width, depth: units in a hidden layer, number of hidden layers.
-        n_updates: optimiser steps.
-        n_steps: Euler-Maruyama steps in a training path.
-        coarse_step, fine_step: time step at the first and last update, annealed geometrically.
-        learning_rate: of Adam at the start.
         n_walkers: independent walkers, for training and for the energy.
-        sample_step: the coarsest of the three step sizes that the energy is extrapolated from.
-        n_equilibration: blocks of one time scale to discard.
-        n_blocks: blocks of one time scale to average over, unless atol is given.
+        n_updates: optimiser steps, at most.
+        tolerance: stop training once the expected remaining gain is below this energy; default atol / 10, or never.
+        n_moves: Metropolis-adjusted steps between two updates, and between two local energies.
+        n_steps: Euler-Maruyama steps in a training path, where the path is differentiated.
+        coarse_step, fine_step: its time step at the first and the last update.
+        learning_rate: of Adam at the start.
+        path_step: the coarsest of the three step sizes that E[l_T] / T is extrapolated from.
+        n_equilibration: blocks to discard before each estimate.
+        n_path_blocks: blocks of one time scale to average E[l_T] / T over.
+        n_blocks: blocks of n_moves steps to average the local energy over, unless atol is given.
         atol: sample until the standard error is below this, in the potential's unit of energy.
-        max_seconds: stop training after half of this wall time, and sampling at the end of it.
+        max_seconds: end training at half of this wall time, and everything at the end of it.
 
     Raises:
         BadConfig: a value is out of range; the message says what is allowed.
@@ -52,19 +58,23 @@ class Settings:
 
     seed: int = 0
     drift: str = "gradient"
+    optimiser: str = "natural"
     device: str = "auto"
     dtype: str = "float32"
     width: int = 32
     depth: int = 2
-    n_updates: int = 300
+    n_walkers: int = 1024
+    n_updates: int = 150
+    tolerance: float | None = None
+    n_moves: int = 5
     n_steps: int = 24
     coarse_step: float = 1 / 8
     fine_step: float = 1 / 64
     learning_rate: float = 0.02
-    n_walkers: int = 512
-    sample_step: float = 1 / 32
-    n_equilibration: int = 8
-    n_blocks: int = 64
+    path_step: float = 1 / 16
+    n_equilibration: int = 4
+    n_path_blocks: int = 8
+    n_blocks: int = 200
     atol: float | None = None
     max_seconds: float | None = None
 
@@ -73,7 +83,14 @@ class Settings:
             _check(field, getattr(self, field.name))
 
     @property
+    def training_tolerance(self) -> float:
+        """The expected remaining gain at which training stops; 0 to make all updates."""
+        return self.tolerance if self.tolerance is not None else (self.atol or 0.0) / 10
+
+    @property
     def torch_dtype(self) -> torch.dtype:
+        import torch
+
         return {"float32": torch.float32, "float64": torch.float64}[self.dtype]
 
     @property
@@ -83,6 +100,8 @@ class Settings:
         Raises:
             BadConfig: it does not exist on this machine.
         """
+        import torch
+
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -158,6 +177,8 @@ def _check(field: dataclasses.Field[Any], value: object) -> None:
     if isinstance(value, int | float):
         at_least_zero = name in ("seed", "n_updates", "n_equilibration")
         if not math.isfinite(value) or value < 0 or (value == 0 and not at_least_zero):
-            raise BadConfig(f"{name} = {value!r} is not allowed: it must be finite and {'at least' if at_least_zero else 'above'} 0")
+            raise BadConfig(
+                f"{name} = {value!r} is not allowed: it must be finite and {'at least' if at_least_zero else 'above'} 0"
+            )
         if name == "n_walkers" and value < 2:
             raise BadConfig("n_walkers = 1 is not allowed: an error bar needs at least 2 independent walkers")

@@ -1,162 +1,251 @@
-"""The energy of a trained process, with its error: long stationary trajectories at three step sizes at once.
+"""The energy of a trained process, with its error, in two ways.
 
-Euler-Maruyama shifts E[l_T] / T by a dt + b dt^2 + ... (harmonic, v = -x: E = 1 / (2 - dt)).  Three copies of every walker
-follow the same Brownian path with steps dt, dt/2 and dt/4, and Richardson's weights
+`PathSampler`, for every drift: long Euler-Maruyama trajectories at three step sizes at once.  The step shifts E[l_T] / T by
+a dt + b dt^2 + ... (harmonic, v = -x: E = 1 / (2 - dt)).  Three copies of every walker follow the same Brownian path with
+steps dt, dt/2 and dt/4, and Richardson's weights
 
     E = E(dt) / 3 - 2 E(dt/2) + 8 E(dt/4) / 3
 
-remove the first two orders walker by walker: the copies stay close, so the extrapolation hardly adds noise, and the
+remove the first two orders walker by walker: the copies stay close, so the extrapolation adds little noise, and the
 spread over independent walkers is the error of the extrapolated energy itself.
+
+`StationarySampler`, where log psi is known: the mean of the local energy over Metropolis-adjusted steps, without any bias
+from the step, and without noise at the optimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fkdrift import metropolis
 from fkdrift.drift import GradientDrift
 from fkdrift.path import evolve
 from fkdrift.process import Process
 from fkdrift.shapes import Positions
 from fkdrift.stats import Estimate, from_walkers
+from fkdrift.wavefunction import local_energy
 
 RICHARDSON = (1 / 3, -2.0, 8 / 3)
 
 
-@dataclass
-class Accumulators:
-    """Everything sampled so far: enough to go on, and to compute the energy.
-
-    Attributes:
-        walkers: (level, batch, particle, dim) positions, one copy of each walker for each step size.
-        start: (level, batch) log psi - W where the count began; 0 for a free drift.
-        action: (level, batch) float64, sum of l over the counted blocks.
-        squares: (batch,) float64, sum over blocks of the squared block energy at the finest step.
-        n_blocks: counted blocks; negative while equilibrating.
-    """
-
-    walkers: Tensor
-    start: Tensor
-    action: Tensor
-    squares: Tensor
-    n_blocks: int
-
-    def state_dict(self) -> dict[str, Tensor | int]:
-        """Plain tensors and numbers, for a checkpoint."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @property
-    def extrapolated_walkers(self) -> Positions:
-        """The walkers at the finest step size."""
-        return self.walkers[-1]
-
-
 @dataclass(frozen=True)
-class Energies:
-    """Energies of a process, extrapolated to dt = 0.
+class PathEnergy:
+    """E[l_T] / T extrapolated to dt = 0.
 
     Args:
-        variational: the stationary mean of (l_T + f(r_0) - f(r_T)) / T for a gradient drift (f = log psi - W), whose
-            noise vanishes at the optimum; the same as path_action for a free drift.
-        path_action: the stationary mean of l_T / T.
-        estimator: which of the two `variational` is, in words.
-        step_bias: what the finest step size still adds to the variational energy, removed by the extrapolation.
+        action: the stationary mean of l_T / T.
+        corrected: the mean of (l_T + f(r_0) - f(r_T)) / T, f = log psi - W: the same energy with less noise.  The same as
+            `action` for a free drift.
+        step_bias: what the finest step still adds, removed by the extrapolation.
         time_steps: the step sizes, coarsest first.
-        by_time_step: the variational energy at each of them.
+        by_time_step: the corrected energy at each of them.
     """
 
-    variational: Estimate
-    path_action: Estimate
-    estimator: str
+    action: Estimate
+    corrected: Estimate
     step_bias: Estimate
     time_steps: tuple[float, ...]
     by_time_step: tuple[Estimate, ...]
 
 
-def sample(
-    process: Process,
-    walkers: Positions,
-    *,
-    dt: float,
-    n_steps: int,
-    generator: torch.Generator,
-    n_equilibration: int = 8,
-    state: Accumulators | None = None,
-) -> Iterator[Accumulators]:
-    """Run the stationary process for ever, yielding the accumulators after every block of time n_steps dt.
+class PathSampler:
+    """Stationary trajectories of independent walkers at three step sizes that share their Brownian paths.
 
     Args:
         process: the trained process.
-        walkers: (batch, particle, dim) starting positions of independent walkers.
+        walkers: (batch, particle, dim) starting positions.
         dt: the coarsest step; the others are dt/2 and dt/4.
         n_steps: coarse steps in a block.
-        generator: source of the noise.
         n_equilibration: blocks to discard first.
-        state: go on from these accumulators, which are updated in place.
 
-    Raises:
-        DivergedPath: walkers left every finite range.
+    Attributes:
+        n_blocks: counted blocks; negative while equilibrating.
     """
-    n_levels = len(RICHARDSON)
-    if state is None:
-        zeros = torch.zeros(n_levels, len(walkers), dtype=torch.float64, device=walkers.device)
-        state = Accumulators(walkers.expand(n_levels, *walkers.shape).clone(), zeros, zeros.clone(), zeros[0].clone(), -n_equilibration)
-    while True:
+
+    def __init__(self, process: Process, walkers: Positions, *, dt: float, n_steps: int, n_equilibration: int = 4) -> None:
+        self.process, self.dt, self.n_steps, self.n_blocks = process, dt, n_steps, -n_equilibration
+        n_levels = len(RICHARDSON)
+        self.walkers = walkers.expand(n_levels, *walkers.shape).clone()
+        self.action = torch.zeros(n_levels, len(walkers), dtype=torch.float64, device=walkers.device)
+        self.squares = torch.zeros_like(self.action[0])
+        self.start = self._correction()
+
+    def advance(self, generator: torch.Generator) -> None:
+        """Run one block at every step size, along the same Brownian paths.
+
+        Raises:
+            DivergedPath: walkers left every finite range.
+        """
         noise = generator.get_state()
+        n_levels = len(RICHARDSON)
+        if self.n_blocks == 0:
+            self.start = self._correction()
         for level in range(n_levels):
             generator.set_state(noise)
             refinement = 2**level
             with torch.no_grad():
                 path = evolve(
-                    process,
-                    state.walkers[level],
-                    n_steps=n_steps * refinement,
-                    dt=dt / refinement,
+                    self.process,
+                    self.walkers[level],
+                    n_steps=self.n_steps * refinement,
+                    dt=self.dt / refinement,
                     substeps=2 ** (n_levels - 1 - level),
                     generator=generator,
                 )
-            state.walkers[level] = path.end
-            if state.n_blocks >= 0:
-                state.action[level] += path.action[-1]
-        if state.n_blocks >= 0:
-            state.squares += (path.action[-1].double() / path.duration).square()
-        state.n_blocks += 1
-        if state.n_blocks == 0:
-            state.start = _correction(process, state.walkers)
-        yield state
+            self.walkers[level] = path.end
+            if self.n_blocks >= 0:
+                self.action[level] += path.action[-1]
+        if self.n_blocks >= 0:
+            self.squares += (path.action[-1].double() / path.duration).square()
+        self.n_blocks += 1
+
+    def energy(self) -> PathEnergy:
+        """The energy of all counted blocks, of which there must be at least one."""
+        T = self.n_blocks * self.n_steps * self.dt
+        plain = self.action / T
+        corrected = plain + (self.start - self._correction()) / T
+        weights = plain.new_tensor(RICHARDSON)[:, None]
+        variance = (self.squares.mean() / self.n_blocks - plain[-1].mean().square()).item()
+        extrapolated = (weights * corrected).sum(0)
+        return PathEnergy(
+            action=from_walkers((weights * plain).sum(0), variance),
+            corrected=from_walkers(extrapolated, variance),
+            step_bias=from_walkers(corrected[-1] - extrapolated),
+            time_steps=tuple(self.dt / 2**level for level in range(len(RICHARDSON))),
+            by_time_step=tuple(from_walkers(level) for level in corrected),
+        )
+
+    def _correction(self) -> Tensor:
+        """f = log psi - W at every level's walkers, (level, batch) float64; 0 for a free drift."""
+        drift = self.process.drift
+        if not isinstance(drift, GradientDrift):
+            return torch.zeros_like(self.action)
+        with torch.no_grad():
+            return torch.stack([drift.correction(level) for level in self.walkers]).double()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("walkers", "action", "squares", "start", "n_blocks")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        _load(self, state)
 
 
-def energies(process: Process, state: Accumulators, *, dt: float, n_steps: int) -> Energies:
-    """The energies of everything sampled so far; at least one counted block is needed.
+@dataclass(frozen=True)
+class StationaryEnergy:
+    """The mean local energy over |psi|^2.
 
-    Args: as given to `sample`.
+    Args:
+        energy: with its error from independent walkers.
+        spread: standard deviation of E_L over |psi|^2; 0 at the optimum.
+        acceptance: mean acceptance probability of the Metropolis-adjusted steps.
+        potential: mean of V.
+        dt: the time step.
     """
-    T = state.n_blocks * n_steps * dt
-    plain = state.action / T
-    corrected = plain + (state.start - _correction(process, state.walkers)) / T
-    weights = plain.new_tensor(RICHARDSON)[:, None]
-    mean = plain[-1].mean()
-    variance = (state.squares.mean() / state.n_blocks - mean.square()).item()
-    variational = from_walkers((weights * corrected).sum(0))
-    path_action = from_walkers((weights * plain).sum(0), variance)
-    gradient = isinstance(process.drift, GradientDrift)
-    return Energies(
-        variational=Estimate(variational.mean, variational.error, path_action.effective_samples),
-        path_action=path_action,
-        estimator="(l_T + f(r_0) - f(r_T)) / T, dt -> 0" if gradient else "l_T / T, dt -> 0",
-        step_bias=from_walkers(corrected[-1] - (weights * corrected).sum(0)),
-        time_steps=tuple(dt / 2**level for level in range(len(RICHARDSON))),
-        by_time_step=tuple(from_walkers(level) for level in corrected),
-    )
+
+    energy: Estimate
+    spread: float
+    acceptance: float
+    potential: Estimate
+    dt: float
 
 
-def _correction(process: Process, walkers: Tensor) -> Tensor:
-    """f = log psi - W at every level's walkers, (level, batch) float64; 0 for a free drift."""
-    drift = process.drift
-    if not isinstance(drift, GradientDrift):
-        return torch.zeros(walkers.shape[:2], dtype=torch.float64, device=walkers.device)
-    with torch.no_grad():
-        return torch.stack([drift.correction(level) for level in walkers]).double()
+class StationarySampler:
+    """Metropolis-adjusted trajectories of independent walkers, with the local energy at the end of every block.
+
+    Args:
+        process: the trained process; its drift must be a GradientDrift.
+        walkers: (batch, particle, dim) starting positions.
+        potential: V(r), averaged beside E_L.
+        time_scale: of the system; half of it is the longest step.
+        n_moves: steps in a block.
+        n_equilibration: blocks to discard first; the step is tuned during these only.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        walkers: Positions,
+        potential: Any,
+        *,
+        time_scale: float,
+        n_moves: int = 4,
+        n_equilibration: int = 16,
+    ) -> None:
+        self.process, self.potential, self.time_scale, self.n_moves = process, potential, time_scale, n_moves
+        self.walkers, self.n_blocks = walkers, -n_equilibration
+        self.dt = walkers.new_tensor(time_scale / 4)
+        self.sums = torch.zeros(4, len(walkers), dtype=torch.float64, device=walkers.device)
+
+    def advance(self, generator: torch.Generator) -> None:
+        """Run one block and, once equilibrated, add up E_L, E_L^2, V and the acceptance."""
+        longest = self.time_scale / 2 if self.n_blocks < 0 else None
+        chain = metropolis.start(self.process, self.walkers, self.dt)
+        chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=longest)
+        self.walkers, self.dt = chain.positions, chain.dt
+        if self.n_blocks >= 0:
+            with torch.no_grad():
+                E = local_energy(self.process, self.walkers).double()
+                V = self.potential(self.walkers).double()
+            self.sums += torch.stack([E, E.square(), V, chain.acceptance.double().expand_as(E)])
+        self.n_blocks += 1
+
+    def energy(self) -> StationaryEnergy:
+        """The energy of all counted blocks, of which there must be at least one."""
+        E, square, V, acceptance = self.sums / self.n_blocks
+        variance = max(0.0, (square.mean() - E.mean().square()).item())
+        return StationaryEnergy(
+            from_walkers(E, variance), variance**0.5, acceptance.mean().item(), from_walkers(V), self.dt.item()
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("walkers", "dt", "sums", "n_blocks")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        _load(self, state)
+
+
+def _load(sampler: PathSampler | StationarySampler, state: dict[str, Any]) -> None:
+    """Set the saved attributes, on the sampler's own device."""
+    for name, value in state.items():
+        like = getattr(sampler, name)
+        setattr(sampler, name, value.to(like) if isinstance(value, Tensor) else value)
+
+
+@dataclass(frozen=True)
+class Energies:
+    """What is known of the energy of one process.
+
+    Args:
+        last_batch: mean over the last training batch: all there is if a run is interrupted early.
+        path: from long trajectories, or None.
+        stationary: from the local energy over |psi|^2, or None.
+    """
+
+    last_batch: Estimate
+    path: PathEnergy | None = None
+    stationary: StationaryEnergy | None = None
+
+    @property
+    def variational(self) -> Estimate:
+        """The best estimate of the stationary energy of the process, an upper bound on E_0 within its error."""
+        if self.stationary is not None:
+            return self.stationary.energy
+        return self.path_action
+
+    @property
+    def path_action(self) -> Estimate:
+        """E[l_T] / T."""
+        return self.last_batch if self.path is None else self.path.action
+
+    @property
+    def estimator(self) -> str:
+        """How `variational` was estimated, in words."""
+        if self.stationary is not None:
+            return "mean of E_L over |psi|^2, Metropolis-adjusted"
+        if self.path is not None:
+            return "E[l_T]/T, extrapolated to dt = 0"
+        return "last training batch, not extrapolated"

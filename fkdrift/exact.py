@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from fkdrift.grids import LARGEST, GridStates, solve_grid
 from fkdrift.landscape import Landscape, central, centre_and_relative, components, landscape, lowest_point
 from fkdrift.levels import Array, Spectrum
 from fkdrift.line import Line, States, solve_line
-from fkdrift.potential import Potential
+from fkdrift.potential import Potential, require
 
 Walls = Sequence[float] | Sequence[tuple[float, float]]
+Result = TypeVar("Result")
 SYMMETRIC = "symmetric under exchange of identical particles"
 
 
@@ -119,36 +120,38 @@ Plan = Callable[[Settings], Spectrum]
 
 def _plan(potential: Potential, V: Landscape) -> Plan:
     """The method for this potential; NoExactSolution if there is none."""
-    if V.size == 1:
-        return lambda settings: _one(V, settings)
-    singular = bool(potential.nuclei) or potential.coalescence
-    if not singular or V.size > LARGEST:
-        parts = components(V)
-        if parts is not None and all(len({V.particle[k] for k in part}) == 1 for part in parts):
-            isotropic = potential.n_particles == 1 and V.size <= 3 and central(V)
-            return (lambda settings: _central(V, settings)) if isotropic else lambda settings: _independent(V, parts, settings)
-    else:
-        parts = None
+    if V.size == 1 or (potential.n_particles == 1 and V.size <= 3 and central(V)):
+        return lambda settings: _single(V, settings)
+    parts = components(V, largest=LARGEST)
+    if parts is not None and all(len({V.particle[k] for k in part}) == 1 for part in parts):
+        return lambda settings: _independent(V, parts, settings)
     if potential.n_particles == 2:
         split = centre_and_relative(V)
         if split is not None and central(split[1]):
-            return lambda settings: _two(split[0], split[1], bool(V.alike), settings)
+            return lambda settings: _two(V, *split, settings)
     if potential.n_particles == 1 and central(V):
         return lambda settings: _central(V, settings)
     if parts is not None:
         return lambda settings: _sum_of_parts(V, parts, settings)
-    what = f"{potential.name} has {V.size} degrees of freedom"
-    if singular:
+    if potential.nuclei or potential.coalescence:
         where = "at nuclei that are not one centre" if potential.nuclei else "where particles meet"
         raise NoExactSolution(
-            f"no exact method for {potential.name}: V is singular {where} and the problem ({V.size} degrees of freedom) is neither "
+            f"no exact method for {potential.name}: V is singular {where}, and with its {V.size} degrees of freedom it is neither "
             "central nor a sum of centre of mass and distance; compare with the literature (known_energy) instead"
         )
     if V.size > LARGEST:
         raise NoExactSolution(
-            f"no exact method: {what} that V couples; product grids reach {LARGEST}, sums of independent parts any number"
+            f"no exact method for {potential.name}: V couples its {V.size} degrees of freedom, and product grids reach {LARGEST}; "
+            "only sums of smaller independent parts go further"
         )
     return lambda settings: _product(V, settings)
+
+
+def _single(V: Landscape, settings: Settings) -> Spectrum:
+    """One coordinate, one particle in a central potential, or a few coupled coordinates."""
+    if V.size > 1 and len(set(V.particle)) == 1 and central(V):
+        return _central(V, settings)
+    return _one(V, settings) if V.size == 1 else _product(V, settings)
 
 
 def _one(V: Landscape, settings: Settings) -> Spectrum:
@@ -156,14 +159,18 @@ def _one(V: Landscape, settings: Settings) -> Spectrum:
     if V.period is not None:
         return _product(V, settings)
     line = Line(lambda x: V.V(x[:, None]), float(V.mass[0]), float(V.low[0]), float(V.high[0]))
-    states = _converged(lambda: solve_line(line, settings.levels, settings.tolerance), lambda s: _line_spectrum(s, line))
+    states = _converged(
+        lambda: solve_line(line, settings.levels, settings.tolerance), lambda s: _line_spectrum(s, line)
+    )
     return _line_spectrum(states, line)
 
 
 def _line_spectrum(states: States, line: Line) -> Spectrum:
     n = 16 * (len(states.edges) - 1) - 1
     low, high = float(states.edges[0]), float(states.edges[-1])
-    probe = np.unique(np.concatenate([np.linspace(a, b, 9) for a, b in zip(states.edges[:-1], states.edges[1:], strict=True)]))
+    probe = np.unique(
+        np.concatenate([np.linspace(a, b, 9) for a, b in zip(states.edges[:-1], states.edges[1:], strict=True)])
+    )
     psi = np.abs(states.wavefunctions(probe))
     seen = probe[(psi > 1e-7 * psi.max(1, keepdims=True)).any(0)]
     grid = np.linspace(seen[0], seen[-1], 1001)
@@ -187,7 +194,11 @@ def _product(V: Landscape, settings: Settings) -> Spectrum:
 
     def solve() -> GridStates:
         return solve_grid(
-            V, settings.levels, tolerance=settings.tolerance, points=settings.points, max_memory_gib=settings.max_memory_gib
+            V,
+            settings.levels,
+            tolerance=settings.tolerance,
+            points=settings.points,
+            max_memory_gib=settings.max_memory_gib,
         )
 
     return _grid_spectrum(_converged(solve, _grid_spectrum))
@@ -233,7 +244,9 @@ def _central(V: Landscape, settings: Settings, parity: Literal["any", "even"] = 
                 raise
             break
         lowest, radial[l] = lowest or states, states
-        found += [(float(E), float(e), k, l) for k, (E, e) in enumerate(zip(states.energies, states.errors, strict=True))]
+        found += [
+            (float(E), float(e), k, l) for k, (E, e) in enumerate(zip(states.energies, states.errors, strict=True))
+        ]
         if states.energies[0] > limit:
             break
     assert lowest is not None
@@ -278,39 +291,34 @@ def _states(l: int, d: int) -> int:  # noqa: E741  the name used in every textbo
 
 def _extent(states: States) -> float:
     """The distance beyond which every wavefunction is below 1e-6 of its maximum."""
-    r = np.unique(np.concatenate([np.linspace(a, b, 9) for a, b in zip(states.edges[:-1], states.edges[1:], strict=True)]))
+    r = np.unique(
+        np.concatenate([np.linspace(a, b, 9) for a, b in zip(states.edges[:-1], states.edges[1:], strict=True)])
+    )
     psi = np.abs(states.wavefunctions(r))
     return float(r[(psi > 1e-6 * psi.max(1, keepdims=True)).any(0)].max())
 
 
-def _two(centre: Landscape, relative: Landscape, identical: bool, settings: Settings) -> Spectrum:
+def _two(V: Landscape, centre: Landscape, relative: Landscape, settings: Settings) -> Spectrum:
     """Centre of mass plus relative distance; identical particles have even relative states only."""
-    rho = _central(relative, settings, "even" if identical else "any")
-    if central(centre) and centre.size in (2, 3):
-        R = _central(centre, settings)
-    else:
-        parts = components(centre) if centre.size > 1 else [[0]]
-        R = _sum_of_parts(centre, parts, settings) if parts is not None else _product(centre, settings)
-    d = centre.size
-    share = float(relative.mass[0] / centre.mass[0])  # m1 m2/M^2; which particle is which does not matter for |rho|
-    m1 = 0.5 * (1 + math.sqrt(max(1 - 4 * share, 0.0)))
-    first_heavier = settings is not None and m1
+    rho = _central(relative, settings, "even" if V.alike else "any")
+    parts = components(centre) if centre.size > 1 and not central(centre) else None
+    R = _independent(centre, parts, settings) if parts else _single(centre, settings)
+    d, share = centre.size, float(V.mass[0] / centre.mass[0])
 
     def ground(x: Array) -> Array:
-        a, b = x[:, :d], x[:, d:]
         assert R.ground is not None and rho.ground is not None
-        return R.ground(first_heavier * a + (1 - first_heavier) * b) + rho.ground(a - b)
+        a, b = x[:, :d], x[:, d:]
+        return R.ground(share * a + (1 - share) * b) + rho.ground(a - b)
 
-    both = _added([R, rho], settings.levels, ())
-    labels = tuple(f"centre {R.labels[i]}, relative {rho.labels[j]}" for i, j in _fillings([R, rho], settings.levels, ()))
+    total = _added([R, rho], [[], []], settings.levels)
     return replace(
-        both,
-        labels=labels[: len(both.energies)],
-        method=f"centre of mass plus distance: {R.method}; {rho.method}",
+        total,
+        labels=tuple(label.replace(";", ", distance", 1) for label in (f"centre {label}" for label in total.labels)),
+        method=f"centre of mass: {R.method}; distance: {rho.method}",
         ground=ground,
         axes=rho.axes,
         wavefunctions=None if rho.wavefunctions is None else rho.wavefunctions[:1],
-        notes=("the stored wavefunction is that of the relative distance",),
+        notes=("the stored wavefunction is that of the distance between the particles",),
     )
 
 
@@ -322,18 +330,176 @@ def _independent(V: Landscape, parts: list[list[int]], settings: Settings) -> Sp
     at = lowest_point(V)
     offset = float(V.V(at[None])[0])
     solved: list[tuple[Landscape, Spectrum]] = []
-    singles, particles = [], sorted(set(V.particle))
-    for i in particles:
-        mine = [part for part in parts if V.particle[part[0]] == i]
-        singles.append(_added([_solved(V.part(part, at, offset), solved, settings) for part in mine], settings.levels, (), mine))
-    slots = tuple(tuple(particles.index(i) for i in group) for group in V.alike)
+    particles = sorted(set(V.particle))
     columns = [[k for k, p in enumerate(V.particle) if p == i] for i in particles]
-    inner = [[sum(p, []) for p in [[part for part in parts if V.particle[part[0]] == i]]][0] for i in particles]
-    order = [[columns[i].index(k) for k in inner[i]] for i in range(len(particles))]
-    total = _added(singles, settings.levels, slots, [[columns[i][j] for j in range(len(order[i]))] for i in range(len(particles))])
-    if len(particles) == 1:
-        total = replace(singles[0])
-    kind = dict.fromkeys(spectrum.method for _, spectrum in solved)
+    each = []
+    for i, mine in zip(particles, columns, strict=True):
+        inside = [part for part in parts if V.particle[part[0]] == i]
+        local = [[mine.index(k) for k in part] for part in inside]
+        each.append(
+            _added([_solved(V.part(part, at, offset), solved, settings) for part in inside], local, settings.levels)
+        )
+    alike = tuple(tuple(particles.index(i) for i in group) for group in V.alike)
+    total = each[0] if len(each) == 1 else _added(each, columns, settings.levels, alike)
+    return _lifted(total, offset, len(parts), solved)
+
+
+def _sum_of_parts(V: Landscape, parts: list[list[int]], settings: Settings) -> Spectrum:
+    """V a sum over groups of coordinates that belong to several particles.
+
+    With identical particles only the ground state is a plain product: symmetric states also arise from products of
+    states that are not symmetric, so nothing above it is listed.
+    """
+    at = lowest_point(V)
+    offset = float(V.V(at[None])[0])
+    solved: list[tuple[Landscape, Spectrum]] = []
+    inner = replace(settings, levels=1) if V.alike else settings
+    total = _added([_solved(V.part(part, at, offset), solved, inner) for part in parts], parts, inner.levels)
+    notes = ("only the ground state: excited states of identical particles are not products here",) if V.alike else ()
+    return replace(_lifted(total, offset, len(parts), solved), notes=notes)
+
+
+def _lifted(total: Spectrum, offset: float, n: int, solved: list[tuple[Landscape, Spectrum]]) -> Spectrum:
+    """Put back the constant that was taken out of every part, and say what the parts were."""
+    if n == 1:
+        return replace(total, energies=total.energies + offset)
+    kinds = "; ".join(dict.fromkeys(spectrum.method for _, spectrum in solved))
     return replace(
-        total, energies=total.energies + offset, method=f"sum of {len(parts)} independent parts: {'; '.join(kind)}"
+        total,
+        energies=total.energies + offset,
+        errors=total.errors + 1e-15 * abs(offset),
+        method=f"sum of {n} independent parts ({len(solved)} different): {kinds}",
+        threshold=None if total.threshold is None else total.threshold + offset,
     )
+
+
+def _solved(V: Landscape, solved: list[tuple[Landscape, Spectrum]], settings: Settings) -> Spectrum:
+    """The levels of one part; parts that are alike are solved once."""
+    x = np.concatenate([V.points(32, seed, spread) for seed, spread in enumerate((0.3, 1.0, 3.0))])
+    for other, spectrum in solved:
+        if V.size == other.size and all(
+            np.array_equal(getattr(V, name), getattr(other, name)) for name in ("mass", "low", "high", "period")
+        ):
+            a, b = V.V(x), other.V(x)
+            if (np.abs(a - b) <= 1e-13 * np.maximum(1.0, np.abs(a).max())).all():
+                return spectrum
+    spectrum = _single(V, settings)
+    solved.append((V, spectrum))
+    return spectrum
+
+
+def _added(
+    spectra: list[Spectrum], columns: list[list[int]], levels: int, alike: tuple[tuple[int, ...], ...] = ()
+) -> Spectrum:
+    """Levels E = sum of one level of each spectrum, lowest first; equal ones in `alike` count once in any order.
+
+    Args:
+        columns: which coordinates each spectrum's ground state takes.
+    """
+    if len(spectra) == 1:
+        return spectra[0]
+    thresholds = [s.threshold - s.ground_state for s in spectra if s.threshold is not None]
+    E0 = sum(s.ground_state for s in spectra)
+    threshold = E0 + min(thresholds) if thresholds else None
+    energies, errors, labels = [], [], []
+    for E, filling in _fillings(spectra, levels, alike):
+        if threshold is not None and E >= threshold:
+            break
+        energies.append(E)
+        errors.append(sum(float(s.errors[n]) for s, n in zip(spectra, filling, strict=True)))
+        excited = [f"{s.labels[n]}" for s, n in zip(spectra, filling, strict=True)]
+        labels.append("; ".join(excited) if len(spectra) <= 3 else f"{sum(n > 0 for n in filling)} parts excited")
+
+    def ground(x: Array) -> Array:
+        return np.sum(
+            [s.ground(x[:, c]) for s, c in zip(spectra, columns, strict=True) if s.ground is not None], axis=0
+        )
+
+    grids = [s.grid for s in spectra]
+    plane = len(spectra) == 2 and all(grid is not None and c for grid, c in zip(grids, columns, strict=True))
+    psi = [s.wavefunctions[0] for s in spectra if s.wavefunctions is not None] if plane else []
+    return Spectrum(
+        energies=np.array(energies),
+        errors=np.array(errors),
+        method="sum",
+        labels=tuple(labels),
+        box=sum((s.box for s in spectra), ()),
+        points=sum((s.points for s in spectra), ()),
+        threshold=threshold,
+        axes=tuple(grid for grid in grids if grid is not None) if len(psi) == 2 else (),
+        wavefunctions=np.multiply.outer(*psi)[None] if len(psi) == 2 else None,
+        ground=ground if all(s.ground is not None for s in spectra) else None,
+    )
+
+
+def _fillings(
+    spectra: list[Spectrum], levels: int, alike: tuple[tuple[int, ...], ...]
+) -> Iterator[tuple[float, tuple[int, ...]]]:
+    """The `levels` lowest ways to choose one level of each spectrum, non-decreasing within each group of `alike`."""
+    before = {b: a for group in alike for a, b in zip(group[:-1], group[1:], strict=True)}
+    after = {a: b for b, a in before.items()}
+    start = (0,) * len(spectra)
+    heap = [(sum(s.ground_state for s in spectra), start)]
+    seen = {start}
+    for _ in range(levels):
+        if not heap:
+            return
+        E, filling = heapq.heappop(heap)
+        yield E, filling
+        for k, s in enumerate(spectra):
+            n = filling[k] + 1
+            if n < len(s.energies) and (k not in after or n <= filling[after[k]]):
+                new = (*filling[:k], n, *filling[k + 1 :])
+                if new not in seen:
+                    seen.add(new)
+                    heapq.heappush(heap, (E + float(s.energies[n] - s.energies[n - 1]), new))
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _converged(solve: Callable[[], Result], convert: Callable[[Result], Spectrum]) -> Result:
+    """Run a solver; what it had reached when it did not converge is passed on as a Spectrum."""
+    try:
+        return solve()
+    except NotConverged as error:
+        partial = None if error.partial is None else convert(cast("Result", error.partial))
+        raise NotConverged(str(error), partial=partial) from None
+
+
+def _check(potential: object, levels: int, points: int | None, tolerance: float, max_memory_gib: float) -> None:
+    """Refuse arguments that cannot be meant."""
+    if not isinstance(potential, Potential):
+        raise BadParameter(
+            f"potential is a {type(potential).__name__}; diagonalise takes a Potential: load_potential(...) gives one by name, "
+            "FunctionPotential(...) wraps a callable"
+        )
+    require(isinstance(levels, int) and 1 <= levels <= 2000, "levels", levels, "a whole number from 1 to 2000")
+    require(points is None or (isinstance(points, int) and points >= 4), "points", points, "None, or at least 4")
+    require(1e-13 <= tolerance <= 0.1, "tolerance", tolerance, "between 1e-13 and 0.1")
+    require(0 < max_memory_gib < math.inf, "max_memory_gib", max_memory_gib, "a positive number of GiB")
+
+
+def _walls(potential: Potential, box: Walls | None) -> list[tuple[float, float]] | None:
+    """One (low, high) for each coordinate."""
+    if box is None:
+        return None
+    n = potential.n_particles * potential.n_dims
+    allowed = "(low, high) with low < high, or one such pair for each coordinate"
+    require(potential.box is None, "box", box, "None for a system on a ring or torus, which has no walls")
+    try:
+        pairs = np.array(box, dtype=np.float64)
+        pairs = np.tile(pairs, (n, 1)) if pairs.ndim == 1 else pairs
+        pairs = np.tile(pairs, (potential.n_particles, 1)) if len(pairs) == potential.n_dims < n else pairs
+    except (TypeError, ValueError):
+        raise BadParameter(f"box = {box!r} is not allowed: box must be {allowed}") from None
+    require(pairs.shape == (n, 2) and bool((pairs[:, 0] < pairs[:, 1]).all()), "box", box, allowed)
+    require(bool(np.isfinite(pairs).all()), "box", box, "finite; leave it out to have it chosen")
+    for low, high in potential.domain or ():
+        require(
+            bool((pairs >= low).all() and (pairs <= high).all()),
+            "box",
+            box,
+            f"inside the table's range, {low:g} to {high:g}",
+        )
+    return [(float(low), float(high)) for low, high in pairs]

@@ -126,23 +126,29 @@ def solve_grid(V: Landscape, levels: int, *, tolerance: float, points: int | Non
         except TooLarge as error:
             if confirmed is None:
                 raise
-            raise NotConverged(f"the error reached {np.max(confirmed.errors):.1e}; then {error}", partial=confirmed) from None
+            raise NotConverged(
+                f"the error reached {np.max(confirmed.errors):.1e}; then {error}", partial=confirmed
+            ) from None
         states = replace(states, threshold=threshold)
-        top = max(top, float(states.energies[-1])) if threshold is None else min(max(top, float(states.energies[-1])), threshold)
+        top = (
+            max(top, float(states.energies[-1]))
+            if threshold is None
+            else min(max(top, float(states.energies[-1])), threshold)
+        )
         better = axes if points is not None else _same_for_identical(V, _adapted(V, states, small))
         if better != axes:
             axes = better
             continue
         larger = _same_for_identical(V, tuple(_enlarged(axis, V, k) for k, axis in enumerate(axes)))
-        confirmed = replace(
-            _diagonalise(V, larger, levels, top, states, max_memory_gib, 1e-9), threshold=threshold
-        )
+        confirmed = replace(_diagonalise(V, larger, levels, top, states, max_memory_gib, 1e-9), threshold=threshold)
         scale = np.maximum(confirmed.energies - floor, 1e-3 * np.abs(confirmed.energies))
         errors = np.abs(confirmed.energies - states.energies) + 1e-13 * np.maximum(scale, np.abs(confirmed.energies))
         confirmed = replace(confirmed, errors=errors)
         bound = confirmed.energies < (np.inf if threshold is None else threshold)
         if not bound.any():
-            raise Unbound(f"no level lies below the continuum, which starts at {threshold:.6g}; deepen the well, or give a box")
+            raise Unbound(
+                f"no level lies below the continuum, which starts at {threshold:.6g}; deepen the well, or give a box"
+            )
         if (errors <= tolerance * scale + 1e-12 * np.abs(confirmed.energies))[bound].all() or points is not None:
             return replace(
                 confirmed, energies=confirmed.energies[bound], errors=errors[bound], vectors=confirmed.vectors[bound]
@@ -206,7 +212,9 @@ def _open_axes(V: Landscape, levels: int, points: int | None) -> Start:
             wave = 1 / np.sqrt(2 * V.mass[k] * zero_point[k])
             ends.append(float(np.interp(5.0, S, x)) if S[-1] > 5 else float(x[0] + side * 8 * wave))
         low[k], high[k] = min(ends), max(ends)
-        spacing[k] = np.pi / np.sqrt(2 * V.mass[k]) / (np.sqrt(max(top - bottom, zero_point[k])) + 2.0 * np.sqrt(zero_point[k]))
+        spacing[k] = (
+            np.pi / np.sqrt(2 * V.mass[k]) / (np.sqrt(max(top - bottom, zero_point[k])) + 2.0 * np.sqrt(zero_point[k]))
+        )
     low, high = _around_allowed(V, np.maximum(low, V.low), np.minimum(high, V.high), top, threshold)
     counts = [points or max(6, int(np.ceil((b - a) / h))) for a, b, h in zip(low, high, spacing, strict=True)]
     axes = tuple(Axis(float(a), float(b), n) for a, b, n in zip(low, high, counts, strict=True))
@@ -226,15 +234,21 @@ def _descend(V: Landscape) -> Array:
     values = V.V(x)
     finite = np.isfinite(values)
     if not finite.any():
-        raise BadParameter("V is not a finite number at any of the points tried; it must be finite where the particles are")
+        raise BadParameter(
+            "V is not a finite number at any of the points tried; it must be finite where the particles are"
+        )
     x, values = x[finite], values[finite]
     best, at = np.inf, x[0]
     for start in x[np.argsort(values)[:4]]:
-        found = minimize(lambda z: float(np.nan_to_num(V.V(np.clip(z, V.low, V.high)[None])[0], nan=1e300, posinf=1e300)), start)
+        found = minimize(
+            lambda z: float(np.nan_to_num(V.V(np.clip(z, V.low, V.high)[None])[0], nan=1e300, posinf=1e300)), start
+        )
         if np.isfinite(found.fun) and found.fun < best:
             best, at = float(found.fun), np.clip(found.x, V.low, V.high)
     if np.abs(at).max() > 1e5 or best < -1e12:
-        raise Unbound(f"V falls without limit: {best:.3g} at {np.array2string(at, precision=3)}; it must be bounded below")
+        raise Unbound(
+            f"V falls without limit: {best:.3g} at {np.array2string(at, precision=3)}; it must be bounded below"
+        )
     return at
 
 
@@ -274,12 +288,16 @@ def _around_allowed(V: Landscape, low: Array, high: Array, top: float, threshold
         middle, half = (low + high) / 2, (high - low) / 2
         x = np.clip(middle + factor * half * generator.uniform(-1, 1, size=(8192, V.size)), V.low, V.high)
         inside = ((x >= low) & (x <= high)).all(1)
-        allowed = x[~inside & (V.V(x) < (top if threshold is None else min(top, threshold - 0.3 * abs(threshold - top))))]
+        allowed = x[
+            ~inside & (V.V(x) < (top if threshold is None else min(top, threshold - 0.3 * abs(threshold - top))))
+        ]
         if len(allowed):
             low = np.maximum(np.minimum(low, allowed.min(0) - 0.1 * half), V.low)
             high = np.minimum(np.maximum(high, allowed.max(0) + 0.1 * half), V.high)
             if (high - low).max() > 1e6:
-                raise Unbound("V does not confine: it stays below the level sought at distances of a million; give a box")
+                raise Unbound(
+                    "V does not confine: it stays below the level sought at distances of a million; give a box"
+                )
     return low, high
 
 
@@ -342,7 +360,13 @@ def _enlarged(axis: Axis, V: Landscape, k: int) -> Axis:
 
 
 def _diagonalise(
-    V: Landscape, axes: tuple[Axis, ...], levels: int, top: float, before: GridStates | None, max_memory_gib: float, precision: float
+    V: Landscape,
+    axes: tuple[Axis, ...],
+    levels: int,
+    top: float,
+    before: GridStates | None,
+    max_memory_gib: float,
+    precision: float,
 ) -> GridStates:
     """The lowest levels on one grid."""
     shape = tuple(axis.n for axis in axes)
@@ -359,7 +383,10 @@ def _diagonalise(
         index = np.unravel_index(np.arange(start, min(start + (1 << 18), size)), shape)
         U[start : start + (1 << 18)] = V.V(np.stack([axis.points[i] for axis, i in zip(axes, index, strict=True)], 1))
     if np.isnan(U).any():
-        at = [float(axis.points[i]) for axis, i in zip(axes, np.unravel_index(int(np.argmax(np.isnan(U))), shape), strict=True)]
+        at = [
+            float(axis.points[i])
+            for axis, i in zip(axes, np.unravel_index(int(np.argmax(np.isnan(U))), shape), strict=True)
+        ]
         raise BadParameter(f"V is not a number (NaN) at {at}, inside the box of the calculation")
     kinetic = [axis.kinetic(float(m)) for axis, m in zip(axes, V.mass, strict=True)]
     fastest = sum(float(axis.wavenumbers[-1] ** 2) / (2 * m) for axis, m in zip(axes, V.mass, strict=True))
@@ -384,7 +411,9 @@ def _diagonalise(
         start = _transferred(before, axes) if before is not None else np.exp(-2 * (U - U.min()) / np.ptp(U))
         start = start + 1e-3 * np.abs(start).max() * np.random.default_rng(0).normal(size=size)
         start = exchange(start.reshape(shape)).ravel()
-        energies, vectors = eigsh(operator, k=min(levels, size - 1), which="SA", v0=start, ncv=min(krylov, size), tol=precision)
+        energies, vectors = eigsh(
+            operator, k=min(levels, size - 1), which="SA", v0=start, ncv=min(krylov, size), tol=precision
+        )
         order = np.argsort(energies)
         energies, vectors = energies[order], vectors[:, order]
     found = np.ascontiguousarray(vectors.T).reshape(-1, *shape)

@@ -101,8 +101,7 @@ class GroundState:
     @property
     def walkers(self) -> Positions:
         """Where the walkers are now, (batch, particle, dim)."""
-        accumulators = self.run.accumulators
-        return self.run.walkers if accumulators is None else accumulators.walkers[-1]
+        return self.run.walkers
 
     def positions(self, r: Tensor | np.ndarray | list) -> Positions:
         """r as a tensor (batch, particle, dim) of this system's dtype, from any shape that fits."""
@@ -112,7 +111,9 @@ class GroundState:
             return x
         if x.ndim == 2 and x.shape[1] == n * dim or x.ndim == 1 and n * dim == 1:
             return x.reshape(-1, n, dim)
-        raise InputError(f"positions of shape {tuple(x.shape)} do not fit: give (batch, {n}, {dim}), or (batch, {n * dim})")
+        raise InputError(
+            f"positions of shape {tuple(x.shape)} do not fit: give (batch, {n}, {dim}), or (batch, {n * dim})"
+        )
 
     @cached_property
     def result(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class GroundState:
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
         run = self.run
-        return {
+        result = {
             "potential": describe(self.potential),
             "seed": self.settings.seed,
             "status": "finished" if run.finished else "interrupted",
@@ -138,15 +139,26 @@ class GroundState:
             "cpu_seconds": run.cpu_seconds,
             "n_parameters": sum(p.numel() for p in run.drift.parameters()),
             "n_updates": run.n_updates,
-            "n_blocks": 0 if run.accumulators is None else max(0, run.accumulators.n_blocks),
             "energies": values,
-            "step_bias": {
-                "removed": _plain(energies.step_bias),
-                "time_steps": list(energies.time_steps),
-                "by_time_step": [_plain(E) for E in energies.by_time_step],
-            },
-            **({} if (verdict := self._verdict(values)) is None else {"deviation": verdict}),
         }
+        if energies.path is not None:
+            result["step_bias"] = {
+                "removed": _plain(energies.path.step_bias),
+                "time_steps": list(energies.path.time_steps),
+                "by_time_step": [_plain(E) for E in energies.path.by_time_step],
+            }
+        if energies.stationary is not None:
+            result["sampling"] = {
+                "spread": energies.stationary.spread,
+                "acceptance": energies.stationary.acceptance,
+                "time_step": energies.stationary.dt,
+            }
+            if self.system.homogeneity is not None:
+                V, E = energies.stationary.potential.mean, energies.stationary.energy.mean
+                result["virial"] = {"ratio": V / (E - V), "expected": 2 / self.system.homogeneity}
+        if (verdict := self._verdict(values)) is not None:
+            result["deviation"] = verdict
+        return result
 
     def _verdict(self, values: dict[str, Any]) -> dict[str, Any] | None:
         """How far the variational energy is from the exact one (or else the reference), in standard errors."""
@@ -160,11 +172,18 @@ class GroundState:
             verdict = "above: the drift is not converged; more updates, or a wider network, would lower it"
         else:
             verdict = "below: a variational energy cannot be; use smaller time steps"
-        return {"standard_errors": z, "difference": self.energy.mean - values[against]["mean"], "against": against, "verdict": verdict}
+        return {
+            "standard_errors": z,
+            "difference": self.energy.mean - values[against]["mean"],
+            "against": against,
+            "verdict": verdict,
+        }
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
-        return report.figures(self.run, self.spectrum, self.result)
+        from fkdrift.figures import draw_figures  # here: matplotlib takes a second to import, and few runs need it
+
+        return draw_figures(self.run, self.spectrum, self.result)
 
     def save(self, folder: str | Path, figures: bool = True) -> Path:
         """Write result.json, config.toml, history.csv, checkpoint.pt and figures/*.png; returns the folder."""
@@ -178,7 +197,9 @@ class GroundState:
             checkpoint=self.run.state_dict(),
         )
         if figures:
-            report.save_figures(self.plot(), folder / "figures")
+            from fkdrift.figures import save_figures
+
+            save_figures(self.plot(), folder / "figures")
         return folder
 
     def __str__(self) -> str:

@@ -103,7 +103,9 @@ def _evaluate(potential: Potential, x: Array) -> Array:
             expected = (len(r[start : start + step]),)
             if not isinstance(V, Tensor) or V.shape != expected or V.is_complex():
                 got = f"{V.dtype} of shape {tuple(V.shape)}" if isinstance(V, Tensor) else type(V).__name__
-                raise BadParameter(f"V(r) returned {got}; it must return a real tensor of shape {expected}, one number per walker")
+                raise BadParameter(
+                    f"V(r) returned {got}; it must return a real tensor of shape {expected}, one number per walker"
+                )
             out[start : start + step] = V.to(torch.float64).numpy()
     return out
 
@@ -188,9 +190,13 @@ def centre_and_relative(V: Landscape) -> tuple[Landscape, Landscape] | None:
 def lowest_point(V: Landscape) -> Array:
     """Where V is finite and lowest among random points at many scales: a place to hold the other coordinates at."""
     spreads = (1.0,) if V.period is not None else (0.1, 0.5, 1.0, 2.0, 5.0, 20.0, 100.0)
-    x = np.concatenate([V.points(256, seed, s) for seed, s in enumerate(spreads)] + [np.clip(np.zeros((1, V.size)), V.low, V.high)])
+    x = np.concatenate(
+        [V.points(256, seed, s) for seed, s in enumerate(spreads)] + [np.clip(np.zeros((1, V.size)), V.low, V.high)]
+    )
     values = V.V(x)
     finite = np.isfinite(values)
     if not finite.any():
-        raise BadParameter("V is not a finite number at any of the points tried; it must be finite where the particles are")
+        raise BadParameter(
+            "V is not a finite number at any of the points tried; it must be finite where the particles are"
+        )
     return x[finite][np.argmin(values[finite])]

@@ -102,7 +102,9 @@ class Spectrum:
         if self.shape == (1, 1) and x.ndim <= 1:
             x = x.reshape(-1, 1, 1)
         if x.ndim != 3 or x.shape[1:] != self.shape:
-            raise ValueError(f"positions have shape {x.shape}; log_psi takes (batch, particle, dim) = (batch, {self.shape})")
+            raise ValueError(
+                f"positions have shape {x.shape}; log_psi takes (batch, particle, dim) = (batch, {self.shape})"
+            )
         return self.ground(x.reshape(len(x), -1))
 
     def density(self, r: Any) -> Array:

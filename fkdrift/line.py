@@ -152,12 +152,14 @@ class Survey:
 
     def energy_of(self, count: float) -> float:
         """The energy below which there are about `count` levels, at most the threshold."""
-        low, high = float(self.V.min()), min(self.threshold, float(self.V.max()))
-        if self.count(high) <= count and np.isfinite(self.threshold):
-            return high
-        while self.count(high) < count:  # hard walls on both sides
-            high += max(high - low, (np.pi / np.ptp(self.x)) ** 2 / self.mass)
-        for _ in range(80):
+        low = float(self.V.min())
+        if np.isfinite(self.threshold) and self.count(self.threshold) <= count:
+            return self.threshold
+        step = 1e-3 * (np.pi / np.ptp(self.x)) ** 2 / self.mass
+        while self.count(low + step) < count:
+            step *= 4
+        high = min(low + step, self.threshold)
+        for _ in range(60):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.count(middle) < count else (low, middle)
         return high
@@ -248,7 +250,9 @@ def _between_walls(line: Line, x: Array, V: Array) -> tuple[Array, Array]:
             middle = 0.5 * (a + b)
             a, b = (middle, b) if np.isfinite(line.effective(np.array([middle]))[0]) else (a, middle)
         if np.isnan(V[outside]) and V[inside] < V[k] + 0.5 * (np.max(keep_V) - V[k]):
-            raise BadParameter(f"V is not a number (NaN) at x = {b:.6g}; it must be a number wherever it is finite nearby")
+            raise BadParameter(
+                f"V is not a number (NaN) at x = {b:.6g}; it must be a number wherever it is finite nearby"
+            )
         wall = (np.array([a]), line.effective(np.array([a])))
         parts = ((wall[0], keep_x), (wall[1], keep_V)) if front else ((keep_x, wall[0]), (keep_V, wall[1]))
         keep_x, keep_V = np.concatenate(parts[0]), np.concatenate(parts[1])
@@ -269,7 +273,11 @@ def _elements(line: Line, survey: Survey, E: float, fineness: float, stretch: fl
     width = max(b - a, 1e-300)
     k = np.sqrt(2 * line.mass * np.abs(E - V))
     high = _end(x[last:], k[last:], stretch, b + REACH * stretch * width)
-    if line.n_dims is not None and survey.x[0] < 1e-6 and _end(-x[: first + 1][::-1], k[: first + 1][::-1], stretch, 0.0) > -1e-6:
+    if (
+        line.n_dims is not None
+        and survey.x[0] < 1e-6
+        and _end(-x[: first + 1][::-1], k[: first + 1][::-1], stretch, 0.0) > -1e-6
+    ):
         low = 0.0
     else:
         low = -_end(-x[: first + 1][::-1], k[: first + 1][::-1], stretch, -(a - REACH * stretch * width))
@@ -414,9 +422,7 @@ def _below(H: sparse.csc_matrix, S: sparse.csc_matrix, E: float) -> int:
     return int((lu.U.diagonal() < 0).sum())
 
 
-def _lowest(
-    H: sparse.csc_matrix, S: sparse.csc_matrix, levels: int, survey: Survey, E: float
-) -> tuple[Array, Array]:
+def _lowest(H: sparse.csc_matrix, S: sparse.csc_matrix, levels: int, survey: Survey, E: float) -> tuple[Array, Array]:
     """The lowest eigenpairs below the threshold by shift-invert Lanczos, checked for missed ones by counting."""
     if np.isfinite(survey.threshold):
         bound = _below(H, S, survey.threshold - 1e-12 * max(1.0, abs(survey.threshold)))
@@ -440,7 +446,7 @@ def _lowest(
         k = min(levels + (attempt if np.isinf(survey.threshold) else 0), n - 2)
         start = np.random.default_rng(attempt).normal(size=n)
         krylov = min(n - 1, max(2 * k + 1, 20) * (1 + attempt))
-        energies, vectors = eigsh(H, k=k, M=S, sigma=low, OPinv=inverse, v0=start, ncv=krylov, tol=0)
+        energies, vectors = eigsh(H, k=k, M=S, sigma=low, OPinv=inverse, v0=start, ncv=krylov, tol=0, maxiter=200)
         order = np.argsort(energies)[:levels]
         energies, vectors = energies[order], vectors[:, order]
         if _below(H, S, energies[-1] - 1e-9 * (energies[-1] - low)) < levels:

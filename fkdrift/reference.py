@@ -73,6 +73,21 @@ class Logarithm(Radial):
         return self.power * d.log(), self.power / d, -self.power / d.square()
 
 
+@dataclass(frozen=True)
+class Hole(Radial):
+    """w = -depth / (1 + d^2 / radius^2): particles that repel softly keep apart; flat at d = 0, gone far away."""
+
+    depth: float
+    radius: float
+
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = d / self.radius
+        share = 1 / (1 + x.square())
+        slope = 2 * self.depth / self.radius * x * share.square()
+        curvature = 2 * self.depth / self.radius**2 * (1 - 3 * x.square()) * share.pow(3)
+        return -self.depth * share, slope, curvature
+
+
 class Term(ABC):
     """One term of W."""
 

@@ -1,7 +1,8 @@
 """One computation of a ground state that can be watched, stopped after any step, saved and resumed.
 
-Training and sampling are two loops over generators; all that either depends on is in the run's own state, so a run
-that was stopped, saved and resumed takes the same steps, bit for bit on the CPU, as one that was not.
+Three phases: train the drift, follow long trajectories for E[l_T] / T, and (where log psi is known) average the local
+energy.  All that a phase depends on is in the run's own state, so a run that was stopped, saved and resumed takes the
+same steps, bit for bit on the CPU, as one that was not.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from fkdrift.archive import read_checkpoint
 from fkdrift.config import Settings
 from fkdrift.drift import Drift, GradientDrift, MLPDrift
 from fkdrift.errors import BadConfig
-from fkdrift.estimate import Accumulators, Energies, energies, sample
+from fkdrift.estimate import Energies, PathSampler, StationarySampler
 from fkdrift.potential import Potential
 from fkdrift.process import Process
+from fkdrift.shapes import Positions
 from fkdrift.stats import Estimate
 from fkdrift.system import System
-from fkdrift.training import adam, fit
+from fkdrift.training import Method, PathNaturalGradient, PathwiseAdam, fit
 
-TRAINING, SAMPLING = 0, 1
+TRAINING, TRAJECTORIES, SAMPLING = range(3)
 MINIMUM_BLOCKS = 8
+N_CHECK_WALKERS = 512
+COUNTERS = ("n_updates", "trained", "finished", "wall_seconds", "cpu_seconds")
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Progress:
     """Where a run is.
 
     Args:
-        phase: "training", "equilibrating" or "sampling".
+        phase: "training", "trajectories" or "sampling".
         step, n_steps: updates or blocks made in this phase, and planned (estimated while sampling to a tolerance).
-        energy: of the last batch while training (biased by the step size); extrapolated, of all samples, afterwards.
+        energy: of the last batch while training; of everything sampled in this phase afterwards.
         seconds: wall time since this session began.
+        spread: standard deviation of E_L (of l_T / T for a free drift) over the batch, while training.
+        remaining: expected energy still to be gained by training, where known.
     """
 
     phase: str
@@ -45,6 +51,8 @@ class Progress:
     n_steps: int
     energy: Estimate
     seconds: float
+    spread: float | None = None
+    remaining: float | None = None
 
 
 class Run:
@@ -55,11 +63,11 @@ class Run:
         settings: see `Settings`.
 
     Attributes:
-        system, process, generator, optimiser, walkers: what training works on.
-        accumulators: what sampling has added up; None until it starts.
+        system, process, generator, method: what training works on.
+        paths, stationary: the samplers; None until they start.
         n_updates: optimiser steps made.
         history: rows (phase, step, energy, error, wall seconds).
-        finished: whether everything that was asked for has been done.
+        trained, finished: whether training, and everything, has been done.
         wall_seconds, cpu_seconds: spent, over all sessions.
     """
 
@@ -70,128 +78,149 @@ class Run:
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         self.drift = make_drift(self.system, settings)
         self.process = Process(self.drift, self.system)
-        self.optimiser = adam(self.drift, settings.learning_rate)
-        self.walkers = self.system.initial_walkers(settings.n_walkers, self.generator)
-        self.accumulators: Accumulators | None = None
+        self.method = make_method(self.process, self.system, settings)
+        self._walkers = self.system.initial_walkers(settings.n_walkers, self.generator)
+        self.paths: PathSampler | None = None
+        self.stationary: StationarySampler | None = None
         self.n_updates = 0
         self.history: list[list[float]] = []
-        self.finished = False
+        self.trained = self.finished = False
         self.wall_seconds = self.cpu_seconds = 0.0
 
     @property
-    def _grid(self) -> tuple[float, int]:
-        """The coarsest sampling step and how many of them make a block of one time scale."""
-        n_steps = max(1, round(1 / self.settings.sample_step))
-        return self.system.time_scale / n_steps, n_steps
+    def walkers(self) -> Positions:
+        """Where the walkers are now, (batch, particle, dim); on a torus not wrapped into the box."""
+        if self.stationary is not None:
+            return self.stationary.walkers
+        return self._walkers if self.paths is None else self.paths.walkers[-1]
 
     @property
     def energies(self) -> Energies:
-        """Extrapolated energies of everything sampled; before that, of the last training batch."""
-        dt, n_steps = self._grid
-        if self.accumulators is not None and self.accumulators.n_blocks > 0:
-            return energies(self.process, self.accumulators, dt=dt, n_steps=n_steps)
+        """Everything known of the energy so far."""
         _, _, mean, error, _ = self.history[-1] if self.history else (0, 0, float("nan"), float("nan"), 0)
-        last = Estimate(mean, error)
-        return Energies(last, last, "l_T / T of the last training batch, not extrapolated", Estimate(0.0, error), (), ())
+        return Energies(
+            last_batch=Estimate(mean, error),
+            path=self.paths.energy() if self.paths is not None and self.paths.n_blocks > 0 else None,
+            stationary=self.stationary.energy() if self.stationary is not None and self.stationary.n_blocks > 0 else None,
+        )
 
     def advance(self) -> Iterator[Progress]:
         """Do what is left, yielding after every update and block; the state is whole and may be saved at each yield.
 
+        With max_seconds, training gets the first half of the time, trajectories up to three quarters, sampling the rest.
+
         Raises:
             DivergedPath: walkers left every finite range.
         """
-        self._tick_wall, self._tick_cpu, start = time.perf_counter(), time.process_time(), self.wall_seconds
-        limit = start + (self.settings.max_seconds or float("inf"))
-        if self.accumulators is None:
-            for progress in self._train(start):
-                yield progress
-                if self.wall_seconds > (start + limit) / 2:
-                    break
-        for progress in self._sample(start):
-            yield progress
-            if self.wall_seconds > limit:
-                break
+        self.finished = False
+        self._tick_wall, self._tick_cpu, self._start = time.perf_counter(), time.process_time(), self.wall_seconds
+        limit = self.settings.max_seconds or float("inf")
+        if not self.trained:
+            yield from self._until(limit / 2, self._train())
+            self.method.finish()
+            self.trained = True
+        gradient = isinstance(self.drift, GradientDrift)
+        yield from self._until(limit * (0.75 if gradient else 1), self._follow())
+        if gradient:
+            yield from self._until(limit, self._average())
         self.finished = True
 
-    def _train(self, start: float) -> Iterator[Progress]:
-        settings, tau = self.settings, self.system.time_scale
+    def _until(self, limit: float, phase: Iterator[Progress]) -> Iterator[Progress]:
+        """A phase, ended once this session has taken `limit` seconds."""
+        for progress in phase:
+            yield progress
+            if self.wall_seconds - self._start > limit:
+                return
+
+    def _train(self) -> Iterator[Progress]:
+        settings = self.settings
         steps = fit(
-            self.process,
-            self.walkers,
+            self.method,
+            self._walkers,
             n_updates=settings.n_updates,
-            n_steps=settings.n_steps,
-            dt=(settings.coarse_step * tau, settings.fine_step * tau),
             generator=self.generator,
-            optimiser=self.optimiser,
-            learning_rate=settings.learning_rate,
             first=self.n_updates,
+            tolerance=settings.training_tolerance,
         )
         for step in steps:
-            self.n_updates, self.walkers = step.index, step.walkers
-            self._record(TRAINING, step.index, step.energy)
-            yield Progress("training", step.index, settings.n_updates, step.energy, self.wall_seconds - start)
+            self.n_updates, self._walkers = step.index, step.update.walkers
+            seconds = self._record(TRAINING, step.index, step.energy)
+            remaining = step.update.remaining
+            yield Progress("training", step.index, settings.n_updates, step.energy, seconds, step.spread, remaining)
 
-    def _sample(self, start: float) -> Iterator[Progress]:
+    def _follow(self) -> Iterator[Progress]:
+        """Trajectories at three step sizes: all the sampling of a free drift, a cross-check for a gradient drift."""
         settings = self.settings
-        dt, n_steps = self._grid
-        blocks = sample(
+        self.paths = self.paths or self._path_sampler()
+        last = isinstance(self.drift, MLPDrift)
+        while (planned := self._planned(self.paths.n_blocks, settings.n_path_blocks, last)) > self.paths.n_blocks:
+            self.paths.advance(self.generator)
+            energy = self.energies.path_action
+            seconds = self._record(TRAJECTORIES, self.paths.n_blocks, energy)
+            yield Progress("trajectories", max(0, self.paths.n_blocks), planned, energy, seconds)
+
+    def _average(self) -> Iterator[Progress]:
+        """The local energy over |psi|^2."""
+        settings = self.settings
+        self.stationary = self.stationary or self._stationary_sampler()
+        while (planned := self._planned(self.stationary.n_blocks, settings.n_blocks, True)) > self.stationary.n_blocks:
+            self.stationary.advance(self.generator)
+            energy = self.energies.variational
+            seconds = self._record(SAMPLING, self.stationary.n_blocks, energy)
+            yield Progress("sampling", max(0, self.stationary.n_blocks), planned, energy, seconds)
+
+    def _path_sampler(self) -> PathSampler:
+        n_steps = max(1, round(1 / self.settings.path_step))
+        n_walkers = self.settings.n_walkers if isinstance(self.drift, MLPDrift) else N_CHECK_WALKERS
+        return PathSampler(
             self.process,
-            self.walkers,
-            dt=dt,
+            self._walkers[:n_walkers],
+            dt=self.system.time_scale / n_steps,
             n_steps=n_steps,
-            generator=self.generator,
-            n_equilibration=settings.n_equilibration,
-            state=self.accumulators,
+            n_equilibration=self.settings.n_equilibration,
         )
-        while (planned := self._planned()) > self._n_blocks:
-            self.accumulators = next(blocks)
-            if self._n_blocks <= 0:
-                self._tick()
-                done = settings.n_equilibration + self._n_blocks
-                yield Progress("equilibrating", done, settings.n_equilibration, self.energies.variational, self.wall_seconds - start)
-            else:
-                energy = self.energies.variational
-                self._record(SAMPLING, self._n_blocks, energy)
-                yield Progress("sampling", self._n_blocks, planned, energy, self.wall_seconds - start)
 
-    @property
-    def _n_blocks(self) -> int:
-        return -self.settings.n_equilibration if self.accumulators is None else self.accumulators.n_blocks
+    def _stationary_sampler(self) -> StationarySampler:
+        return StationarySampler(
+            self.process,
+            self._walkers,
+            self.potential,
+            time_scale=self.system.time_scale,
+            n_moves=self.settings.n_moves,
+            n_equilibration=4 * self.settings.n_equilibration,
+        )
 
-    def _planned(self) -> int:
-        """How many blocks to sample: as set, or as many as the error asked for is likely to need."""
-        atol, n = self.settings.atol, self._n_blocks
-        if atol is None:
-            return self.settings.n_blocks
+    def _planned(self, n: int, n_blocks: int, last: bool) -> int:
+        """How many blocks to sample: as set or, in the last phase, as many as the error asked for is likely to need."""
+        atol = self.settings.atol
+        if atol is None or not last:
+            return n_blocks
         if n < MINIMUM_BLOCKS:
             return MINIMUM_BLOCKS
         error = self.energies.variational.error
         return n if error <= atol else n + max(1, round(n * ((error / atol) ** 2 - 1)))
 
-    def _record(self, phase: int, step: int, energy: Estimate) -> None:
-        self._tick()
-        self.history.append([phase, step, energy.mean, energy.error, self.wall_seconds])
-
-    def _tick(self) -> None:
-        """Add the time since the last tick."""
+    def _record(self, phase: int, step: int, energy: Estimate) -> float:
+        """Add a row to the history (not while equilibrating), and return the seconds since this session began."""
         wall, cpu = time.perf_counter(), time.process_time()
         self.wall_seconds += wall - self._tick_wall
         self.cpu_seconds += cpu - self._tick_cpu
         self._tick_wall, self._tick_cpu = wall, cpu
+        if step > 0:
+            self.history.append([phase, step, energy.mean, energy.error, self.wall_seconds])
+        return self.wall_seconds - self._start
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as tensors, numbers, text, lists and dicts."""
         return {
             "drift": self.drift.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "method": self.method.state_dict(),
             "generator": self.generator.get_state(),
-            "walkers": self.walkers,
-            "accumulators": None if self.accumulators is None else self.accumulators.state_dict(),
+            "walkers": self._walkers,
+            "paths": None if self.paths is None else self.paths.state_dict(),
+            "stationary": None if self.stationary is None else self.stationary.state_dict(),
             "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, 5),
-            "n_updates": self.n_updates,
-            "finished": self.finished,
-            "wall_seconds": self.wall_seconds,
-            "cpu_seconds": self.cpu_seconds,
+            **{name: getattr(self, name) for name in COUNTERS},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -200,18 +229,20 @@ class Run:
         Raises:
             BadConfig: it does not belong to this potential and these settings.
         """
-        device = self.system.device
         try:
             self.drift.load_state_dict(state["drift"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            self.method.load_state_dict(state["method"])
             self.generator.set_state(state["generator"])
-            self.walkers = state["walkers"].to(device)
-            saved = state["accumulators"]
-            moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in (saved or {}).items()}
-            self.accumulators = Accumulators(**moved) if saved else None
+            self._walkers = state["walkers"].to(self._walkers)
             self.history = state["history"].tolist()
-            self.n_updates, self.finished = state["n_updates"], state["finished"]
-            self.wall_seconds, self.cpu_seconds = state["wall_seconds"], state["cpu_seconds"]
+            for name in COUNTERS:
+                setattr(self, name, state[name])
+            if state["paths"] is not None:
+                self.paths = self._path_sampler()
+                self.paths.load_state_dict(state["paths"])
+            if state["stationary"] is not None:
+                self.stationary = self._stationary_sampler()
+                self.stationary.load_state_dict(state["stationary"])
         except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise BadConfig(f"the checkpoint does not fit this potential and these settings: {reason}") from None
@@ -230,3 +261,16 @@ def make_drift(system: System, settings: Settings) -> Drift:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return kind(system, settings.width, settings.depth)
+
+
+def make_method(process: Process, system: System, settings: Settings) -> Method:
+    """The training method that the settings name."""
+    tau = system.time_scale
+    if settings.optimiser == "natural":
+        return PathNaturalGradient(
+            process, time_scale=tau, n_moves=settings.n_moves, n_steps=settings.n_steps, dt=settings.fine_step * tau
+        )
+    dt = (settings.coarse_step * tau, settings.fine_step * tau)
+    return PathwiseAdam(
+        process, n_steps=settings.n_steps, dt=dt, n_updates=settings.n_updates, learning_rate=settings.learning_rate
+    )

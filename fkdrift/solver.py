@@ -1,6 +1,6 @@
 """From a potential to its ground state in one call, and back from a folder: solve, load, resume.
 
-    potential -> system -> drift -> process -> path -> objective -> optimiser -> estimate -> result -> report
+potential -> system -> drift -> process -> path -> objective -> optimiser -> estimate -> result -> report
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def _saved_run(folder: Path, potential: object, changes: dict[str, Any]) -> Run:
     described, settings = read_config(folder / "config.toml")
     parameters = described.get("parameters", {})
     if potential is None and not described.get("reloadable", True):
-        raise BadConfig(f"{folder} was made from the Python callable {described.get('name')!r}: pass it again as `potential`")
+        raise BadConfig(
+            f"{folder} was made from the Python callable {described.get('name')!r}: pass it again as `potential`"
+        )
     loaded = load_potential(potential or described["name"], **parameters)
     return load_run(folder, loaded, settings_from({**settings, **changes}))
 

@@ -15,6 +15,7 @@ On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +114,19 @@ class System:
             r = r.clamp(low, high)
         return r
 
+    @cached_property
+    def homogeneity(self) -> float | None:
+        """The degree n if V(c r) = c^n V(r), found by trying; then the virial theorem says <V> / <T> = 2 / n."""
+        if self.potential.box is not None or self.potential.domain is not None:
+            return None
+        generator = torch.Generator().manual_seed(1)
+        r = torch.randn((16, *self.shape), generator=generator, dtype=torch.float64)
+        ratio = self.potential(1.5 * r) / self.potential(r)
+        if not bool((ratio > 0).all()) or float(ratio.std()) > 1e-8 * float(ratio.mean()):
+            return None
+        degree = float(ratio.mean().log()) / np.log(1.5)
+        return round(degree) if abs(degree - round(degree)) < 1e-6 else degree
+
     def wrap(self, r: Positions) -> Positions:
         """Positions brought back into the periodic box; unchanged in open space.  Walkers themselves are never wrapped."""
         return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
@@ -148,10 +162,14 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
             r = r.clamp(low, high)
         V = potential(r)
         if V.shape != (n_samples,):
-            raise InputError(f"the potential returns shape {tuple(V.shape)} for {n_samples} walkers; it must be (batch,)")
+            raise InputError(
+                f"the potential returns shape {tuple(V.shape)} for {n_samples} walkers; it must be (batch,)"
+            )
         if not bool(torch.isfinite(V).all()):
             bad = r[~torch.isfinite(V)][0].tolist()
-            raise InputError(f"the potential is not finite at r = {bad}; give one that is finite wherever walkers can go")
+            raise InputError(
+                f"the potential is not finite at r = {bad}; give one that is finite wherever walkers can go"
+            )
         E = (variance / (8 * s.square())).sum() + V.mean()
         if not E.requires_grad:
             raise InputError("the potential is not differentiable: compute it from r with torch operations only")

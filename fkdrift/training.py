@@ -1,7 +1,10 @@
-"""The training loop: evolve, differentiate the free energy, step the optimiser, carry the walkers over.
+"""The training loop, and the two ways of improving a drift that it can drive.
 
-`fit` is a generator: the caller decides when to log, save and stop.  Everything needed to go on later is in the
-drift, the optimiser, the walkers and the random generator, so a saved and resumed run takes the same steps.
+    PathwiseAdam          differentiates the path free energy through the trajectory; any drift
+    PathNaturalGradient   natural gradient in path space: E_L gradients where log psi is known, pathwise ones otherwise
+
+`fit` is a generator: the caller decides when to log, save and stop.  All that training depends on is in the drift, the
+method's state, the walkers and the random generator, so a saved and resumed run takes the same steps.
 """
 
 from __future__ import annotations
@@ -9,98 +12,286 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
-from fkdrift.drift import Drift
+from fkdrift import metropolis
+from fkdrift.drift import Drift, GradientDrift
 from fkdrift.errors import DivergedPath
-from fkdrift.objective import FreeEnergy, Objective, path_kl
+from fkdrift.natural_gradient import conjugate_gradient, flat_gradient, metric_product
+from fkdrift.objective import Objective, path_kl
 from fkdrift.path import evolve
 from fkdrift.process import Process
-from fkdrift.shapes import Positions
+from fkdrift.shapes import PerWalker, Positions
 from fkdrift.stats import Estimate, from_walkers
+from fkdrift.wavefunction import local_energy
+
+
+MINIMUM_UPDATES = 40
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one optimiser step saw and did.
+
+    Args:
+        energies: (batch,) E_L or l_T / T of each walker, before the step.
+        walkers: (batch, particle, dim), where the next step starts.
+        remaining: expected energy still to be gained, -g . delta / 2 of the quadratic model; None if not known.
+        acceptance: of Metropolis moves; None without them.
+    """
+
+    energies: PerWalker
+    walkers: Positions
+    remaining: float | None = None
+    acceptance: float | None = None
+
+
+class Method(Protocol):
+    """One way to improve a drift."""
+
+    def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
+        """Change the drift's parameters once; `index` counts from 0."""
+
+    def finish(self) -> None:
+        """Called once after the last update."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one update did.
+    """Progress of `fit`.
 
     Args:
         index: number of updates made so far.
-        energy: E[l_T] / T over this batch (biased by the step size; before the update).
-        terms: the parts of the free energy, detached.
-        walkers: (batch, particle, dim), where the next path starts.
+        energy: mean of the batch, before the update, with its error; of l_T / T it includes the step bias.
+        spread: standard deviation over the batch; 0 at the optimum when it is that of E_L.
+        update: the rest, see `Update`.
     """
 
     index: int
     energy: Estimate
-    terms: FreeEnergy
-    walkers: Positions
+    spread: float
+    update: Update
 
 
 def fit(
-    process: Process,
+    method: Method,
     walkers: Positions,
     *,
     n_updates: int,
-    n_steps: int,
-    dt: tuple[float, float],
     generator: torch.Generator,
-    optimiser: torch.optim.Optimizer | None = None,
-    learning_rate: float = 1e-2,
-    objective: Objective = path_kl,
     first: int = 0,
+    tolerance: float = 0.0,
 ) -> Iterator[Step]:
-    """Train process.drift in place, yielding a `Step` after every update.
-
-    The learning rate follows half a cosine from learning_rate to a hundredth of it.  The time step shrinks geometrically
-    from dt[0], which finds the shape of the state with long paths, to dt[1], which removes the bias that the step size
-    leaves in the trained drift.
+    """Train a drift in place, yielding a `Step` after every update.
 
     Args:
-        process: its drift must be a `Drift` with parameters.
+        method: how to improve the drift, such as PathNaturalGradient(process, time_scale=...).
         walkers: starting positions (batch, particle, dim).
-        n_updates: length of the schedule; `first` updates of it have been made already.
-        n_steps: Euler-Maruyama steps of the path in each update.
-        dt: time step at the first and at the last update.
+        n_updates: how many updates at most; `first` of them have been made already.
         generator: source of the noise.
-        optimiser: continues with this one; default Adam.
-        objective: the loss; default the path relative entropy.
+        tolerance: stop once the expected remaining gain in energy, smoothed over updates, falls below this.
 
     Raises:
         DivergedPath: walkers left every finite range.
 
     Example:
-        >>> for step in fit(process, walkers, n_updates=200, n_steps=16, dt=(0.1, 0.02), generator=g):
-        ...     print(step.index, step.energy)
+        >>> method = PathNaturalGradient(process, time_scale=system.time_scale)
+        >>> for step in fit(method, walkers, n_updates=100, generator=g):
+        ...     print(step.index, step.energy, step.spread)
     """
-    drift = process.drift
-    if not isinstance(drift, Drift):
-        raise TypeError(f"process.drift must be a Drift with parameters to be trained, not {type(drift).__name__}")
-    optimiser = optimiser or adam(drift, learning_rate)
+    smoothed: float | None = None
     for index in range(first, n_updates):
-        fraction = index / n_updates
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * _schedule(fraction)
-        step = dt[0] * (dt[1] / dt[0]) ** fraction
-        path = evolve(process, walkers, n_steps=n_steps, dt=step, generator=generator)
-        terms = objective(path, process)
-        optimiser.zero_grad(set_to_none=True)
-        terms.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(drift.parameters(), max_norm=10.0)
-        if not bool(torch.isfinite(norm)):
-            raise DivergedPath(f"the gradient of update {index} is not finite with dt = {step:.3g}: halve the time step", path)
-        optimiser.step()
-        walkers = path.end
-        energy = from_walkers(path.action[-1].detach() / path.duration)
-        yield Step(index + 1, energy, FreeEnergy(*(term.detach() for term in terms)), walkers)
+        update = method.update(walkers, index, generator)
+        walkers = update.walkers
+        energies = update.energies.double()
+        if not bool(torch.isfinite(energies).all()):
+            raise DivergedPath(
+                f"energies are no longer finite in update {index}: use smaller steps, or a log_reference"
+            )
+        yield Step(index + 1, from_walkers(energies), energies.std().item(), update)
+        if update.remaining is not None:
+            smoothed = update.remaining if smoothed is None else 0.9 * smoothed + 0.1 * update.remaining
+            if smoothed < tolerance and index >= MINIMUM_UPDATES:
+                return
 
 
-def adam(drift: Drift, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimiser that `fit` uses by default."""
-    return torch.optim.Adam(drift.parameters(), lr=learning_rate, betas=(0.9, 0.99))
+class PathwiseAdam:
+    """Adam on the path free energy, backpropagated through the trajectory; works for every drift.
+
+    The learning rate follows half a cosine to a hundredth of its start.  The time step shrinks geometrically from dt[0],
+    which finds the shape of the state with long paths, to dt[1], which removes the bias it leaves in the drift.
+
+    Args:
+        process: its drift is trained.
+        n_steps: Euler-Maruyama steps of the path in each update.
+        dt: time step at the first and at the last update.
+        n_updates: length of both schedules.
+        learning_rate: at the start.
+        objective: maps path and process to a loss; default the path relative entropy.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        *,
+        n_steps: int,
+        dt: tuple[float, float],
+        n_updates: int,
+        learning_rate: float = 0.02,
+        objective: Objective = path_kl,
+    ) -> None:
+        self.process, self.n_steps, self.dt, self.n_updates = process, n_steps, dt, n_updates
+        self.learning_rate, self.objective = learning_rate, objective
+        self.parameters = _parameters(process)
+        self.adam = torch.optim.Adam(self.parameters, lr=learning_rate, betas=(0.9, 0.99))
+
+    def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
+        fraction = index / self.n_updates
+        for group in self.adam.param_groups:
+            group["lr"] = self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2)
+        dt = self.dt[0] * (self.dt[1] / self.dt[0]) ** fraction
+        path = evolve(self.process, walkers, n_steps=self.n_steps, dt=dt, generator=generator)
+        self.adam.zero_grad(set_to_none=True)
+        self.objective(path, self.process).loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, max_norm=10.0)
+        self.adam.step()
+        return Update(path.action[-1].detach() / path.duration, path.end)
+
+    def finish(self) -> None:
+        """Nothing to do."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state["adam"])
 
 
-def _schedule(fraction: float) -> float:
-    """Half a cosine from 1 to 0.01."""
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2
+class PathNaturalGradient:
+    """Natural gradient with the Fisher metric of the path measure: (F + lambda) delta = -g, a Newton step near the optimum.
+
+    For a gradient drift g = 2 Cov(d_theta f, E_L) over the exact stationary law, reached by Metropolis-adjusted steps
+    between updates; for any other drift g is the pathwise gradient of the free energy.  The step eta = 1 / (1 + k / decay)
+    shrinks as the noise takes over, and the last half of the iterates is averaged.
+
+    Args:
+        process: its drift is trained.
+        time_scale: of the system; makes damping and trust region free of units.
+        n_moves: Metropolis-adjusted steps between updates.
+        damping: lambda, in units of 1 / time_scale.
+        n_iterations: conjugate-gradient steps for each update, started from the last solution.
+        trust: largest root mean square change of u, in units of time_scale^(-1/2).
+        decay: updates after which the step has halved.
+        clip: E_L further from the median than this many mean deviations is drawn in, in the gradient only.
+        n_steps, dt, objective: of the path, for drifts without a log psi.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        *,
+        time_scale: float,
+        n_moves: int = 6,
+        damping: float = 1e-3,
+        n_iterations: int = 8,
+        trust: float = 0.3,
+        decay: float = 15.0,
+        clip: float = 5.0,
+        n_steps: int = 16,
+        dt: float | None = None,
+        objective: Objective = path_kl,
+    ) -> None:
+        self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
+        self.damping, self.n_iterations, self.trust, self.decay, self.clip = damping, n_iterations, trust, decay, clip
+        self.n_steps, self.dt, self.objective = n_steps, dt or time_scale / 32, objective
+        self.parameters = _parameters(process)
+        start = torch.nn.utils.parameters_to_vector(self.parameters).detach()
+        self.delta, self.average = torch.zeros_like(start), start.clone()
+        self.n_averaged = torch.zeros((), dtype=start.dtype, device=start.device)
+        self.move_dt = start.new_tensor(time_scale / 4)
+
+    def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
+        if isinstance(self.process.drift, GradientDrift):
+            energies, walkers, gradient, control, acceptance = self._stationary(walkers, generator)
+        else:
+            energies, walkers, gradient, control = self._pathwise(walkers, generator)
+            acceptance = None
+        product = metric_product(control * self.time_scale**0.5, self.parameters)
+        target = -gradient * self.time_scale
+        self.delta = conjugate_gradient(product, target, self.delta, self.damping, self.n_iterations)
+        eta = 1 / (1 + index / self.decay)
+        change = self.delta.dot(product(self.delta)).clamp_min(0).sqrt()
+        step = (eta * (self.trust / (eta * change)).clamp_max(1)) * self.delta
+        theta = torch.nn.utils.parameters_to_vector(self.parameters).detach() + step
+        self._assign(theta)
+        self._add_to_average(theta, index)
+        return Update(energies, walkers, -gradient.dot(self.delta).item() / 2, acceptance)
+
+    def _stationary(
+        self, walkers: Positions, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """Local energies at new samples of |psi|^2, their covariance gradient, and u with its graph."""
+        drift = self.process.drift
+        assert isinstance(drift, GradientDrift)
+        chain = metropolis.start(self.process, walkers, self.move_dt)
+        chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=self.time_scale / 2)
+        self.move_dt, r = chain.dt, chain.positions
+        with torch.no_grad():
+            E = local_energy(self.process, r)
+            middle = E.median()
+            reach = self.clip * (E - middle).abs().mean()
+            excess = E.clamp(middle - reach, middle + reach)
+            excess = excess - excess.mean()
+        f, slope = drift.value_and_gradient(r)
+        gradient = flat_gradient(f, self.parameters, 2 * excess / len(E), retain_graph=True)
+        return E, r, gradient, self.process.sigma * slope, chain.acceptance.item()
+
+    def _pathwise(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Actions per unit time, the pathwise gradient of the free energy, and u with its graph."""
+        path = evolve(self.process, walkers, n_steps=self.n_steps, dt=self.dt, generator=generator)
+        loss = self.objective(path, self.process).loss
+        gradient = flat_gradient(loss, self.parameters, torch.ones_like(loss))
+        control = self.process.drift(path.end) / self.process.sigma
+        return path.action[-1].detach() / path.duration, path.end, gradient, control
+
+    def finish(self) -> None:
+        """Set the parameters to the average of the last half of the iterates."""
+        if bool(self.n_averaged > 0):
+            self._assign(self.average)
+
+    def _assign(self, theta: Tensor) -> None:
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(theta.clone(), self.parameters)
+
+    def _add_to_average(self, theta: Tensor, index: int) -> None:
+        """An average over a window that grows as half of the number of updates."""
+        self.n_averaged = self.n_averaged + 1
+        weight = 1 / self.n_averaged.clamp_max(max(1.0, index / 2))
+        self.average = self.average + weight * (theta - self.average)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("delta", "average", "n_averaged", "move_dt")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value.to(getattr(self, name)))
+
+
+def _parameters(process: Process) -> list[torch.nn.Parameter]:
+    """The parameters of a process's drift.
+
+    Raises:
+        TypeError: the drift is not a Drift module.
+    """
+    if not isinstance(process.drift, Drift):
+        raise TypeError(
+            f"process.drift must be a Drift with parameters to be trained, not {type(process.drift).__name__}"
+        )
+    return list(process.drift.parameters())

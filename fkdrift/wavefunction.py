@@ -42,3 +42,19 @@ def log_psi(process: Process, system: System, r: Positions) -> PerWalker:
         slope = process.drift(system.centre + float(node) * away) / process.sigma.square()
         integral += float(weight) * (slope * away).sum((-2, -1))
     return integral if system.reference is None else integral + system.reference(r)
+
+
+def local_energy(process: Process, r: Positions) -> PerWalker:
+    """E_L = (H psi) / psi for a gradient drift, (batch,), in the units of V.
+
+        E_L = E_W - h . grad f - sum_i sigma_i^2 (|grad_i f|^2 + lap_i f) / 2,     f = log psi - W
+
+    It equals E_0 everywhere at the optimum, and its mean over |psi|^2 is the variational energy.
+    """
+    drift = process.drift
+    if not isinstance(drift, GradientDrift):
+        raise TypeError(f"a local energy needs log psi: use a GradientDrift, not {type(drift).__name__}")
+    h, rate = process.reference.rates(r)
+    _, gradient, laplacian = drift.derivatives(r)
+    kinetic = (drift.variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)
+    return rate - (h * gradient).sum((-2, -1)) - kinetic / 2

@@ -20,7 +20,7 @@ OTHER_PARAMETERS = {
     "h2": {"R": 2.8},
     "h2_plus": {"R": 1.4},
     "harmonium": {"omega": 0.25},
-    "gaussian_bosons": {"n_particles": 3, "n_dims": 3},
+    "gaussian_bosons": {"n_particles": 3, "n_dims": 3, "s": 2.0},
     "harmonic_bosons": {"n_particles": 4, "n_dims": 2, "k": -0.1},
     "calogero": {"n_particles": 3, "lam": 1.5},
 }
@@ -268,6 +268,8 @@ def test_henon_heiles_has_one_minimum_and_a_known_confinement():
         ("harmonium", {"omega": 0.5}, 2.0005, 0.02),
         ("harmonium", {"omega": 0.25}, 1.0900, 0.015),
         ("harmonic_bosons", {}, 41.90, 1.0),
+        ("gaussian_bosons", {"g": 3.0}, 5.70, 0.2),
+        ("gaussian_bosons", {}, 7.67, 0.6),
     ],
 )
 def test_references_are_good_trial_states(name, parameters, bound, spread):

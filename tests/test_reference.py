@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from fkdrift.reference import Cusp, Envelope, Gaussian, Logarithm, LogSum, OneBody, Pair, Reference, Smooth
+from fkdrift.reference import Cusp, Envelope, Gaussian, Hole, Logarithm, LogSum, OneBody, Pair, Reference, Smooth
 
 POINTS = ((0.0, 0.0, -0.7), (0.0, 0.0, 0.7))
-RADIALS = [Cusp(-2.0, 0.3), Cusp(0.5), Envelope(1.3, 0.8), Envelope(-0.7, 3.0), Logarithm(2.0)]
+RADIALS = [Cusp(-2.0, 0.3), Cusp(0.5), Envelope(1.3, 0.8), Envelope(-0.7, 3.0), Logarithm(2.0), Hole(2.3, 0.7)]
 TERMS = [
     Gaussian(((0.1, -0.2, 0.3),), ((0.5, 1.0, 2.0),)),
     Gaussian(((0.0,) * 3, (1.0,) * 3, (2.0,) * 3), ((1.0,) * 3, (0.5,) * 3, (0.7,) * 3)),

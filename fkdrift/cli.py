@@ -1,0 +1,344 @@
+"""The command `fkdrift`: solve, exact, potentials, show, resume, doctor.
+
+Names and numbers from the command line become objects here; the physics is imported only by the commands that need it,
+so that `--help` is instant.  Exit codes: 0 done, 1 a computation failed, 2 the request was not possible as given, 130
+interrupted (everything is saved first).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fkdrift.config import Settings, read_config, settings_from
+from fkdrift.errors import BadConfig, ComputationError, InputError
+
+if TYPE_CHECKING:
+    from fkdrift.ground_state import GroundState
+    from fkdrift.registry import PlugIn
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+SELF_TEST = {"harmonic": 0.5, "anharmonic": 0.8037706512}
+
+app = typer.Typer(
+    help="Quantum ground states by stochastic control: an energy with an honest error bar.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app(prog_name="fkdrift")
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"fkdrift {version('fkdrift')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Quantum ground states by stochastic control: an energy with an honest error bar."""
+
+
+def _setting(name: str, help: str, flags: tuple[str, ...] = ()) -> Any:
+    """An option that changes one setting; not given, the file's value or the default holds."""
+    default = {field.name: field.default for field in fields(Settings)}[name]
+    shown = False if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+    return typer.Option(*flags, f"--{name.replace('_', '-')}", help=help, show_default=shown)
+
+
+Name = Annotated[
+    str | None,
+    typer.Option("--potential", "-p", help="A plug-in's name, file.py:Name, a formula, or a table.", metavar="NAME"),
+]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--param", "-P", help="A parameter of the potential; repeat for more.", metavar="K=V")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the result, checkpoint and figures.", metavar="DIR")]
+Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="DIR")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the energy only, as 0.50003(8).")]
+Atol = Annotated[float | None, _setting("atol", "Sample until the standard error is below this energy.")]
+MaxSeconds = Annotated[float | None, _setting("max_seconds", "Stop after this many seconds of wall time.")]
+Blocks = Annotated[int | None, _setting("n_blocks", "Blocks of one time scale to average over.")]
+
+
+@app.command()
+def solve(
+    potential: Name = None,
+    param: Parameters = None,
+    seed: Annotated[int | None, _setting("seed", "Of the network, the walkers and the noise.")] = None,
+    drift: Annotated[str | None, _setting("drift", "gradient (of log psi) or mlp (a free field).")] = None,
+    device: Annotated[str | None, _setting("device", "auto, cpu, cuda or cuda:1.")] = None,
+    dtype: Annotated[str | None, _setting("dtype", "float32 or float64.")] = None,
+    max_seconds: MaxSeconds = None,
+    atol: Atol = None,
+    n_updates: Annotated[int | None, _setting("n_updates", "Steps of the optimiser.")] = None,
+    n_walkers: Annotated[int | None, _setting("n_walkers", "Independent walkers.")] = None,
+    n_blocks: Blocks = None,
+    width: Annotated[int | None, _setting("width", "Units in a hidden layer of the network.")] = None,
+    out: Out = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with all settings.", metavar="FILE")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the run that --out holds.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the ground state of a potential.
+
+    Options win over the --config file, and the file over the defaults.  Ctrl-C saves what there is and says how to go on.
+    """
+    given = {
+        "seed": seed, "drift": drift, "device": device, "dtype": dtype, "max_seconds": max_seconds, "atol": atol,
+        "n_updates": n_updates, "n_walkers": n_walkers, "n_blocks": n_blocks, "width": width,
+    }  # fmt: skip
+    with _errors():
+        described, written = ({}, {}) if config is None else read_config(config)
+        name, parameters = _potential(potential, param, described)
+        settings = settings_from({**written, **_only_given(given)})
+        if out is not None:
+            _refuse_to_replace(out, overwrite)
+        from fkdrift.registry import load_potential
+        from fkdrift.solver import solve as run
+
+        loaded = load_potential(name, **parameters)
+        state = run(loaded, settings=settings, out=out, progress=False if quiet else None)
+        _finish(state, out, quiet)
+
+
+@app.command()
+def resume(
+    folder: Folder,
+    atol: Atol = None,
+    max_seconds: MaxSeconds = None,
+    n_blocks: Blocks = None,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with an interrupted run, or take a finished one further.
+
+    On the CPU an interrupted run ends, bit for bit, where it would have ended without the interruption.
+    """
+    with _errors():
+        from fkdrift.solver import resume as run
+
+        changes = _only_given({"atol": atol, "max_seconds": max_seconds, "n_blocks": n_blocks})
+        _finish(run(folder, progress=False if quiet else None, **changes), folder, quiet)
+
+
+@app.command()
+def show(folder: Folder) -> None:
+    """Print the result of a saved run."""
+    with _errors():
+        from fkdrift.archive import read_result
+        from fkdrift.report import summary
+
+        typer.echo(summary(read_result(folder)))
+
+
+@app.command()
+def exact(
+    potential: Annotated[str, typer.Option("--potential", "-p", help="As for solve.", metavar="NAME")],
+    param: Parameters = None,
+    levels: Annotated[int, typer.Option("--levels", "-n", help="How many energy levels.", min=1)] = 5,
+) -> None:
+    """Solve the Schroedinger equation on a grid with scipy, where the system allows it."""
+    with _errors():
+        from fkdrift.exact import diagonalise
+        from fkdrift.registry import load_potential, parse_parameters
+
+        loaded = load_potential(potential, **parse_parameters(param or []))
+        spectrum = diagonalise(loaded, levels)
+        table = Table(title=f"{loaded.name}   {loaded.formula}   ({loaded.units})", title_justify="left", box=None)
+        for column in ("n", "energy", "gap", "error"):
+            table.add_column(column, justify="right")
+        table.add_column("state")
+        for n, (E, error) in enumerate(zip(spectrum.energies, spectrum.errors, strict=True)):
+            label = spectrum.labels[n] if n < len(spectrum.labels) else ""
+            gap = f"{E - spectrum.energies[0]:.10g}" if n else ""
+            table.add_row(str(n), f"{E:.12g}", gap, f"{error:.0e}", label)
+        console = Console()
+        console.print(table)
+        for line in str(spectrum).splitlines()[len(spectrum.energies) + 1 :]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def potentials(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine readable.")] = False,
+) -> None:
+    """List the installed potentials: formula, parameters and known energy."""
+    with _errors():
+        from fkdrift.registry import available
+
+        plug_ins = available().values()
+        if as_json:
+            typer.echo(json.dumps([_row(plug_in) for plug_in in plug_ins], indent=2))
+            return
+        table = Table(box=None, pad_edge=False)
+        table.add_column("name", style="bold")
+        for column in ("formula", "parameters", "energy", "package"):
+            table.add_column(column)
+        for plug_in in plug_ins:
+            row = _row(plug_in)
+            if plug_in.broken:
+                table.add_row(plug_in.name, _text(f"cannot be used: {plug_in.broken}", "red"), "", "", plug_in.distribution)
+                continue
+            parameters = ", ".join(f"{k} = {_value(v)}" for k, v in row["parameters"].items())
+            known = row["known_energy"]
+            energy = "" if known is None else f"{known['value']:.10g}  {known['kind']}"
+            table.add_row(plug_in.name, _text(plug_in.formula), _text(parameters), energy, plug_in.distribution)
+        Console().print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions and devices, and solve two oscillators as a self-test."""
+    with _errors():
+        import torch
+
+        from fkdrift.ground_state import versions
+        from fkdrift.solver import solve as run
+
+        console = Console(highlight=False)
+        for name, value in versions().items():
+            console.print(f"{name:<10} {value}")
+        cuda = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+        console.print(f"{'devices':<10} cpu{''.join(f', cuda:{k} ({name})' for k, name in enumerate(cuda))}")
+        console.print(f"{'threads':<10} {torch.get_num_threads()}\n")
+        failed = False
+        for name, E in SELF_TEST.items():
+            state = run(name, settings=settings_from({"n_walkers": 256, "n_blocks": 32}), progress=False)
+            good = passes(state.energy.mean, state.energy.error, E)
+            failed |= not good
+            mark = "[green]passed[/green]" if good else "[red]FAILED[/red]"
+            console.print(f"{name:<12} {state.energy!s:<16} exact {E:<14.10g} {state.run.wall_seconds:4.1f} s  {mark}")
+        if failed:
+            raise typer.Exit(FAILED)
+
+
+def passes(mean: float, error: float, exact: float) -> bool:
+    """The self-test: an error below 1e-3, and the exact energy within four of them (rounding aside)."""
+    return math.isfinite(mean) and error < 1e-3 and abs(mean - exact) < 4 * error + 2e-6
+
+
+# -- in and out --------------------------------------------------------------------------------------------------------
+
+
+def _potential(name: str | None, param: list[str] | None, described: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Which potential, from the command line or the file; parameters of the file belong to its own potential only."""
+    from fkdrift.registry import parse_parameters
+
+    written = described.get("name")
+    if name is None and written is None:
+        raise BadConfig("which potential? Give --potential NAME (`fkdrift potentials` lists them), or a --config file")
+    if name is None and not described.get("reloadable", True):
+        raise BadConfig(f"the potential {written!r} was a Python callable, which a file cannot hold: use fk.solve")
+    extra = set(described) - {"name", "parameters", "reloadable"}
+    if extra:
+        raise BadConfig(f"[potential] has unknown entries {sorted(extra)}: it takes name and parameters")
+    kept = described.get("parameters", {}) if name in (None, written) else {}
+    return name or str(written), {**kept, **parse_parameters(param or [])}
+
+
+def _only_given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_to_replace(out: Path, overwrite: bool) -> None:
+    """Say so before computing if a run is there already, or the folder cannot be made."""
+    if out.exists() and not out.is_dir():
+        raise BadConfig(f"--out {out} is a file: give a folder")
+    if not overwrite and any((out / name).exists() for name in ("checkpoint.pt", "result.json")):
+        raise BadConfig(
+            f"{out} already holds a run: choose another --out, continue it with `fkdrift resume {out}`, or add --overwrite"
+        )
+
+
+def _finish(state: GroundState, out: Path | None, quiet: bool) -> None:
+    """Print the result; after an interruption save it first, and say how to go on."""
+    from fkdrift.report import headline, summary
+
+    interrupted = not state.run.finished
+    if interrupted and out is None:
+        out = state.save(_new_folder(f"fkdrift-{state.potential.name}-seed{state.settings.seed}"))
+    typer.echo(headline(state.result) if quiet else summary(state.result))
+    if out is not None and not quiet:
+        typer.echo(f"\n  saved to {out}", err=interrupted)
+    if interrupted:
+        typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {out}", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _new_folder(name: str) -> Path:
+    """A folder in the working directory that does not exist yet."""
+    clean = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]
+    folder, k = Path(clean), 2
+    while folder.exists():
+        folder, k = Path(f"{clean}-{k}"), k + 1
+    return folder
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Errors raised on purpose become one line on stderr and an exit code; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except InputError as error:
+        _complain(str(error), REFUSED)
+    except ComputationError as error:
+        _complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        _complain("interrupted before there was anything to save", INTERRUPTED)
+    except OSError as error:
+        _complain(f"cannot read or write: {error}", REFUSED)
+
+
+def _complain(message: str, code: int) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(_text(f"fkdrift: {message}", "red"))
+    raise typer.Exit(code)
+
+
+def _text(text: str, style: str = "") -> Any:
+    """Text that rich prints as it is, brackets included."""
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def _row(plug_in: PlugIn) -> dict[str, Any]:
+    """One plug-in as JSON values."""
+    known = plug_in.known_energy
+    return {
+        "name": plug_in.name,
+        "formula": plug_in.formula,
+        "units": plug_in.potential.units if plug_in.potential else "",
+        "parameters": {k: _json(v) for k, v in plug_in.parameters.items()},
+        "known_energy": None if known is None else {"value": known.value, "kind": known.kind, "source": known.source},
+        "citation": plug_in.citation,
+        "distribution": plug_in.distribution,
+        "broken": plug_in.broken,
+    }
+
+
+def _json(value: object) -> object:
+    """A default as JSON; None where there is none."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    return list(value) if isinstance(value, tuple | list) else None
+
+
+def _value(value: object) -> str:
+    return "(required)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,65 @@
+"""Natural gradient in path space: near the optimum, one step is a Newton step.
+
+The Fisher information of the path measure per unit time is, by Girsanov,
+
+    F = E[ (d_theta u)^T (d_theta u) ],      u = v / sigma,
+
+and since E(theta) - E_0 = E|u - u*|^2 / 2, F is also the Hessian of the energy at the optimum.  So
+
+    (F + lambda) delta = -g,      theta <- theta + eta delta,
+
+with g the gradient of the energy, is natural gradient and Gauss-Newton at once.  It is solved by conjugate gradients with
+products F p = J^T (J p) alone; no matrix is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+MetricProduct = Callable[[Tensor], Tensor]
+
+
+def metric_product(control: Tensor, parameters: Sequence[Tensor]) -> MetricProduct:
+    """p -> F p for the control u of a batch, F = mean over walkers of (d_theta u)^T (d_theta u).
+
+    The Jacobian products reuse one graph: J^T c is linear in c, so differentiating it once more gives J p.
+
+    Args:
+        control: u (batch, particle, dim), with its graph to the parameters.
+        parameters: what u depends on.
+    """
+    batch = len(control)
+    cotangent = torch.zeros_like(control, requires_grad=True)
+    pulled = flat_gradient(control, parameters, cotangent, create_graph=True)
+
+    def product(p: Tensor) -> Tensor:
+        (pushed,) = torch.autograd.grad(pulled, cotangent, p, retain_graph=True)
+        return flat_gradient(control, parameters, pushed / batch, retain_graph=True)
+
+    return product
+
+
+def conjugate_gradient(
+    product: MetricProduct, target: Tensor, start: Tensor, damping: float, n_iterations: int
+) -> Tensor:
+    """Solve (F + damping) x = target from `start`, for at most n_iterations; nothing here waits for the device."""
+    x = start
+    residual = target - product(x) - damping * x
+    direction, square = residual, residual.dot(residual)
+    for _ in range(n_iterations):
+        image = product(direction) + damping * direction
+        step = square / direction.dot(image).clamp_min(torch.finfo(x.dtype).tiny)
+        x = x + step * direction
+        residual = residual - step * image
+        square, previous = residual.dot(residual), square
+        direction = residual + square / previous.clamp_min(torch.finfo(x.dtype).tiny) * direction
+    return x
+
+
+def flat_gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor, **graph: bool) -> Tensor:
+    """(d output / d theta)^T cotangent as one vector; parameters without influence give zeros."""
+    gradients = torch.autograd.grad(output, parameters, cotangent, allow_unused=True, materialize_grads=True, **graph)
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])
