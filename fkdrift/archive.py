@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from fkdrift.config import Settings, write_config
-from fkdrift.errors import BadConfig
+from fkdrift.errors import BadConfig, CannotWrite
 
 FORMAT = 1
 HISTORY_COLUMNS = ("phase", "step", "energy", "error", "seconds")
@@ -37,14 +37,31 @@ def write_run(
     history: list[list[float]],
     checkpoint: dict[str, Any],
 ) -> None:
-    """Write result.json, config.toml, history.csv and checkpoint.pt; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write result.json, config.toml, history.csv and checkpoint.pt; each appears whole or not at all.
+
+    Raises:
+        CannotWrite: the disk is full, or the folder cannot be made or written to.
+    """
+    make_folder(folder)
     _replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
     _replace(folder / "config.toml", lambda path: write_config(path, potential, settings))
     _replace(
-        folder / "result.json", lambda path: path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        folder / "result.json",
+        lambda path: path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8"),
     )
     _replace(folder / "history.csv", lambda path: _write_history(path, history))
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of a run, made before anything is computed.
+
+    Raises:
+        CannotWrite: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}; choose another") from None
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -59,7 +76,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadConfig(
             f"cannot load {path}: it is damaged or is not a checkpoint of plain tensors ({reason})"
         ) from None
@@ -71,8 +88,18 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The contents of result.json."""
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    """The contents of result.json.
+
+    Raises:
+        BadConfig: there is none, or it is damaged.
+    """
+    path = folder / "result.json"
+    if not path.is_file():
+        raise BadConfig(f"{folder} is not a saved run: it has no result.json")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"cannot read {path}: {error}") from None
 
 
 def _write_history(path: Path, history: list[list[float]]) -> None:
@@ -87,5 +114,11 @@ def _write_history(path: Path, history: list[list[float]]) -> None:
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside the file, then put the new one in its place."""
     temporary = path.with_name(path.name + ".new")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CannotWrite(f"cannot write {path}: {reason}; make room, or choose another folder") from None
+    finally:
+        temporary.unlink(missing_ok=True)

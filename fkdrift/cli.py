@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import version
@@ -51,7 +52,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
-    show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Quantum ground states by stochastic control: an energy with an honest error bar."""
 
@@ -68,7 +71,8 @@ Name = Annotated[
     typer.Option("--potential", "-p", help="A plug-in's name, file.py:Name, a formula, or a table.", metavar="NAME"),
 ]
 Parameters = Annotated[
-    list[str] | None, typer.Option("--param", "-P", help="A parameter of the potential; repeat for more.", metavar="K=V")
+    list[str] | None,
+    typer.Option("--param", "-P", help="A parameter of the potential; repeatable.", metavar="K=V"),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the result, checkpoint and figures.", metavar="DIR")]
 Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="DIR")]
@@ -84,6 +88,7 @@ def solve(
     param: Parameters = None,
     seed: Annotated[int | None, _setting("seed", "Of the network, the walkers and the noise.")] = None,
     drift: Annotated[str | None, _setting("drift", "gradient (of log psi) or mlp (a free field).")] = None,
+    optimiser: Annotated[str | None, _setting("optimiser", "natural (gradient, in path space) or adam.")] = None,
     device: Annotated[str | None, _setting("device", "auto, cpu, cuda or cuda:1.")] = None,
     dtype: Annotated[str | None, _setting("dtype", "float32 or float64.")] = None,
     max_seconds: MaxSeconds = None,
@@ -99,11 +104,11 @@ def solve(
 ) -> None:
     """Find the ground state of a potential.
 
-    Options win over the --config file, and the file over the defaults.  Ctrl-C saves what there is and says how to go on.
+    Options win over the --config file, and the file over the defaults.  Ctrl-C saves what there is, to be resumed.
     """
     given = {
-        "seed": seed, "drift": drift, "device": device, "dtype": dtype, "max_seconds": max_seconds, "atol": atol,
-        "n_updates": n_updates, "n_walkers": n_walkers, "n_blocks": n_blocks, "width": width,
+        "seed": seed, "drift": drift, "optimiser": optimiser, "device": device, "dtype": dtype, "width": width,
+        "max_seconds": max_seconds, "atol": atol, "n_updates": n_updates, "n_walkers": n_walkers, "n_blocks": n_blocks,
     }  # fmt: skip
     with _errors():
         described, written = ({}, {}) if config is None else read_config(config)
@@ -161,7 +166,7 @@ def exact(
 
         loaded = load_potential(potential, **parse_parameters(param or []))
         spectrum = diagonalise(loaded, levels)
-        table = Table(title=f"{loaded.name}   {loaded.formula}   ({loaded.units})", title_justify="left", box=None)
+        table = Table(box=None, pad_edge=False)
         for column in ("n", "energy", "gap", "error"):
             table.add_column(column, justify="right")
         table.add_column("state")
@@ -169,10 +174,11 @@ def exact(
             label = spectrum.labels[n] if n < len(spectrum.labels) else ""
             gap = f"{E - spectrum.energies[0]:.10g}" if n else ""
             table.add_row(str(n), f"{E:.12g}", gap, f"{error:.0e}", label)
-        console = Console()
+        remarks = str(spectrum).splitlines()[len(spectrum.energies) + 1 :]
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(_text(f"{loaded.name}   {loaded.formula}   ({loaded.units})", "bold"))
         console.print(table)
-        for line in str(spectrum).splitlines()[len(spectrum.energies) + 1 :]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(_text("\n".join(remarks), "dim"))
 
 
 @app.command()
@@ -187,20 +193,18 @@ def potentials(
         if as_json:
             typer.echo(json.dumps([_row(plug_in) for plug_in in plug_ins], indent=2))
             return
-        table = Table(box=None, pad_edge=False)
-        table.add_column("name", style="bold")
-        for column in ("formula", "parameters", "energy", "package"):
-            table.add_column(column)
+        console = Console(highlight=False, soft_wrap=True)
+        width = max(len(plug_in.name) for plug_in in plug_ins) + 2
         for plug_in in plug_ins:
-            row = _row(plug_in)
+            package = "" if plug_in.distribution == "fkdrift" else f"   from {plug_in.distribution}"
+            name = _text(f"{plug_in.name:<{width}}", "bold")
             if plug_in.broken:
-                table.add_row(plug_in.name, _text(f"cannot be used: {plug_in.broken}", "red"), "", "", plug_in.distribution)
+                console.print(name + _text(f"cannot be used: {plug_in.broken}{package}", "red"))
                 continue
-            parameters = ", ".join(f"{k} = {_value(v)}" for k, v in row["parameters"].items())
-            known = row["known_energy"]
-            energy = "" if known is None else f"{known['value']:.10g}  {known['kind']}"
-            table.add_row(plug_in.name, _text(plug_in.formula), _text(parameters), energy, plug_in.distribution)
-        Console().print(table)
+            console.print(name + _text(plug_in.formula + package))
+            for line in (_parameters(plug_in), _known(plug_in), plug_in.citation):
+                if line:
+                    console.print(_text(" " * width + line, "dim"))
 
 
 @app.command()
@@ -263,7 +267,8 @@ def _refuse_to_replace(out: Path, overwrite: bool) -> None:
         raise BadConfig(f"--out {out} is a file: give a folder")
     if not overwrite and any((out / name).exists() for name in ("checkpoint.pt", "result.json")):
         raise BadConfig(
-            f"{out} already holds a run: choose another --out, continue it with `fkdrift resume {out}`, or add --overwrite"
+            f"{out} already holds a run: choose another --out, go on with it by `fkdrift resume {out}`, "
+            "or add --overwrite"
         )
 
 
@@ -275,11 +280,11 @@ def _finish(state: GroundState, out: Path | None, quiet: bool) -> None:
     if interrupted and out is None:
         out = state.save(_new_folder(f"fkdrift-{state.potential.name}-seed{state.settings.seed}"))
     typer.echo(headline(state.result) if quiet else summary(state.result))
-    if out is not None and not quiet:
-        typer.echo(f"\n  saved to {out}", err=interrupted)
     if interrupted:
-        typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {out}", err=True)
+        typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {shlex.quote(str(out))}", err=True)
         raise typer.Exit(INTERRUPTED)
+    if out is not None and not quiet:
+        typer.echo(f"\n  saved to {out}")
 
 
 def _new_folder(name: str) -> Path:
@@ -293,7 +298,7 @@ def _new_folder(name: str) -> Path:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Errors raised on purpose become one line on stderr and an exit code; anything else is a bug and keeps its traceback."""
+    """Errors raised on purpose become one line on stderr and an exit code; anything else is a bug: a traceback."""
     try:
         yield
     except InputError as error:
@@ -340,5 +345,14 @@ def _json(value: object) -> object:
     return list(value) if isinstance(value, tuple | list) else None
 
 
-def _value(value: object) -> str:
-    return "(required)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _parameters(plug_in: PlugIn) -> str:
+    """Parameters with their defaults."""
+    values = {name: _json(value) for name, value in plug_in.parameters.items()}
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name} = {'(required)' if value is None else value}" for name, value in shown.items())
+
+
+def _known(plug_in: PlugIn) -> str:
+    """The known energy at the default parameters."""
+    known = plug_in.known_energy
+    return "" if known is None else f"E0 = {known.value:.10g}  ({known.kind}: {known.source})"

@@ -110,8 +110,8 @@ class Settings:
             raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0") from None
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise BadConfig(
-                f"device = {self.device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices that "
-                "torch can use; use --device cpu, or install a CUDA build of torch"
+                f"device = {self.device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices "
+                "that torch can use; use --device cpu, or install a CUDA build of torch"
             )
         return device
 

@@ -52,6 +52,10 @@ class BadConfig(InputError):
     """A configuration file or a saved run cannot be read."""
 
 
+class CannotWrite(InputError):
+    """A run's folder cannot be written; what was there before is still there."""
+
+
 class ComputationError(FkdriftError, RuntimeError):
     """A computation failed on the way; `partial` holds what had been reached, or None."""
 

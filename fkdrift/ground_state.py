@@ -5,6 +5,7 @@ A `GroundState` is a finished (or interrupted) run together with what is known e
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import asdict
 from functools import cached_property
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AGREES = 3.0
+Points = Tensor | np.ndarray | list[Any]
+"""Positions as a caller may have them; see `GroundState.positions`."""
 
 
 class GroundState:
@@ -71,12 +74,12 @@ class GroundState:
         except (InputError, ComputationError):
             return None
 
-    def drift(self, r: Positions) -> Positions:
+    def drift(self, r: Points) -> Positions:
         """The whole drift sigma^2 grad log psi at r, (batch, particle, dim)."""
         with torch.no_grad():
             return self.run.process.velocity(self.positions(r))
 
-    def log_psi(self, r: Positions) -> PerWalker:
+    def log_psi(self, r: Points) -> PerWalker:
         """log psi(r) up to a constant, (batch,); a line integral of the drift if that is not a gradient.
 
         Args:
@@ -90,8 +93,9 @@ class GroundState:
         Successive batches of walkers are one time scale apart; the run itself is not changed.
         """
         generator = torch.Generator(self.system.device).manual_seed(seed)
-        walkers, batches = self.walkers, []
-        while sum(map(len, batches)) < n:
+        walkers = self.walkers
+        batches: list[Tensor] = []
+        while sum(len(batch) for batch in batches) < n:
             with torch.no_grad():
                 dt = self.system.time_scale / 128
                 walkers = evolve(self.run.process, walkers, n_steps=128, dt=dt, generator=generator).end
@@ -103,7 +107,7 @@ class GroundState:
         """Where the walkers are now, (batch, particle, dim)."""
         return self.run.walkers
 
-    def positions(self, r: Tensor | np.ndarray | list) -> Positions:
+    def positions(self, r: Points) -> Positions:
         """r as a tensor (batch, particle, dim) of this system's dtype, from any shape that fits."""
         x = torch.as_tensor(np.asarray(r) if not isinstance(r, Tensor) else r).to(self.system.device, self.system.dtype)
         n, dim = self.system.shape
@@ -163,7 +167,7 @@ class GroundState:
     def _verdict(self, values: dict[str, Any]) -> dict[str, Any] | None:
         """How far the variational energy is from the exact one (or else the reference), in standard errors."""
         against = "exact" if "exact" in values else "reference"
-        if against not in values:
+        if against not in values or not math.isfinite(self.energy.mean) or not math.isfinite(self.energy.error):
             return None
         z = self.energy.deviation(values[against]["mean"])
         if abs(z) <= AGREES:
@@ -218,6 +222,7 @@ def versions() -> dict[str, str]:
     return {**packages, "python": platform.python_version(), "platform": platform.platform()}
 
 
-def _plain(estimate: Estimate) -> dict[str, float]:
-    """An estimate as JSON values, without what is not known."""
-    return {name: value for name, value in asdict(estimate).items() if value is not None}
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    """An estimate as JSON values: without what does not apply, null where it is not known."""
+    given = {name: value for name, value in asdict(estimate).items() if value is not None}
+    return {name: value if math.isfinite(value) else None for name, value in given.items()}

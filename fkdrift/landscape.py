@@ -3,11 +3,12 @@
     coupled(j, k):   V(a_j, a_k) - V(b_j, a_k) - V(a_j, b_k) + V(b_j, b_k)  is not 0 for some points
 
 Nothing is read off a name or a class: separability, rotational symmetry and the split into centre of mass and relative
-distance are found by evaluating V in float64 at fixed random points, so formulas and callables are treated like plug-ins.
+distance are found by evaluating V in float64 at fixed random points, so callables are treated like plug-ins.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -118,7 +119,8 @@ def components(V: Landscape, *, largest: int = 5) -> list[list[int]] | None:
 
     The pairs are only looked at where few coordinates are coupled to any other: at most 40 of them.
     """
-    coupled = [k for k in range(V.size) if _mixed(V, [k], [j for j in range(V.size) if j != k])]
+    centre = lowest_point(V)
+    coupled = [k for k in range(V.size) if _mixed(V, [k], [j for j in range(V.size) if j != k], centre)]
     if not coupled:
         return [[k] for k in range(V.size)]
     if len(coupled) > 40:
@@ -126,19 +128,23 @@ def components(V: Landscape, *, largest: int = 5) -> list[list[int]] | None:
     groups = [{k} for k in coupled]
     for j in coupled:
         for k in coupled:
-            if j < k and _mixed(V, [j], [k]):
+            if j < k and _mixed(V, [j], [k], centre):
                 joined = [g for g in groups if j in g or k in g]
                 groups = [g for g in groups if g not in joined] + [set().union(*joined)]
     found = [[k] for k in range(V.size) if k not in coupled] + [sorted(g) for g in groups]
     return sorted(found) if len(found) > 1 and max(map(len, found)) <= largest else None
 
 
-def _mixed(V: Landscape, first: list[int], second: list[int]) -> bool:
-    """Whether the mixed second difference of V in two sets of coordinates differs from zero anywhere tried."""
+def _mixed(V: Landscape, first: list[int], second: list[int], centre: Array) -> bool:
+    """Whether the mixed second difference of V in two sets of coordinates differs from zero anywhere tried.
+
+    Points are drawn around the origin and around `centre`, a low point of V, where a narrow well may be far away.
+    """
     if not first or not second:
         return False
-    for seed, spread in enumerate((0.5, 1.0, 2.0, 4.0)):
-        a, b = V.points(6, 2 * seed, spread), V.points(6, 2 * seed + 1, spread)
+    for seed, spread in enumerate((0.5, 1.0, 2.0, 4.0, 0.5, 2.0)):
+        around = centre if seed > 3 and V.period is None else np.zeros(V.size)
+        a, b = (np.clip(around + V.points(6, 2 * seed + k, spread), V.low, V.high) for k in (0, 1))
         ab, ba, bb = a.copy(), a.copy(), a.copy()
         ab[:, second], ba[:, first] = b[:, second], b[:, first]
         bb[:, first], bb[:, second] = b[:, first], b[:, second]
@@ -146,7 +152,7 @@ def _mixed(V: Landscape, first: list[int], second: list[int]) -> bool:
         with np.errstate(invalid="ignore"):
             difference = np.abs(values[0] - values[1] - values[2] + values[3])
         size = np.max(np.abs(values), axis=0)
-        if not (difference <= SAME * size).all():
+        if not (difference <= SAME * size + 1e-13 * size.max()).all():
             return True
     return False
 
@@ -156,12 +162,16 @@ def central(V: Landscape) -> bool:
     if V.period is not None or np.isfinite(V.low).any() or np.isfinite(V.high).any() or len(set(V.mass)) > 1:
         return False
     generator = np.random.default_rng(0)
-    for r in (0.05, 0.3, 1.0, 2.0, 5.0):
+    low = lowest_point(V)
+    rounding = 0.0
+    for r in (0.05, 0.3, 1.0, 2.0, 5.0, float(np.linalg.norm(low)) or 1.0):
         x = generator.normal(size=(8, V.size))
         x[-1] = -x[0]
+        x[1] = low if low.any() else x[1]
         x *= r / np.linalg.norm(x, axis=1, keepdims=True)
         values = V.V(x)
-        if not np.ptp(values) <= SAME * np.abs(values).max():
+        rounding = max(rounding, 1e-13 * float(np.abs(values).max()))
+        if not np.ptp(values) <= SAME * np.abs(values).max() + rounding:
             return False
     return True
 
@@ -180,11 +190,26 @@ def centre_and_relative(V: Landscape) -> tuple[Landscape, Landscape] | None:
 
     mass = np.repeat([M, m1 * m2 / M], d)
     both = Landscape(transformed, mass, V.low, V.high, None, (0,) * d + (1,) * d, ())
-    if _mixed(both, list(range(d)), list(range(d, 2 * d))):
+    if _mixed(both, list(range(d)), list(range(d, 2 * d)), lowest_point(both)):
         return None
     at = np.concatenate([np.zeros(d), np.ones(d)])
     offset = float(transformed(at[None])[0])
     return both.part(range(d), at, offset), both.part(range(d, 2 * d), at)
+
+
+def meets_singularity(V: Landscape) -> bool:
+    """Whether V is infinite, or absurdly large, where two particles are at the same place."""
+    particles = sorted(set(V.particle))
+    columns = {i: [k for k, p in enumerate(V.particle) if p == i] for i in particles}
+    x = V.points(4, 0)
+    typical = np.abs(V.V(x)).max()
+    for i, j in itertools.combinations(particles[:4], 2):
+        together = x.copy()
+        together[:, columns[j]] = x[:, columns[i]]
+        values = np.abs(V.V(together))
+        if not (values < 1e7 * typical + 1e7).all():
+            return True
+    return False
 
 
 def lowest_point(V: Landscape) -> Array:

@@ -125,7 +125,9 @@ class Spectrum:
         if self.box:
             ranges = [f"{low:.4g} to {high:.4g}" for low, high in dict.fromkeys(self.box)]
             counts = " x ".join(str(n) for n in self.points)
-            remarks.append(f"grid:   {counts} points, {', '.join(ranges[:3])}{', ...' if len(ranges) > 3 else ''}")
+            if len(self.points) > 5:
+                counts = f"{max(self.points)} at most for each of {len(self.points)} coordinates"
+            remarks.append(f"grid:   points {counts}; range {', '.join(ranges[:3] + ['...'] * (len(ranges) > 3))}")
         if len(self.energies) < self.asked and self.threshold is not None:
             remarks.append(f"bound:  {len(self.energies)} of the {self.asked} levels asked for")
         if self.threshold is not None:

@@ -10,6 +10,7 @@ and for a system with reference W:  log dP_v / dP_FK = l_T - E0 T + [log phi_0 -
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,7 @@ def evolve(
     generator: torch.Generator,
     n_saved: int = 1,
     substeps: int = 1,
+    score_free: bool = False,
 ) -> Path:
     """Run walkers for n_steps Euler-Maruyama steps of length dt, accumulating the path action.
 
@@ -84,6 +86,9 @@ def evolve(
         n_saved: how many times to save after the start, evenly spaced; must divide n_steps.
         substeps: draw each Brownian increment as the sum of this many finer ones, so that runs with steps
             dt, dt/2, ... from the same generator state follow the same Brownian path.
+        score_free: leave the score int d_theta u . dB out of gradients.  Its mean is zero and its variance is not: without it
+            the gradient of the free energy vanishes path by path at the optimum ("sticking the landing", Roeder, Wu and
+            Duvenaud, NeurIPS 2017).
 
     Raises:
         DivergedPath: positions or the action are no longer finite; the path so far is in `partial`.
@@ -100,7 +105,7 @@ def evolve(
     noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps)
     start = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
     times = torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
-    states = torchsde.sdeint(_Augmented(process, shape), start, times, bm=noise, method="euler", dt=dt)
+    states = torchsde.sdeint(_Augmented(process, shape, score_free), start, times, bm=noise, method="euler", dt=dt)
     positions, functionals = states[..., :-N_FUNCTIONALS], states[..., -N_FUNCTIONALS:]
     path = Path(times, positions.unflatten(-1, shape), *functionals.unbind(-1))
     if not bool(torch.isfinite(states[-1]).all()):
@@ -157,13 +162,22 @@ class WhiteNoise(torchsde.BaseBrownian):
         return "none"
 
 
+def frozen(drift: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same drift as a function of position alone: its parameters take no part in gradients."""
+    if not isinstance(drift, torch.nn.Module):
+        return drift
+    parameters = {name: parameter.detach() for name, parameter in drift.named_parameters()}
+    return lambda r: torch.func.functional_call(drift, parameters, (r,))
+
+
 class _Augmented:
     """The augmented SDE as torchsde sees it: drift and noise of positions and path functionals together."""
 
     sde_type, noise_type = "ito", "general"
 
-    def __init__(self, process: Process, shape: torch.Size) -> None:
+    def __init__(self, process: Process, shape: torch.Size, score_free: bool) -> None:
         self.process, self.shape = process, shape
+        self.frozen = frozen(process.drift) if score_free and torch.is_grad_enabled() else None
 
     def f_and_g_prod(self, t: Tensor, state: Tensor, dB: Tensor) -> tuple[Tensor, Tensor]:
         r = state[:, :-N_FUNCTIONALS].unflatten(-1, self.shape)
@@ -172,7 +186,7 @@ class _Augmented:
         h, c = self.process.reference.rates(r)
         v = self.process.drift(r)
         u = v / sigma
-        ito = (u * dB).sum((-2, -1))
+        ito = ((u if self.frozen is None else self.frozen(r) / sigma) * dB).sum((-2, -1))
         control = u.square().sum((-2, -1)) / 2
         zero = torch.zeros_like(c)
         f = torch.cat([(h + v).flatten(1), torch.stack([zero, control, c], 1)], 1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from fkdrift.shapes import Positions
 from fkdrift.system import Rates
 
 
+@runtime_checkable
 class Measure(Protocol):
     """A diffusion killed at a rate: what a learned process is compared with.  `System` is one."""
 

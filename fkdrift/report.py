@@ -90,7 +90,7 @@ def summary(result: dict[str, Any]) -> str:
     lines = [*_wrap(_title(result["potential"])), ""]
     number = {name: _number(entry) for name, entry in energies.items()}
     width = max(map(len, number.values())) + 2
-    for name, remark in _remarks(energies).items():
+    for name, remark in _remarks(result).items():
         lines += _row(name.replace("_", " "), number[name].ljust(width) + remark, LABEL + width)
     lines.append("")
     for label, text in _statements(result):
@@ -108,8 +108,10 @@ def headline(result: dict[str, Any]) -> str:
 def html(result: dict[str, Any]) -> str:
     """A small table for notebooks; every text in it is escaped."""
     energies, escape = result["energies"], markup.escape
-    rows = [(name.replace("_", " "), _number(energies[name]), text) for name, text in _remarks(energies).items()]
-    body = "".join("<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    rows = [(name.replace("_", " "), _number(energies[name]), text) for name, text in _remarks(result).items()]
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>" for row in rows
+    )
     notes = "<br>".join(f"{escape(label)}: {escape(text)}" for label, text in _statements(result))
     state = "" if result.get("status") == "finished" else f" ({escape(str(result.get('status')))})"
     return (
@@ -136,12 +138,13 @@ def _number(entry: dict[str, Any]) -> str:
     return format_with_error(mean, error) if "error" in entry else f"{mean:.10g}"
 
 
-def _remarks(energies: dict[str, Any]) -> dict[str, str]:
+def _remarks(result: dict[str, Any]) -> dict[str, str]:
     """What to say beside each energy."""
     remarks = {}
-    for name, entry in energies.items():
+    for name, entry in result["energies"].items():
         if name == "path_action":
-            remarks[name] = f"E[l_T]/T{_effective(entry)}"
+            how = "E[l_T]/T, extrapolated to dt = 0" if "step_bias" in result else "last training batch"
+            remarks[name] = how + _effective(entry)
         elif "estimator" in entry:
             remarks[name] = entry["estimator"] + _effective(entry)
         elif "kind" in entry:
@@ -174,13 +177,16 @@ def _statements(result: dict[str, Any]) -> list[tuple[str, str]]:
     sampling = result.get("sampling")
     if sampling:
         spread, acceptance = f"{sampling['spread']:.2g}", f"{sampling['acceptance']:.0%}"
-        rows.append(("sampling", f"spread of E_L {spread}; acceptance {acceptance} at dt = {sampling['time_step']:.3g}"))
+        rows.append(
+            ("sampling", f"spread of E_L {spread}; acceptance {acceptance} at dt = {sampling['time_step']:.3g}")
+        )
     virial = result.get("virial")
     if virial:
         rows.append(("virial", f"<V>/<T> = {virial['ratio']:.4f}, expected {virial['expected']:g}"))
     settings = result["settings"]
-    rows.append(("training", f"{result['n_updates']:,} updates, {settings['n_walkers']:,} walkers, {settings['drift']} drift "
-                 f"with {result['n_parameters']:,} parameters, seed {result['seed']}"))  # fmt: skip
+    drift = f"{settings['drift']} drift with {result['n_parameters']:,} parameters"
+    walkers = f"{settings['n_walkers']:,} walkers"
+    rows.append(("training", f"{result['n_updates']:,} updates, {walkers}, {drift}, seed {result['seed']}"))
     seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU"
     rows.append(("time", f"{seconds} on {result['device']} in {settings['dtype']}"))
     return rows

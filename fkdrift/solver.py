@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fkdrift.archive import make_folder
 from fkdrift.config import Settings, read_config, settings_from
 from fkdrift.errors import BadConfig
 from fkdrift.ground_state import GroundState
@@ -64,14 +65,17 @@ def solve(
         >>> print(fk.solve("harmonic", omega=2.0, seed=0).energy)
         1.000000(2)
     """
-    changes = {"seed": seed, "drift": drift, "device": device, "dtype": dtype, "max_seconds": max_seconds, "atol": atol}
-    settings = replace(settings or Settings(), **{name: value for name, value in changes.items() if value is not None})
+    given = {"seed": seed, "drift": drift, "device": device, "dtype": dtype, "max_seconds": max_seconds, "atol": atol}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = replace(settings or Settings(), **changes)
     run = Run(load_potential(potential, **parameters), settings)
     return drive(run, out=None if out is None else Path(out), progress=progress)
 
 
 def drive(run: Run, *, out: Path | None = None, progress: bool | None = None) -> GroundState:
     """Advance a run to its end, or until interrupted, showing progress and saving to `out`."""
+    if out is not None:
+        make_folder(out)
     saved = time.monotonic()
     with interruptible() as interrupted, progress_line(run.potential.name, progress) as show:
         for step in run.advance():
@@ -124,7 +128,7 @@ def resume(
     return drive(run, out=Path(folder), progress=progress)
 
 
-def _saved_run(folder: Path, potential: object, changes: dict[str, Any]) -> Run:
+def _saved_run(folder: Path, potential: Any, changes: dict[str, Any]) -> Run:
     """Rebuild a run from its folder."""
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}")

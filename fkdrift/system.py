@@ -5,11 +5,8 @@ A `System` is the Feynman-Kac measure that a learned process is compared with,
     dr = h dt + sigma dB,   killed at the rate   E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
 
 with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
-(Coulomb cusps, say) or is the Gaussian of lowest energy,
-
-    E_G(c, s) = sum_k sigma_k^2 / (8 s_k^2) + < V >_{N(c, s^2)}.
-
-Walkers start from |phi_ref|^2, and its centre and width set the natural length and time of the system.
+(Coulomb cusps, say) or is fitted to it (see envelope).  Walkers start from |phi_ref|^2, and its centre and width set the
+natural length and time of the system.
 On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
 """
 
@@ -20,12 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
-from fkdrift.errors import InputError, Unbound
+from fkdrift.envelope import envelope
+from fkdrift.errors import InputError
 from fkdrift.potential import Potential
-from fkdrift.reference import Gaussian, Reference
+from fkdrift.reference import Reference
 from fkdrift.shapes import PerWalker, Positions
 
 
@@ -75,8 +72,7 @@ class System:
         elif self.reference is not None:
             centre, width = _moments(sample_reference(self.reference, potential, 1024), potential.groups)
         else:
-            centre, width = fit_gaussian(potential)
-            self.reference = Reference((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
+            self.reference, centre, width = envelope(potential)
         self.centre, self.width = self._tensor(centre), self._tensor(width)
         self.time_scale = float(2 * (width / np.asarray(self.sigma.cpu(), dtype=float)).min() ** 2)
 
@@ -132,62 +128,6 @@ class System:
         return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
 
 
-def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and width (particle, dim) of the Gaussian density |phi_ref|^2 of lowest energy.
-
-    The average of V is over quasi-random points mirrored about the centre, so that a symmetric potential keeps
-    its centre; identical particles share centre and width.
-    """
-    shape = (potential.n_particles, potential.n_dims)
-    group_of = np.empty(potential.n_particles, dtype=int)
-    for g, members in enumerate(potential.groups):
-        group_of[list(members)] = g
-    n_rows = len(potential.groups)
-    variance = torch.tensor(potential.mass, dtype=torch.float64).reciprocal()[:, None]
-    sobol = torch.quasirandom.SobolEngine(shape[0] * shape[1], scramble=True, seed=7)
-    half = torch.special.ndtri(sobol.draw(n_samples // 2, dtype=torch.float64).clamp(1e-6, 1 - 1e-6))
-    z = torch.cat([half, -half]).reshape(n_samples, *shape)
-    centre, width = _start(potential)
-
-    def unpack(parameters: Tensor) -> tuple[Tensor, Tensor]:
-        c, log_s = parameters.reshape(2, n_rows, shape[1])
-        return c[group_of], log_s.exp()[group_of]
-
-    def energy(x: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        c, s = unpack(parameters)
-        r = c + s * z
-        if potential.domain is not None:
-            low, high = torch.tensor(potential.domain, dtype=torch.float64).T
-            r = r.clamp(low, high)
-        V = potential(r)
-        if V.shape != (n_samples,):
-            raise InputError(
-                f"the potential returns shape {tuple(V.shape)} for {n_samples} walkers; it must be (batch,)"
-            )
-        if not bool(torch.isfinite(V).all()):
-            bad = r[~torch.isfinite(V)][0].tolist()
-            raise InputError(
-                f"the potential is not finite at r = {bad}; give one that is finite wherever walkers can go"
-            )
-        E = (variance / (8 * s.square())).sum() + V.mean()
-        if not E.requires_grad:
-            raise InputError("the potential is not differentiable: compute it from r with torch operations only")
-        (gradient,) = torch.autograd.grad(E, parameters)
-        return E.item(), gradient.numpy()
-
-    start = np.concatenate([np.tile(centre, n_rows), np.tile(np.log(width), n_rows)])
-    fit = minimize(energy, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-14, "gtol": 1e-9})
-    c, s = unpack(torch.tensor(fit.x))
-    widest = 1e3 * max(1.0, width.max())
-    if not np.isfinite(fit.fun) or s.max() > widest or c.abs().max() > 1e6 or fit.fun < -1e12:
-        raise Unbound(
-            f"no bound state found for {potential.name}: the best Gaussian has width {s.max():.3g} and energy {fit.fun:.3g}; "
-            "the potential must confine the particles (add a confining term, or make the system periodic)"
-        )
-    return c.numpy(), s.numpy()
-
-
 def sample_reference(
     reference: Reference, potential: Potential, n_walkers: int, seed: int = 0, n_steps: int = 500
 ) -> np.ndarray:
@@ -216,14 +156,3 @@ def _moments(r: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> tuple[np.nda
         centre[members] = r[:, members].mean((0, 1))
         width[members] = r[:, members].std((0, 1))
     return centre, width
-
-
-def _start(potential: Potential) -> tuple[np.ndarray, np.ndarray]:
-    """Where to start the fit: the lowest point of a table, the middle of the nuclei, or the origin."""
-    if potential.domain is not None:
-        low, high = np.asarray(potential.domain, dtype=float).T
-        points = np.random.default_rng(0).uniform(low, high, (4096, potential.n_dims))
-        V = potential(torch.tensor(points)[:, None, :].expand(-1, potential.n_particles, -1)).numpy()
-        return points[V.argmin()], (high - low) / 10
-    nuclei = np.asarray(potential.nuclei or np.zeros((1, potential.n_dims)), dtype=float)
-    return nuclei.mean(0), np.maximum(nuclei.std(0), 0.7)

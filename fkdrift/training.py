@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class Update:
     acceptance: float | None = None
 
 
+@runtime_checkable
 class Method(Protocol):
     """One way to improve a drift."""
 
@@ -157,7 +158,7 @@ class PathwiseAdam:
         for group in self.adam.param_groups:
             group["lr"] = self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2)
         dt = self.dt[0] * (self.dt[1] / self.dt[0]) ** fraction
-        path = evolve(self.process, walkers, n_steps=self.n_steps, dt=dt, generator=generator)
+        path = evolve(self.process, walkers, n_steps=self.n_steps, dt=dt, generator=generator, score_free=True)
         self.adam.zero_grad(set_to_none=True)
         self.objective(path, self.process).loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm=10.0)
@@ -185,7 +186,7 @@ class PathNaturalGradient:
         process: its drift is trained.
         time_scale: of the system; makes damping and trust region free of units.
         n_moves: Metropolis-adjusted steps between updates.
-        damping: lambda, in units of 1 / time_scale.
+        damping: lambda, in units of 1 / time_scale; default 0.001, or 0.01 with the noisier pathwise gradient.
         n_iterations: conjugate-gradient steps for each update, started from the last solution.
         trust: largest root mean square change of u, in units of time_scale^(-1/2).
         decay: updates after which the step has halved.
@@ -199,7 +200,7 @@ class PathNaturalGradient:
         *,
         time_scale: float,
         n_moves: int = 6,
-        damping: float = 1e-3,
+        damping: float | None = None,
         n_iterations: int = 8,
         trust: float = 0.3,
         decay: float = 15.0,
@@ -209,7 +210,8 @@ class PathNaturalGradient:
         objective: Objective = path_kl,
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
-        self.damping, self.n_iterations, self.trust, self.decay, self.clip = damping, n_iterations, trust, decay, clip
+        self.damping = damping or (1e-3 if isinstance(process.drift, GradientDrift) else 1e-2)
+        self.n_iterations, self.trust, self.decay, self.clip = n_iterations, trust, decay, clip
         self.n_steps, self.dt, self.objective = n_steps, dt or time_scale / 32, objective
         self.parameters = _parameters(process)
         start = torch.nn.utils.parameters_to_vector(self.parameters).detach()
@@ -246,7 +248,7 @@ class PathNaturalGradient:
         with torch.no_grad():
             E = local_energy(self.process, r)
             middle = E.median()
-            reach = self.clip * (E - middle).abs().mean()
+            reach = self.clip * E.std()
             excess = E.clamp(middle - reach, middle + reach)
             excess = excess - excess.mean()
         f, slope = drift.value_and_gradient(r)
@@ -255,7 +257,7 @@ class PathNaturalGradient:
 
     def _pathwise(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Actions per unit time, the pathwise gradient of the free energy, and u with its graph."""
-        path = evolve(self.process, walkers, n_steps=self.n_steps, dt=self.dt, generator=generator)
+        path = evolve(self.process, walkers, n_steps=self.n_steps, dt=self.dt, generator=generator, score_free=True)
         loss = self.objective(path, self.process).loss
         gradient = flat_gradient(loss, self.parameters, torch.ones_like(loss))
         control = self.process.drift(path.end) / self.process.sigma

@@ -1,0 +1,39 @@
+"""Exact systems that tests use as oracles, and small drifts whose path functionals are known in closed form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fkdrift.drift import Drift
+from fkdrift.process import FeynmanKac
+
+
+class LinearDrift(Drift):
+    """v = -k r with one parameter k: on V = r^2 / 2 the exact drift is k = 1."""
+
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = nn.Parameter(torch.tensor(k, dtype=torch.float64))
+
+    def forward(self, r: Tensor) -> Tensor:
+        return -self.k * r
+
+
+def oscillator(n_dims: int = 1) -> FeynmanKac:
+    """Brownian motion killed at the rate r^2 / 2: E_0 = n_dims / 2."""
+    return FeynmanKac(lambda r: r.square().sum((-2, -1)) / 2, torch.ones(1, 1, dtype=torch.float64))
+
+
+def euler_energy(k: float, dt: float) -> float:
+    """E[l_T] / T of the stationary Euler chain with v = -k x on V = x^2 / 2: (k^2 + 1) <x^2> / 2, <x^2> = 1 / (k (2 - k dt))."""
+    return (k**2 + 1) / (2 * k * (2 - k * dt))
+
+
+def stationary(k: float, dt: float, n: int, generator: torch.Generator) -> Tensor:
+    """Draws from the stationary law of that chain, (n, 1, 1) float64."""
+    return torch.randn(n, 1, 1, generator=generator, dtype=torch.float64) / (k * (2 - k * dt)) ** 0.5
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
