@@ -112,8 +112,8 @@ class PathSampler:
         variance = (self.squares.mean() / self.n_blocks - plain[-1].mean().square()).item()
         extrapolated = (weights * corrected).sum(0)
         return PathEnergy(
-            action=from_walkers((weights * plain).sum(0), variance),
-            corrected=from_walkers(extrapolated, variance),
+            action=from_walkers((weights * plain).sum(0), variance, _rounding(self.walkers)),
+            corrected=from_walkers(extrapolated, variance, _rounding(self.walkers)),
             step_bias=from_walkers(corrected[-1] - extrapolated),
             time_steps=tuple(self.dt / 2**level for level in range(len(RICHARDSON))),
             by_time_step=tuple(from_walkers(level) for level in corrected),
@@ -198,7 +198,7 @@ class StationarySampler:
         E, square, V, acceptance = self.sums / self.n_blocks
         variance = max(0.0, (square.mean() - E.mean().square()).item())
         return StationaryEnergy(
-            from_walkers(E, variance), variance**0.5, acceptance.mean().item(), from_walkers(V), self.dt.item()
+            from_walkers(E, variance, _rounding(self.walkers)), variance**0.5, acceptance.mean().item(), from_walkers(V), self.dt.item()
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -206,6 +206,11 @@ class StationarySampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         _load(self, state)
+
+
+def _rounding(walkers: Tensor) -> float:
+    """Relative rounding error of an energy computed in the walkers' dtype."""
+    return 2 * torch.finfo(walkers.dtype).eps
 
 
 def _load(sampler: PathSampler | StationarySampler, state: dict[str, Any]) -> None:

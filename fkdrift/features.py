@@ -1,14 +1,14 @@
 """What a network sees of the positions, with first and second derivatives in closed form.
 
 One-particle features x_i(r_i), in units of the system's own centre and width:
-    open space       y = z / sqrt(1 + z^2 / 9) with z = (r - centre) / width, and y^2, for each coordinate
+    open space       z = (r - centre) / width and sqrt(1 + z^2) - 1, for each coordinate
     around a nucleus a flat distance of r - R
     ring or torus    sin and cos of 2 pi r / L
     invariant        only flat distances, from the origin and the nuclei
 Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; on a torus sines and a chord length.
 
-A flat distance is quadratic at 0 and bounded, d^2 / (1 + d^2 / 9) for smooth potentials and (d / (1 + d))^2 at cusps.  So a
-network cannot spoil the cusps that a reference supplies, and fades out in its tails, where few walkers train it.
+A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at cusps, so
+that a network cannot spoil the cusp that a reference supplies.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from torch import Tensor, nn
 from fkdrift.geometry import distance
 from fkdrift.shapes import Positions
 from fkdrift.system import System
-
-
-RANGE = 3.0
 
 
 class Feature(NamedTuple):
@@ -104,14 +101,15 @@ class Features(nn.Module):
         scale, dim = 1 / self.width.mean(), x.shape[-1]
         x = scale * x
         if self.analytic:
-            shrink = 1 / (1 + x.square().sum(-1) / RANGE**2)
-            value, slope = x.square().sum(-1) * shrink, 2 * shrink.square()
-            laplacian = slope * (dim - 4 * (1 - shrink))
+            square = x.square().sum(-1)
+            root = (1 + square).sqrt()
+            value, slope = root - 1, 1 / root
+            laplacian = slope * (dim - square / root.square())
         else:
             d = distance(x)
             inverse = 1 / (1 + d)
-            value, slope = (d * inverse).square(), 2 * inverse.pow(3)
-            laplacian = slope * (dim - 3 * d * inverse)
+            value, slope = d.square() * inverse, (2 + d) * inverse.square()
+            laplacian = 2 * inverse.pow(3) + (dim - 1) * slope
         return Feature(value, scale * (slope[..., None] * x).transpose(-1, -2), scale.square() * laplacian)
 
     def _with_kind(self, parts: list[Feature]) -> Feature:
@@ -125,12 +123,12 @@ class Features(nn.Module):
 
 
 def _coordinates(z: Tensor, scale: Tensor) -> Feature:
-    """y = z / sqrt(1 + z^2 / 9) and y^2 for each coordinate; z itself near 0, bounded by 3 far away."""
-    shrink = 1 / (1 + z.square() / RANGE**2)
-    y, slope = z * shrink.sqrt(), scale * shrink.pow(1.5)
-    curvature = -3 * scale.square() / RANGE**2 * z * shrink.pow(2.5)
-    jacobian = torch.diag_embed(torch.stack([slope, 2 * y * slope], -2)).movedim(-3, -2).flatten(-2)
-    return Feature(torch.cat([y, y.square()], -1), jacobian, torch.cat([curvature, 2 * (slope.square() + y * curvature)], -1))
+    """z and sqrt(1 + z^2) - 1 for each coordinate."""
+    root = (1 + z.square()).sqrt()
+    slopes = torch.stack([scale.expand_as(z), scale * z / root], -2)
+    jacobian = torch.diag_embed(slopes).movedim(-3, -2).flatten(-2)
+    laplacian = torch.cat([torch.zeros_like(z), scale.square() / root.pow(3)], -1)
+    return Feature(torch.cat([z, root - 1], -1), jacobian, laplacian)
 
 
 def _waves(r: Tensor, k: Tensor) -> Feature:

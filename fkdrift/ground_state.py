@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AGREES = 3.0
+EXACT_SECONDS = 20.0
 Points = Tensor | np.ndarray | list[Any]
 """Positions as a caller may have them; see `GroundState.positions`."""
 
@@ -70,7 +71,7 @@ class GroundState:
     def spectrum(self) -> Spectrum | None:
         """scipy's exact solution where the system allows one, otherwise None."""
         try:
-            return diagonalise(self.potential, levels=1)
+            return diagonalise(self.potential, levels=1, max_seconds=EXACT_SECONDS)
         except (InputError, ComputationError):
             return None
 

@@ -43,7 +43,7 @@ def metric_product(control: Tensor, parameters: Sequence[Tensor]) -> MetricProdu
 
 
 def conjugate_gradient(
-    product: MetricProduct, target: Tensor, start: Tensor, damping: float, n_iterations: int
+    product: MetricProduct, target: Tensor, start: Tensor, damping: Tensor | float, n_iterations: int
 ) -> Tensor:
     """Solve (F + damping) x = target from `start`, for at most n_iterations; nothing here waits for the device."""
     x = start

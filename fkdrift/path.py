@@ -105,7 +105,8 @@ def evolve(
     noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps)
     start = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
     times = torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
-    states = torchsde.sdeint(_Augmented(process, shape, score_free), start, times, bm=noise, method="euler", dt=dt)
+    with torch.random.fork_rng(devices=[]):  # torchsde probes shapes with numbers from the global generator
+        states = torchsde.sdeint(_Augmented(process, shape, score_free), start, times, bm=noise, method="euler", dt=dt)
     positions, functionals = states[..., :-N_FUNCTIONALS], states[..., -N_FUNCTIONALS:]
     path = Path(times, positions.unflatten(-1, shape), *functionals.unbind(-1))
     if not bool(torch.isfinite(states[-1]).all()):

@@ -42,17 +42,18 @@ class Estimate:
         return difference / max(self.error, rounding)
 
 
-def from_walkers(values: Tensor, sample_variance: float | None = None) -> Estimate:
+def from_walkers(values: Tensor, sample_variance: float | None = None, rounding: float = 0.0) -> Estimate:
     """The mean over independent walkers and its standard error.
 
     Args:
         values: (batch,) one time average for each independent walker.
         sample_variance: variance of a single uncorrelated sample; gives the effective number of samples.
+        rounding: relative rounding error of each value, which no averaging removes; added to the error in quadrature.
     """
     values = values.double()
-    error = values.std().item() / math.sqrt(len(values))
+    mean, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
     n_effective = sample_variance / error**2 if sample_variance is not None and error > 0 else None
-    return Estimate(values.mean().item(), error, n_effective)
+    return Estimate(mean, math.hypot(error, rounding * abs(mean)), n_effective)
 
 
 def format_with_error(mean: float, error: float) -> str:

@@ -5,7 +5,7 @@ A `System` is the Feynman-Kac measure that a learned process is compared with,
     dr = h dt + sigma dB,   killed at the rate   E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
 
 with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
-(Coulomb cusps, say) or is fitted to it (see envelope).  Walkers start from |phi_ref|^2, and its centre and width set the
+(Coulomb cusps, say) or is the Gaussian of lowest energy.  Walkers start from |phi_ref|^2, and its centre and width set the
 natural length and time of the system.
 On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
 """
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fkdrift.envelope import envelope
+from fkdrift.envelope import fit_gaussian
 from fkdrift.errors import InputError
 from fkdrift.potential import Potential
-from fkdrift.reference import Reference
+from fkdrift.reference import Gaussian, Reference
 from fkdrift.shapes import PerWalker, Positions
 
 
@@ -72,7 +72,8 @@ class System:
         elif self.reference is not None:
             centre, width = _moments(sample_reference(self.reference, potential, 1024), potential.groups)
         else:
-            self.reference, centre, width = envelope(potential)
+            centre, width = fit_gaussian(potential)
+            self.reference = Reference((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
         self.centre, self.width = self._tensor(centre), self._tensor(width)
         self.time_scale = float(2 * (width / np.asarray(self.sigma.cpu(), dtype=float)).min() ** 2)
 

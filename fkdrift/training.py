@@ -186,11 +186,12 @@ class PathNaturalGradient:
         process: its drift is trained.
         time_scale: of the system; makes damping and trust region free of units.
         n_moves: Metropolis-adjusted steps between updates.
-        damping: lambda, in units of 1 / time_scale; default 0.001, or 0.01 with the noisier pathwise gradient.
+        damping: lambda at the end, in units of 1 / time_scale; default 0.001, or 0.01 with the noisier pathwise gradient.
+            As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.1 Var(E_L) time_scale^2.
         n_iterations: conjugate-gradient steps for each update, started from the last solution.
         trust: largest root mean square change of u, in units of time_scale^(-1/2).
         decay: updates after which the step has halved.
-        clip: E_L further from the median than this many mean deviations is drawn in, in the gradient only.
+        clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
         n_steps, dt, objective: of the path, for drifts without a log psi.
     """
 
@@ -222,12 +223,13 @@ class PathNaturalGradient:
     def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
         if isinstance(self.process.drift, GradientDrift):
             energies, walkers, gradient, control, acceptance = self._stationary(walkers, generator)
+            damping = self.damping + 0.1 * (energies.std() * self.time_scale).square().clamp_max(1)
         else:
             energies, walkers, gradient, control = self._pathwise(walkers, generator)
-            acceptance = None
+            damping, acceptance = torch.full_like(self.move_dt, self.damping), None
         product = metric_product(control * self.time_scale**0.5, self.parameters)
         target = -gradient * self.time_scale
-        self.delta = conjugate_gradient(product, target, self.delta, self.damping, self.n_iterations)
+        self.delta = conjugate_gradient(product, target, self.delta, damping, self.n_iterations)
         eta = 1 / (1 + index / self.decay)
         change = self.delta.dot(product(self.delta)).clamp_min(0).sqrt()
         step = (eta * (self.trust / (eta * change)).clamp_max(1)) * self.delta

@@ -85,7 +85,7 @@ def _over_contours(run: Run) -> Figure:
 def _world_lines(run: Run) -> Figure:
     """One walker's particles against time; in two or more dimensions also projected on a plane."""
     n, dim = run.system.shape
-    path = _follow(run, n_walkers=1, times=8, n_saved=256)
+    path = _follow(run, n_walkers=1, times=4, n_saved=256)
     t, r = path.times.numpy(), path.positions[:, 0].double().cpu().numpy()
     shown = range(min(n, 24))
     figure = Figure(figsize=(8.8, 3.8), layout="constrained")
@@ -124,7 +124,7 @@ def _world_lines(run: Run) -> Figure:
 
 def _follow(run: Run, *, n_walkers: int, times: int, n_saved: int) -> Path:
     """A path of some walkers over `times` time scales, with finer steps where particles repel at short range."""
-    n_steps = n_saved * (16 if run.potential.coalescence else 2)
+    n_steps = n_saved * (8 if run.potential.coalescence else 2)
     generator = torch.Generator(run.system.device).manual_seed(2)
     dt = times * run.system.time_scale / n_steps
     return evolve(run.process, run.walkers[:n_walkers], n_steps=n_steps, dt=dt, generator=generator, n_saved=n_saved)

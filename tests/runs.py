@@ -39,7 +39,7 @@ class Quartic(Potential):
     def __call__(self, r):
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             CALLS[0] += 1
-        if CALLS[0] == int(os.environ.get("AT", 0)):
+        if CALLS[0] == int(os.environ.get("AT", -1)):
             CALLS[0] += 1
             os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
         return r.pow(4).sum((-2, -1)) / 2

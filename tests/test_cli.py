@@ -209,8 +209,8 @@ def test_settings_of_a_file_are_checked(tmp_path):
 # Interruptions
 
 
-@pytest.mark.parametrize(("name", "at", "phase"), [("SIGINT", 6, "training"), ("SIGTERM", 355, "sampling")])
-def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phase):
+@pytest.mark.parametrize(("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 300, {"trajectories", "sampling"})])
+def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
     folder, arguments, printed = whole
     before = set(folder.iterdir())
     stopped = fkdrift(*arguments, folder=folder, AT=str(at), SIGNAL=name)
@@ -222,7 +222,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phase):
     rows, all_rows = history(saved), history(folder / "whole")
     assert 1 < len(rows) < len(all_rows)
     assert rows == all_rows[: len(rows)]
-    assert rows[-1][0] == phase
+    assert rows[-1][0] in phases
     resumed = fkdrift("resume", saved.name, "--quiet", folder=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == printed
