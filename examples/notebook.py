@@ -31,7 +31,7 @@ print("<x>       ", state.sample(10_000).mean().item())
 
 # %% Figures are matplotlib figures, which a notebook displays.
 figures = state.plot()
-figures["wavefunction"]  # noqa: B018
+figures["wavefunction"]
 
 # %% The same in the open: what `fk.solve` does, with the loop in your hands.
 system = fk.System(fk.load_potential("anharmonic", lam=1.0))

@@ -309,6 +309,11 @@ def _errors() -> Iterator[None]:
         _complain("interrupted before there was anything to save", INTERRUPTED)
     except OSError as error:
         _complain(f"cannot read or write: {error}", REFUSED)
+    except (MemoryError, RuntimeError) as error:  # torch reports a failed allocation as a RuntimeError
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        _complain(f"not enough memory ({reason}): use a smaller --n-walkers or --width", REFUSED)
 
 
 def _complain(message: str, code: int) -> None:

@@ -38,7 +38,7 @@ class Settings:
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         dtype: "float32" or "float64", of network and walkers; energies are summed in float64 always.
         width, depth: units in a hidden layer, number of hidden layers.
-        n_walkers: independent walkers, for training and for the energy.
+        n_walkers: independent walkers, for training and for the energy; default 1024, and fewer from 8 particles on.
         n_updates: optimiser steps, at most.
         tolerance: stop training once the expected remaining gain is below this energy; default atol / 10, or never.
         n_moves: Metropolis-adjusted steps between two updates, and between two local energies.
@@ -63,7 +63,7 @@ class Settings:
     dtype: str = "float32"
     width: int = 32
     depth: int = 2
-    n_walkers: int = 1024
+    n_walkers: int | None = None
     n_updates: int = 150
     tolerance: float | None = None
     n_moves: int = 5
@@ -170,7 +170,7 @@ def _check(field: dataclasses.Field[Any], value: object) -> None:
         raise BadConfig(f"{name} = {value!r} is not allowed: choose from {', '.join(CHOICES[name])}")
     if kind == "str" and not isinstance(value, str):
         raise BadConfig(f"{name} = {value!r} is not allowed: it must be text")
-    if kind == "int" and (not isinstance(value, int) or isinstance(value, bool)):
+    if kind.startswith("int") and (not isinstance(value, int) or isinstance(value, bool)):
         raise BadConfig(f"{name} = {value!r} is not allowed: it must be a whole number")
     if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise BadConfig(f"{name} = {value!r} is not allowed: it must be a number")

@@ -160,7 +160,8 @@ class Tangent(NamedTuple):
 class ParticleNetwork(nn.Module):
     """Particle states from one-particle and pair features, equivariant under exchange.
 
-        m_i = mean_{j != i} tanh(P p_ij + R x_i + S x_j + c),   h_i = tanh(A x_i + M m_i + b),   h_i = tanh(L h_i + l), ...
+        m_i = mean_{j != i} tanh(P p_ij + R x_i + S x_j + c)
+        h_i = tanh(A x_i + M m_i + b),   then   h_i = tanh(L h_i + l)   for each further layer
 
     A pair's message depends on two positions only, so all first derivatives of the states fit in one tensor
     (batch, particle, particle, dim, width), and an evaluation costs O(N^2).
@@ -169,7 +170,8 @@ class ParticleNetwork(nn.Module):
     def __init__(self, features: Features, width: int, depth: int) -> None:
         super().__init__()
         self.first = nn.Linear(features.n_one, width)
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.layers: list[nn.Linear] = [nn.Linear(width, width) for _ in range(depth - 1)]
+        self.deep = nn.ModuleList(self.layers)
         self.neighbours = features.neighbours
         self.interacting = features.n_pair > 0
         if self.interacting:

@@ -63,7 +63,7 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
     if at_limit or not abs(fit.fun) < 1e12:
         raise Unbound(
             f"no bound state found for {potential.name}: the best Gaussian has width {s.max():.3g} and energy "
-            f"{fit.fun:.3g}; the potential must confine the particles (add a confining term, or make the system periodic)"
+            f"{fit.fun:.3g}; the potential must confine the particles (add a confining term, or make it periodic)"
         )
     return c.numpy(), s.numpy()
 
@@ -82,7 +82,9 @@ def _check_values(V: Tensor, n_samples: int) -> None:
         raise InputError(f"the potential returns shape {tuple(V.shape)} for {n_samples} walkers; it must be (batch,)")
     if not bool(torch.isfinite(V).all()):
         share = 100 * float((~torch.isfinite(V)).double().mean())
-        raise InputError(f"the potential is not finite at {share:.2g}% of starting points; it must be finite everywhere")
+        raise InputError(
+            f"the potential is not finite at {share:.2g}% of starting points; it must be finite everywhere"
+        )
 
 
 def _start(potential: Potential) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,16 @@
 """The energy of a trained process, with its error, in two ways.
 
-`PathSampler`, for every drift: long Euler-Maruyama trajectories at three step sizes at once.  The step shifts E[l_T] / T by
-a dt + b dt^2 + ... (harmonic, v = -x: E = 1 / (2 - dt)).  Three copies of every walker follow the same Brownian path with
-steps dt, dt/2 and dt/4, and Richardson's weights
+`PathSampler`, for every drift: long Euler-Maruyama trajectories at three step sizes at once.  The step shifts E[l_T]
+/ T by a dt + b dt^2 + ... (harmonic, v = -x: E = 1 / (2 - dt)).  Three copies of every walker follow the same
+Brownian path with steps dt, dt/2 and dt/4, and Richardson's weights
 
     E = E(dt) / 3 - 2 E(dt/2) + 8 E(dt/4) / 3
 
 remove the first two orders walker by walker: the copies stay close, so the extrapolation adds little noise, and the
 spread over independent walkers is the error of the extrapolated energy itself.
 
-`StationarySampler`, where log psi is known: the mean of the local energy over Metropolis-adjusted steps, without any bias
-from the step, and without noise at the optimum.
+`StationarySampler`, where log psi is known: the mean of the local energy over Metropolis-adjusted steps, without any
+bias from the step, and without noise at the optimum.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class PathEnergy:
 
     Args:
         action: the stationary mean of l_T / T.
-        corrected: the mean of (l_T + f(r_0) - f(r_T)) / T, f = log psi - W: the same energy with less noise.  The same as
-            `action` for a free drift.
+        corrected: the mean of (l_T + f(r_0) - f(r_T)) / T, f = log psi - W: the same energy with less noise.  The
+            same as `action` for a free drift.
         step_bias: what the finest step still adds, removed by the extrapolation.
         time_steps: the step sizes, coarsest first.
         by_time_step: the corrected energy at each of them.
@@ -66,7 +66,9 @@ class PathSampler:
         n_blocks: counted blocks; negative while equilibrating.
     """
 
-    def __init__(self, process: Process, walkers: Positions, *, dt: float, n_steps: int, n_equilibration: int = 4) -> None:
+    def __init__(
+        self, process: Process, walkers: Positions, *, dt: float, n_steps: int, n_equilibration: int = 4
+    ) -> None:
         self.process, self.dt, self.n_steps, self.n_blocks = process, dt, n_steps, -n_equilibration
         n_levels = len(RICHARDSON)
         self.walkers = walkers.expand(n_levels, *walkers.shape).clone()
@@ -198,7 +200,11 @@ class StationarySampler:
         E, square, V, acceptance = self.sums / self.n_blocks
         variance = max(0.0, (square.mean() - E.mean().square()).item())
         return StationaryEnergy(
-            from_walkers(E, variance, _rounding(self.walkers)), variance**0.5, acceptance.mean().item(), from_walkers(V), self.dt.item()
+            from_walkers(E, variance, _rounding(self.walkers)),
+            variance**0.5,
+            acceptance.mean().item(),
+            from_walkers(V),
+            self.dt.item(),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     invariant        only flat distances, from the origin and the nuclei
 Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; on a torus sines and a chord length.
 
-A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at cusps, so
-that a network cannot spoil the cusp that a reference supplies.
+A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
+cusps, so that a network cannot spoil the cusp that a reference supplies.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class GroundState:
         n, dim = self.system.shape
         if x.ndim == 3 and x.shape[1:] == (n, dim):
             return x
-        if x.ndim == 2 and x.shape[1] == n * dim or x.ndim == 1 and n * dim == 1:
+        if (x.ndim == 2 and x.shape[1] == n * dim) or (x.ndim == 1 and n * dim == 1):
             return x.reshape(-1, n, dim)
         raise InputError(
             f"positions of shape {tuple(x.shape)} do not fit: give (batch, {n}, {dim}), or (batch, {n * dim})"

@@ -4,7 +4,8 @@ Where U = log psi is known, r' = r + v dt + sigma dB with v = sigma^2 grad U is 
 
     min(1, exp(2 U(r') - 2 U(r)) q(r | r') / q(r' | r)),      q(r' | r) = N(r'; r + v(r) dt, sigma^2 dt),
 
-so the local energy averaged along the chain has no step bias at all.  The drift of a step is limited near singularities and
+so the local energy averaged along the chain has no step bias at all.  The drift of a step is limited near
+singularities and
 far out, where it changes within one step: v -> 2 v / (1 + sqrt(1 + 2 |v|^2 dt / sigma^2)) for each particle.
 
 Reference: C. J. Umrigar, M. P. Nightingale and K. J. Runge, J. Chem. Phys. 99, 2865 (1993), eq. 33.
@@ -12,7 +13,7 @@ Reference: C. J. Umrigar, M. P. Nightingale and K. J. Runge, J. Chem. Phys. 99, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor

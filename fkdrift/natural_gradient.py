@@ -8,8 +8,8 @@ and since E(theta) - E_0 = E|u - u*|^2 / 2, F is also the Hessian of the energy 
 
     (F + lambda) delta = -g,      theta <- theta + eta delta,
 
-with g the gradient of the energy, is natural gradient and Gauss-Newton at once.  It is solved by conjugate gradients with
-products F p = J^T (J p) alone; no matrix is formed.
+with g the gradient of the energy, is natural gradient and Gauss-Newton at once.  It is solved by conjugate gradients
+with products F p = J^T (J p) alone; no matrix is formed.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ def evolve(
         n_saved: how many times to save after the start, evenly spaced; must divide n_steps.
         substeps: draw each Brownian increment as the sum of this many finer ones, so that runs with steps
             dt, dt/2, ... from the same generator state follow the same Brownian path.
-        score_free: leave the score int d_theta u . dB out of gradients.  Its mean is zero and its variance is not: without it
-            the gradient of the free energy vanishes path by path at the optimum ("sticking the landing", Roeder, Wu and
-            Duvenaud, NeurIPS 2017).
+        score_free: leave the score int d_theta u . dB out of gradients.  Its mean is zero and its variance is not:
+            without it the gradient of the free energy vanishes path by path at the optimum ("sticking the landing",
+            Roeder, Wu and Duvenaud, NeurIPS 2017).
 
     Raises:
         DivergedPath: positions or the action are no longer finite; the path so far is in `partial`.

@@ -79,7 +79,7 @@ class Run:
         self.drift = make_drift(self.system, settings)
         self.process = Process(self.drift, self.system)
         self.method = make_method(self.process, self.system, settings)
-        self._walkers = self.system.initial_walkers(settings.n_walkers, self.generator)
+        self._walkers = self.system.initial_walkers(settings.n_walkers or _n_walkers(potential), self.generator)
         self.paths: PathSampler | None = None
         self.stationary: StationarySampler | None = None
         self.n_updates = 0
@@ -101,13 +101,16 @@ class Run:
         return Energies(
             last_batch=Estimate(mean, error),
             path=self.paths.energy() if self.paths is not None and self.paths.n_blocks > 0 else None,
-            stationary=self.stationary.energy() if self.stationary is not None and self.stationary.n_blocks > 0 else None,
+            stationary=self.stationary.energy()
+            if self.stationary is not None and self.stationary.n_blocks > 0
+            else None,
         )
 
     def advance(self) -> Iterator[Progress]:
         """Do what is left, yielding after every update and block; the state is whole and may be saved at each yield.
 
-        With max_seconds, training gets the first half of the time, trajectories up to three quarters, sampling the rest.
+        With max_seconds, training gets the first half of the time, trajectories up to three quarters, sampling the
+        rest.
 
         Raises:
             DivergedPath: walkers left every finite range.
@@ -171,7 +174,7 @@ class Run:
 
     def _path_sampler(self) -> PathSampler:
         n_steps = max(1, round(1 / self.settings.path_step))
-        n_walkers = self.settings.n_walkers if isinstance(self.drift, MLPDrift) else N_CHECK_WALKERS
+        n_walkers = len(self._walkers) if isinstance(self.drift, MLPDrift) else N_CHECK_WALKERS
         return PathSampler(
             self.process,
             self._walkers[:n_walkers],
@@ -274,3 +277,9 @@ def make_method(process: Process, system: System, settings: Settings) -> Method:
     return PathwiseAdam(
         process, n_steps=settings.n_steps, dt=dt, n_updates=settings.n_updates, learning_rate=settings.learning_rate
     )
+
+
+def _n_walkers(potential: Potential) -> int:
+    """1024 for a few particles; fewer for many, as the cost of each grows with the number of pairs."""
+    n_pairs = potential.n_particles * (potential.n_particles - 1) // 2
+    return max(256, 1024 // max(1, n_pairs // 12))

@@ -45,8 +45,8 @@ def solve(
     """The ground state of a potential: trains a drift, samples the stationary process, compares with scipy.
 
     Args:
-        potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) -> (batch,), or
-            a Potential.
+        potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) ->
+            (batch,), or a Potential.
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
         seed, drift, device, dtype, max_seconds, atol: see `Settings`.
         out: folder to save to, also now and then while running, so that nothing is lost.
@@ -144,7 +144,7 @@ def _saved_run(folder: Path, potential: Any, changes: dict[str, Any]) -> Run:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread signals are left alone."""
+    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread nothing changes."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

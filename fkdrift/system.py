@@ -5,9 +5,8 @@ A `System` is the Feynman-Kac measure that a learned process is compared with,
     dr = h dt + sigma dB,   killed at the rate   E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
 
 with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
-(Coulomb cusps, say) or is the Gaussian of lowest energy.  Walkers start from |phi_ref|^2, and its centre and width set the
-natural length and time of the system.
-On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
+(Coulomb cusps, say) or is the Gaussian of lowest energy.  Walkers start from |phi_ref|^2, and its centre and width
+set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
 """
 
 from __future__ import annotations
@@ -125,14 +124,14 @@ class System:
         return round(degree) if abs(degree - round(degree)) < 1e-6 else degree
 
     def wrap(self, r: Positions) -> Positions:
-        """Positions brought back into the periodic box; unchanged in open space.  Walkers themselves are never wrapped."""
+        """Positions brought back into the periodic box, for display; unchanged in open space."""
         return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
 
 
 def sample_reference(
     reference: Reference, potential: Potential, n_walkers: int, seed: int = 0, n_steps: int = 500
 ) -> np.ndarray:
-    """Positions (walker, particle, dim) drawn from |phi_ref|^2 by random-walk Metropolis, one independent chain each."""
+    """Positions (walker, particle, dim) drawn from |phi_ref|^2, each by its own random-walk Metropolis chain."""
     generator = torch.Generator().manual_seed(seed)
     shape = (n_walkers, potential.n_particles, potential.n_dims)
     nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)

@@ -28,7 +28,6 @@ from fkdrift.shapes import PerWalker, Positions
 from fkdrift.stats import Estimate, from_walkers
 from fkdrift.wavefunction import local_energy
 
-
 MINIMUM_UPDATES = 40
 
 
@@ -126,8 +125,9 @@ def fit(
 class PathwiseAdam:
     """Adam on the path free energy, backpropagated through the trajectory; works for every drift.
 
-    The learning rate follows half a cosine to a hundredth of its start.  The time step shrinks geometrically from dt[0],
-    which finds the shape of the state with long paths, to dt[1], which removes the bias it leaves in the drift.
+    The learning rate follows half a cosine to a hundredth of its start.  The time step shrinks geometrically from
+    dt[0], which finds the shape of the state with long paths, to dt[1], which removes the bias it leaves in the
+    drift.
 
     Args:
         process: its drift is trained.
@@ -176,18 +176,19 @@ class PathwiseAdam:
 
 
 class PathNaturalGradient:
-    """Natural gradient with the Fisher metric of the path measure: (F + lambda) delta = -g, a Newton step near the optimum.
+    """Natural gradient in the Fisher metric of the path measure: (F + lambda) delta = -g, near the optimum Newton's step.
 
     For a gradient drift g = 2 Cov(d_theta f, E_L) over the exact stationary law, reached by Metropolis-adjusted steps
-    between updates; for any other drift g is the pathwise gradient of the free energy.  The step eta = 1 / (1 + k / decay)
-    shrinks as the noise takes over, and the last half of the iterates is averaged.
+    between updates; for any other drift g is the pathwise gradient of the free energy.  The step eta = 1 / (1 + k /
+    decay) shrinks as the noise takes over, and the last half of the iterates is averaged.
 
     Args:
         process: its drift is trained.
         time_scale: of the system; makes damping and trust region free of units.
         n_moves: Metropolis-adjusted steps between updates.
-        damping: lambda at the end, in units of 1 / time_scale; default 0.001, or 0.01 with the noisier pathwise gradient.
-            As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.1 Var(E_L) time_scale^2.
+        damping: lambda at the end, in units of 1 / time_scale; default 0.001, or 0.01 with the noisier pathwise
+            gradient. As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.1 Var(E_L)
+            time_scale^2.
         n_iterations: conjugate-gradient steps for each update, started from the last solution.
         trust: largest root mean square change of u, in units of time_scale^(-1/2).
         decay: updates after which the step has halved.

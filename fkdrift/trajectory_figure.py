@@ -46,7 +46,7 @@ def _against_time(run: Run, E: float) -> Figure:
     left.axvline(E, color=LEARNED, lw=1.2, label=r"$E$")
     bottom = V.min()
     left.set(xlabel="energy", xlim=(bottom - 0.15 * abs(E - bottom), bottom + 5 * abs(E - bottom)), title="potential")
-    left.legend(loc="upper right")
+    left.legend()
     right.set_ylim(low, high)
     return figure
 

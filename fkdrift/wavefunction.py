@@ -17,6 +17,7 @@ from fkdrift.shapes import PerWalker, Positions
 from fkdrift.system import System
 
 N_NODES = 32
+CHUNK = 2**22  # numbers in the largest tensor of one evaluation: more would not fit a processor's cache
 
 
 @torch.no_grad()
@@ -54,6 +55,10 @@ def local_energy(process: Process, r: Positions) -> PerWalker:
     drift = process.drift
     if not isinstance(drift, GradientDrift):
         raise TypeError(f"a local energy needs log psi: use a GradientDrift, not {type(drift).__name__}")
+    n, dim = r.shape[1:]
+    at_once = max(16, CHUNK // (n * n * dim * drift.network.first.out_features))
+    if len(r) > at_once:
+        return torch.cat([local_energy(process, part) for part in r.split(at_once)])
     h, rate = process.reference.rates(r)
     _, gradient, laplacian = drift.derivatives(r)
     kinetic = (drift.variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)

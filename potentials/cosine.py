@@ -1,4 +1,4 @@
-"""A pendulum: one particle on a ring of length 2 pi in a cosine potential (Mathieu's equation)."""
+"""A pendulum, or several: cosine potentials on a ring or torus of period 2 pi (Mathieu's equation)."""
 
 from __future__ import annotations
 
@@ -7,43 +7,57 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require_finite
+from fkdrift.potential import KnownEnergy, Potential, require, require_finite
 
 COMPUTED = {1.0: -0.53506485, 2.0: -1.32584115}
 
 
 @dataclass(frozen=True)
 class Cosine(Potential):
-    """V = V0 cos x with x on a ring of length 2 pi; the ground state is periodic (zero quasi-momentum).
+    """V = sum_k V0_k cos x_k with every x_k on a ring of length 2 pi; the ground state is periodic.
 
     Args:
-        V0: amplitude; its sign only moves the minimum from x = pi to x = 0.
+        V0: amplitude, or a tuple with one amplitude for each dimension; a sign only moves the minimum from pi to 0.
 
     Example:
-        >>> Cosine(V0=1.0).known_energy.value
-        -0.53506485
+        >>> Cosine(V0=1.0).known_energy.value, Cosine(V0=(1.0, 2.0)).n_dims
+        (-0.53506485, 2)
     """
 
-    V0: float = 1.0
+    V0: float | tuple[float, ...] = 1.0
 
-    formula = "V = V0 cos x on a ring of length 2 pi"
+    formula = "V = sum_k V0_k cos x_k on rings of length 2 pi"
     units = "hbar = m = 1"
     citation = "Mathieu characteristic values: NIST DLMF, chapter 28"
 
     def __post_init__(self) -> None:
-        require_finite(V0=self.V0)
+        require(len(self.amplitudes) > 0, "V0", self.V0, "a number or a tuple of at least one number")
+        for V0 in self.amplitudes:
+            require_finite(V0=V0)
 
     def __call__(self, r: Tensor) -> Tensor:
-        return self.V0 * r[:, 0, 0].cos()
+        return (r.new_tensor(self.amplitudes) * r[:, 0].cos()).sum(-1)
+
+    @property
+    def amplitudes(self) -> tuple[float, ...]:
+        """One amplitude for each dimension."""
+        return tuple(self.V0) if isinstance(self.V0, tuple | list) else (self.V0,)
+
+    @property
+    def n_dims(self) -> int:  # type: ignore[override]
+        return len(self.amplitudes)
 
     @property
     def box(self) -> tuple[float, ...]:
-        return (2 * math.pi,)
+        return (2 * math.pi,) * self.n_dims
 
     @property
     def known_energy(self) -> KnownEnergy | None:
-        if self.V0 == 0:
+        sizes = [abs(V0) for V0 in self.amplitudes]
+        if not any(sizes):
             return KnownEnergy(0.0, "exact", "free particle on a ring")
-        if abs(self.V0) in COMPUTED:
-            return KnownEnergy(COMPUTED[abs(self.V0)], "computed", "Mathieu characteristic value a_0(4 V0) / 8")
+        if all(size in COMPUTED for size in sizes):
+            return KnownEnergy(
+                sum(COMPUTED[size] for size in sizes), "computed", "Mathieu characteristic value a_0(4 V0) / 8"
+            )
         return None

@@ -10,5 +10,5 @@ from pathlib import Path
 import jaxtyping
 
 PACKAGE = Path(__file__).parents[1] / "fkdrift"
-CHECKED = [f"fkdrift.{file.stem}" for file in sorted(PACKAGE.glob("*.py")) if file.stem not in ("__init__", "expression")]
-jaxtyping.install_import_hook(CHECKED, "shape_checks.check_shapes")
+NAMES = sorted({file.stem for file in PACKAGE.glob("*.py")} - {"__init__", "expression"})
+jaxtyping.install_import_hook([f"fkdrift.{name}" for name in NAMES], "shape_checks.check_shapes")

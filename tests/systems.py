@@ -26,7 +26,7 @@ def oscillator(n_dims: int = 1) -> FeynmanKac:
 
 
 def euler_energy(k: float, dt: float) -> float:
-    """E[l_T] / T of the stationary Euler chain with v = -k x on V = x^2 / 2: (k^2 + 1) <x^2> / 2, <x^2> = 1 / (k (2 - k dt))."""
+    """E[l_T] / T of the stationary Euler chain with v = -k x on V = x^2 / 2, where <x^2> = 1 / (k (2 - k dt))."""
     return (k**2 + 1) / (2 * k * (2 - k * dt))
 
 

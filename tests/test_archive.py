@@ -57,7 +57,9 @@ def test_round_trip(tmp_path):
     assert sorted(os.listdir(folder)) == ["checkpoint.pt", "config.toml", "history.csv", "result.json"]
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(atol=1e-3, max_seconds=5.0, drift="mlp", seed=7, dtype="float64")])
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(atol=1e-3, max_seconds=5.0, drift="mlp", seed=7, dtype="float64")]
+)
 def test_settings_survive_toml(tmp_path, settings):
     write_config(tmp_path / "config.toml", POTENTIAL, settings)
     potential, values = read_config(tmp_path / "config.toml")

@@ -52,7 +52,7 @@ def invoke(*arguments: object):
 
 
 def test_version_and_help_do_not_import_torch():
-    code = "import sys, fkdrift.cli as c; print('torch' in sys.modules, 'scipy' in sys.modules, 'matplotlib' in sys.modules)"
+    code = "import sys, fkdrift.cli; print(*[name in sys.modules for name in ('torch', 'scipy', 'matplotlib')])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False", "False"]
 
@@ -89,13 +89,13 @@ def test_config_of_a_run_repeats_it(tmp_path, small, no_figures):
 
 def test_command_line_wins_over_file(tmp_path, small, no_figures):
     out = tmp_path / "run"
-    small.write_text(small.read_text() + '[potential]\nname = "morse"\nparameters = { D = 8.0, a = 2.0 }\n')
-    invoke("solve", "--config", small, "-P", "D=9", "--n-walkers", 16, "--out", out)
+    small.write_text(small.read_text() + '[potential]\nname = "harmonic"\nparameters = { omega = 2.0, n_dims = 2 }\n')
+    invoke("solve", "--config", small, "-P", "omega=3", "--n-walkers", 16, "--out", out)
     result = json.loads((out / "result.json").read_text())
-    assert result["potential"]["parameters"] == {"D": 9.0, "a": 2.0}
+    assert result["potential"]["parameters"] == {"omega": 3.0, "n_dims": 2, "n_particles": 1}
     assert result["settings"]["n_walkers"] == 16
-    invoke("solve", "--config", small, "-p", "harmonic", "--out", out, "--overwrite")
-    assert json.loads((out / "result.json").read_text())["potential"]["parameters"]["omega"] == 1.0
+    invoke("solve", "--config", small, "-p", "anharmonic", "--out", out, "--overwrite")  # without the file's parameters
+    assert json.loads((out / "result.json").read_text())["potential"]["parameters"] == {"lam": 1.0}
 
 
 def test_quiet_prints_the_energy_only(small):
@@ -162,6 +162,7 @@ def test_doctor_reports_a_failure(monkeypatch):
         (["solve", "-p", "harmonic", "--n-walkers", "-4"], ["n_walkers = -4", "above 0"]),
         (["solve", "-p", "harmonic", "--device", "cuda:7"], ["cuda:7", "--device cpu"]),
         (["solve", "-p", "harmonic", "--config", "nowhere.toml"], ["nowhere.toml"]),
+        (["solve", "-p", "harmonic", "--n-walkers", "100000000000000"], ["not enough memory", "--n-walkers"]),
         (["exact", "-p", "helium"], ["helium"]),
         (["show", "nowhere"], ["nowhere", "not a saved run"]),
         (["resume", "nowhere"], ["nowhere"]),
@@ -209,7 +210,9 @@ def test_settings_of_a_file_are_checked(tmp_path):
 # Interruptions
 
 
-@pytest.mark.parametrize(("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 300, {"trajectories", "sampling"})])
+@pytest.mark.parametrize(
+    ("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 300, {"trajectories", "sampling"})]
+)
 def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
     folder, arguments, printed = whole
     before = set(folder.iterdir())

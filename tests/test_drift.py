@@ -41,7 +41,9 @@ def test_derivatives_against_autograd(name: str, depth: int) -> None:
     f = drift.correction(r)
     (gradient,) = torch.autograd.grad(f.sum(), r, create_graph=True)
     flat = gradient.flatten(1)
-    second = [torch.autograd.grad(flat[:, k].sum(), r, retain_graph=True)[0].flatten(1)[:, k] for k in range(flat.shape[1])]
+    second = [
+        torch.autograd.grad(flat[:, k].sum(), r, retain_graph=True)[0].flatten(1)[:, k] for k in range(flat.shape[1])
+    ]
     laplacian = torch.stack(second, 1).unflatten(1, r.shape[1:]).sum(-1) @ drift.variance[:, 0]
     value, reverse = drift.value_and_gradient(r)
     forward = drift.derivatives(r)

@@ -22,7 +22,10 @@ def test_metric_against_the_explicit_jacobian() -> None:
         r = system.initial_walkers(6, g)
         parameters = list(drift.parameters())
         u = drift(r) / system.sigma
-        rows = [flat_gradient(u, parameters, torch.eye(36, dtype=F64)[k].reshape(6, 2, 3), retain_graph=True) for k in range(36)]
+        rows = [
+            flat_gradient(u, parameters, torch.eye(36, dtype=F64)[k].reshape(6, 2, 3), retain_graph=True)
+            for k in range(36)
+        ]
         J = torch.stack(rows)
         p = torch.randn(J.shape[1], dtype=F64, generator=g)
         torch.testing.assert_close(metric_product(u, parameters)(p), J.T @ (J @ p) / 6)

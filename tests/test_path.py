@@ -26,15 +26,19 @@ def test_action_of_linear_drift(k: float, dt: float) -> None:
 
 
 def test_ito_term_reduces_the_spread() -> None:
-    """At the exact drift l_T = T/2 + (x_0^2 - x_T^2) / 2: the spread of l_T / T at T = 8 is 1/16, four times more without int
-    u.dB, sqrt(T/2 - 1/4) / T, and only the step's with the boundary term added.
+    """At the exact drift l_T = T/2 + (x_0^2 - x_T^2) / 2.
+
+    So the spread of l_T / T at T = 8 is 1/16; four times more without int u.dB, sqrt(T/2 - 1/4) / T; and only what the
+    step size leaves with the boundary term added.
     """
     g = generator(1)
     process = Process(LinearDrift(1.0), oscillator())
     with torch.no_grad():
         path = evolve(process, stationary(1.0, 0, 8192, g), n_steps=8 * 128, dt=1 / 128, generator=g)
     boundary = (path.positions[-1].square() - path.positions[0].square()).sum((-2, -1)) / 2
-    spreads = [x.std().item() / 8 for x in ((path.control + path.cost)[-1], path.action[-1], path.action[-1] + boundary)]
+    spreads = [
+        x.std().item() / 8 for x in ((path.control + path.cost)[-1], path.action[-1], path.action[-1] + boundary)
+    ]
     assert spreads[0] == pytest.approx(3.75**0.5 / 8, rel=0.05)
     assert spreads[1] == pytest.approx(1 / 16, rel=0.05)
     assert spreads[2] == pytest.approx((2 / 128 / 8) ** 0.5 / 2, rel=0.2)
@@ -62,7 +66,7 @@ def test_masses_scale_the_noise() -> None:
 
 
 def test_shared_brownian_path() -> None:
-    """Runs with steps dt and dt/4 from one generator state follow the same Brownian motion: without drift they coincide."""
+    """Runs with steps dt and dt/4 from one generator state follow one Brownian path: without drift they coincide."""
     process = Process(torch.zeros_like, oscillator())
     r = torch.zeros(5, 1, 1, dtype=torch.float64)
     coarse = evolve(process, r, n_steps=8, dt=0.5, generator=generator(), substeps=4, n_saved=8)
@@ -90,7 +94,7 @@ def test_gradient_through_the_trajectory() -> None:
 
 
 def test_score_free_gradient_is_unbiased_and_quieter() -> None:
-    """Leaving int d_theta u . dB out changes no value, not the mean of the gradient, and removes its noise at the optimum."""
+    """Leaving int d_theta u . dB out keeps values and the mean gradient, and removes its noise at the optimum."""
     r = stationary(1.0, 0, 4000, generator())
     gradients = []
     for score_free in (False, True):

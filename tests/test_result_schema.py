@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from itertools import islice
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 import jsonschema

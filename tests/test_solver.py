@@ -107,7 +107,9 @@ def test_atol_is_reached():
 
 
 def test_max_seconds_ends_a_run():
-    state = fk.solve("anharmonic", settings=fk.Settings(**{**SMALL, "n_updates": 10**7, "n_blocks": 10**7}), max_seconds=1.5)
+    state = fk.solve(
+        "anharmonic", settings=fk.Settings(**{**SMALL, "n_updates": 10**7, "n_blocks": 10**7}), max_seconds=1.5
+    )
     assert state.run.finished
     assert 1.0 < state.run.wall_seconds < 6.0
     assert 0 < state.run.n_updates < 10**7

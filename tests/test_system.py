@@ -58,13 +58,15 @@ def test_ring() -> None:
     system = System(load_potential("cosine"), F64)
     r = system.initial_walkers(4000, torch.Generator().manual_seed(0))
     assert system.reference is None
-    assert 0 <= r.min() and r.max() <= 2 * torch.pi
+    assert r.min() >= 0
+    assert r.max() <= 2 * torch.pi
     assert torch.equal(system.rates(r).killing, system.potential(r))
     assert torch.all(system.wrap(r + 2 * torch.pi) - r < 1e-9)
 
 
 @pytest.mark.parametrize(
-    ("name", "degree"), [("harmonic", 2), ("helium", -1), ("x**4", 4), ("anharmonic", None), ("h2", None), ("cosine", None)]
+    ("name", "degree"),
+    [("harmonic", 2), ("helium", -1), ("x**4", 4), ("anharmonic", None), ("h2", None), ("cosine", None)],
 )
 def test_homogeneity(name: str, degree: float | None) -> None:
     assert System(load_potential(name), F64).homogeneity == degree

@@ -23,7 +23,9 @@ def test_local_energy_against_autograd(name: str) -> None:
     r = system.initial_walkers(4, generator()).requires_grad_()
     (gradient,) = torch.autograd.grad(drift.log_psi(r).sum(), r, create_graph=True)
     flat = gradient.flatten(1)
-    second = [torch.autograd.grad(flat[:, k].sum(), r, retain_graph=True)[0].flatten(1)[:, k] for k in range(flat.shape[1])]
+    second = [
+        torch.autograd.grad(flat[:, k].sum(), r, retain_graph=True)[0].flatten(1)[:, k] for k in range(flat.shape[1])
+    ]
     exact = system.potential(r) - (flat.square().sum(-1) + torch.stack(second).sum(0)) / 2
     torch.testing.assert_close(local_energy(Process(drift, system), r), exact, rtol=1e-8, atol=1e-8)
 
@@ -31,7 +33,9 @@ def test_local_energy_against_autograd(name: str) -> None:
 def test_local_energy_of_the_exact_state() -> None:
     system = System(load_potential("hydrogen", Z=2.0), F64)
     r = system.initial_walkers(50, generator())
-    torch.testing.assert_close(local_energy(Process(GradientDrift(system), system), r), torch.full((50,), -2.0, dtype=F64))
+    torch.testing.assert_close(
+        local_energy(Process(GradientDrift(system), system), r), torch.full((50,), -2.0, dtype=F64)
+    )
 
 
 def test_line_integral_of_a_free_field() -> None:
