@@ -40,7 +40,7 @@ class Settings:
         width, depth: units in a hidden layer, number of hidden layers.
         n_walkers: independent walkers, for training and for the energy; default 1024, and fewer from 8 particles on.
         n_updates: optimiser steps, at most.
-        tolerance: stop training once the expected remaining gain is below this energy; default atol / 10, or never.
+        tolerance: stop training once the expected remaining gain is below this energy; default atol / 10, or 1e-8.
         n_moves: Metropolis-adjusted steps between two updates, and between two local energies.
         n_steps: Euler-Maruyama steps in a training path, where the path is differentiated.
         coarse_step, fine_step: its time step at the first and the last update.
@@ -85,7 +85,7 @@ class Settings:
     @property
     def training_tolerance(self) -> float:
         """The expected remaining gain at which training stops; 0 to make all updates."""
-        return self.tolerance if self.tolerance is not None else (self.atol or 0.0) / 10
+        return self.tolerance if self.tolerance is not None else (self.atol or 1e-7) / 10
 
     @property
     def torch_dtype(self) -> torch.dtype:

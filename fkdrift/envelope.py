@@ -7,6 +7,8 @@ Centre and width are also where walkers start, and the natural length of the sys
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -49,13 +51,18 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
         (gradient,) = torch.autograd.grad(E, parameters)
         return (E.item(), gradient.numpy()) if np.isfinite(E.item()) else (1e100, np.zeros_like(x))
 
-    start = np.concatenate([np.tile(centre, n_rows), np.tile(np.log(width), n_rows)])
+    def start_from(scale: float) -> np.ndarray:
+        return np.concatenate([np.tile(centre, n_rows), np.tile(np.log(scale * width), n_rows)])
+
+    start = start_from(1.0)
     limits = [(c - 1e4, c + 1e4) for c in start[: start.size // 2]] + [(s - 9, s + 9) for s in start[start.size // 2 :]]
     V = potential_at(torch.tensor(start, requires_grad=True))
     _check_values(V, n_samples)
     if V.requires_grad:
         options = {"maxiter": 200, "ftol": 1e-14, "gtol": 1e-9}
-        fit = minimize(energy, start, jac=True, method="L-BFGS-B", bounds=limits, options=options)
+        starts = [_descend(energy, start_from(scale)) for scale in (1.0, 0.2)]
+        fits = [minimize(energy, x, jac=True, method="L-BFGS-B", bounds=limits, options=options) for x in starts]
+        fit = min(fits, key=lambda each: each.fun)
     else:
         fit = minimize(lambda x: energy(x)[0], start, method="Nelder-Mead", bounds=limits)
     at_limit = any(min(x - low, high - x) < 1e-3 for x, (low, high) in zip(fit.x, limits, strict=True))
@@ -66,6 +73,16 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
             f"{fit.fun:.3g}; the potential must confine the particles (add a confining term, or make it periodic)"
         )
     return c.numpy(), s.numpy()
+
+
+def _descend(energy: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray) -> np.ndarray:
+    """A hundred steps of bounded length downhill, so that a steep wall cannot throw the fit onto a far plateau."""
+    width = np.exp(x[x.size // 2 :])
+    scale = np.concatenate([width, np.ones_like(width)])
+    for step in np.geomspace(0.2, 0.01, 100):
+        _, gradient = energy(x)
+        x = x - step * scale * np.tanh(gradient * scale)
+    return x
 
 
 def _normal_points(n_samples: int, shape: tuple[int, int]) -> Tensor:

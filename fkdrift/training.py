@@ -28,7 +28,7 @@ from fkdrift.shapes import PerWalker, Positions
 from fkdrift.stats import Estimate, from_walkers
 from fkdrift.wavefunction import local_energy
 
-MINIMUM_UPDATES = 40
+MINIMUM_UPDATES = 20
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,25 @@ class Update:
     Args:
         energies: (batch,) E_L or l_T / T of each walker, before the step.
         walkers: (batch, particle, dim), where the next step starts.
-        remaining: expected energy still to be gained, -g . delta / 2 of the quadratic model; None if not known.
+        remaining: expected energy still to be gained, see `Method`.
         acceptance: of Metropolis moves; None without them.
     """
 
     energies: PerWalker
     walkers: Positions
     remaining: float | None = None
-    acceptance: float | None = None
+    acceptance: Tensor | None = None
 
 
 @runtime_checkable
 class Method(Protocol):
-    """One way to improve a drift."""
+    """One way to improve a drift.
+
+    Attributes:
+        remaining: expected energy still to be gained, smoothed over updates; None if not known.
+    """
+
+    remaining: float | None
 
     def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
         """Change the drift's parameters once; `index` counts from 0."""
@@ -96,7 +102,7 @@ def fit(
         walkers: starting positions (batch, particle, dim).
         n_updates: how many updates at most; `first` of them have been made already.
         generator: source of the noise.
-        tolerance: stop once the expected remaining gain in energy, smoothed over updates, falls below this.
+        tolerance: stop once the expected remaining gain in energy falls below this.
 
     Raises:
         DivergedPath: walkers left every finite range.
@@ -106,8 +112,9 @@ def fit(
         >>> for step in fit(method, walkers, n_updates=100, generator=g):
         ...     print(step.index, step.energy, step.spread)
     """
-    smoothed: float | None = None
     for index in range(first, n_updates):
+        if method.remaining is not None and method.remaining < tolerance and index >= MINIMUM_UPDATES:
+            return
         update = method.update(walkers, index, generator)
         walkers = update.walkers
         energies = update.energies.double()
@@ -116,10 +123,6 @@ def fit(
                 f"energies are no longer finite in update {index}: use smaller steps, or a log_reference"
             )
         yield Step(index + 1, from_walkers(energies), energies.std().item(), update)
-        if update.remaining is not None:
-            smoothed = update.remaining if smoothed is None else 0.9 * smoothed + 0.1 * update.remaining
-            if smoothed < tolerance and index >= MINIMUM_UPDATES:
-                return
 
 
 class PathwiseAdam:
@@ -148,6 +151,7 @@ class PathwiseAdam:
         learning_rate: float = 0.02,
         objective: Objective = path_kl,
     ) -> None:
+        self.remaining: float | None = None
         self.process, self.n_steps, self.dt, self.n_updates = process, n_steps, dt, n_updates
         self.learning_rate, self.objective = learning_rate, objective
         self.parameters = _parameters(process)
@@ -176,11 +180,14 @@ class PathwiseAdam:
 
 
 class PathNaturalGradient:
-    """Natural gradient in the Fisher metric of the path measure: (F + lambda) delta = -g, near the optimum Newton's step.
+    """Natural gradient in the Fisher metric of the path measure, (F + lambda) delta = -g: in the end Newton's method.
 
     For a gradient drift g = 2 Cov(d_theta f, E_L) over the exact stationary law, reached by Metropolis-adjusted steps
     between updates; for any other drift g is the pathwise gradient of the free energy.  The step eta = 1 / (1 + k /
     decay) shrinks as the noise takes over, and the last half of the iterates is averaged.
+
+    The energy still to be gained is taken as Var(E_L) time_scale / 2, second-order perturbation theory with a gap of
+    1 / time_scale; for a free drift as -g . delta / 2, what a full step would gain.
 
     Args:
         process: its drift is trained.
@@ -220,14 +227,16 @@ class PathNaturalGradient:
         self.delta, self.average = torch.zeros_like(start), start.clone()
         self.n_averaged = torch.zeros((), dtype=start.dtype, device=start.device)
         self.move_dt = start.new_tensor(time_scale / 4)
+        self.remaining: float | None = None
 
     def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
         if isinstance(self.process.drift, GradientDrift):
-            energies, walkers, gradient, control, acceptance = self._stationary(walkers, generator)
+            energies, walkers, excess, gradient, control, acceptance = self._stationary(walkers, generator)
             damping = self.damping + 0.1 * (energies.std() * self.time_scale).square().clamp_max(1)
+            gain = excess.var() * self.time_scale / 2
         else:
             energies, walkers, gradient, control = self._pathwise(walkers, generator)
-            damping, acceptance = torch.full_like(self.move_dt, self.damping), None
+            damping, gain, acceptance = torch.full_like(self.move_dt, self.damping), None, None
         product = metric_product(control * self.time_scale**0.5, self.parameters)
         target = -gradient * self.time_scale
         self.delta = conjugate_gradient(product, target, self.delta, damping, self.n_iterations)
@@ -237,12 +246,12 @@ class PathNaturalGradient:
         theta = torch.nn.utils.parameters_to_vector(self.parameters).detach() + step
         self._assign(theta)
         self._add_to_average(theta, index)
-        return Update(energies, walkers, -gradient.dot(self.delta).item() / 2, acceptance)
+        gained = float(-gradient.dot(self.delta) / 2 if gain is None else gain)
+        self.remaining = gained if self.remaining is None else 0.8 * self.remaining + 0.2 * gained
+        return Update(energies, walkers, self.remaining, acceptance)
 
-    def _stationary(
-        self, walkers: Positions, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
-        """Local energies at new samples of |psi|^2, their covariance gradient, and u with its graph."""
+    def _stationary(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Local energies at new samples of |psi|^2, their clipped excess and its gradient, and u with its graph."""
         drift = self.process.drift
         assert isinstance(drift, GradientDrift)
         chain = metropolis.start(self.process, walkers, self.move_dt)
@@ -256,7 +265,7 @@ class PathNaturalGradient:
             excess = excess - excess.mean()
         f, slope = drift.value_and_gradient(r)
         gradient = flat_gradient(f, self.parameters, 2 * excess / len(E), retain_graph=True)
-        return E, r, gradient, self.process.sigma * slope, chain.acceptance.item()
+        return E, r, excess, gradient, self.process.sigma * slope, chain.acceptance
 
     def _pathwise(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Actions per unit time, the pathwise gradient of the free energy, and u with its graph."""
@@ -282,11 +291,11 @@ class PathNaturalGradient:
         self.average = self.average + weight * (theta - self.average)
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("delta", "average", "n_averaged", "move_dt")}
+        return {name: getattr(self, name) for name in ("delta", "average", "n_averaged", "move_dt", "remaining")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            setattr(self, name, value.to(getattr(self, name)))
+            setattr(self, name, value.to(getattr(self, name)) if isinstance(value, Tensor) else value)
 
 
 def _parameters(process: Process) -> list[torch.nn.Parameter]:

@@ -60,7 +60,7 @@ def test_natural_gradient_takes_newton_steps() -> None:
     mean = sum(step.energy.mean for step in late) / 20
     error = (sum(step.energy.error**2 for step in late)) ** 0.5 / 20
     assert abs(mean - 0.8037706512) < 5e-4 + 4 * error
-    assert late[-1].update.remaining < 1e-4
+    assert late[-1].update.remaining < 2e-3 < steps[0].update.remaining * 10
     method.finish()
     assert torch.equal(torch.nn.utils.parameters_to_vector(process.drift.parameters()), method.average)
 
