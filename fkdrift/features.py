@@ -5,7 +5,8 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     around a nucleus a flat distance of r - R
     ring or torus    sin and cos of 2 pi r / L
     invariant        only flat distances, from the origin and the nuclei
-Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; on a torus sines and a chord length.
+Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance on two scales, as particles may repel
+each other at distances much below the width of the state; on a torus sines and a chord length.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from fkdrift.geometry import distance
 from fkdrift.shapes import Positions
 from fkdrift.system import System
+
+PAIR_ZOOMS = (1.0, 3.0)
 
 
 class Feature(NamedTuple):
@@ -70,7 +73,7 @@ class Features(nn.Module):
             "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         )
         self.n_one = (0 if invariant else 2 * dim) + len(self.points) + self.kind.shape[1]
-        self.n_pair = 0 if n == 1 else 1 if invariant else dim + 1
+        self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else len(PAIR_ZOOMS))
 
     def one(self, r: Positions) -> Feature:
         """Features of each particle alone, (batch, particle, n_one)."""
@@ -89,16 +92,16 @@ class Features(nn.Module):
         x = r[:, :, None] - r[:, self.neighbours]
         if self.periodic:
             return _torus(x, self.wavenumber)
-        length = self._flat_distances(x[..., None, :])
+        length = _concatenate([self._flat_distances(x[..., None, :], zoom) for zoom in PAIR_ZOOMS])
         if self.invariant:
             return length
         scale = 1 / self.width.mean()
         jacobian = (scale * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)).expand(*x.shape, x.shape[-1])
         return _concatenate([Feature(scale * x, jacobian, torch.zeros_like(x)), length])
 
-    def _flat_distances(self, x: Tensor) -> Feature:
-        """Flat distances of vectors x (..., feature, dim)."""
-        scale, dim = 1 / self.width.mean(), x.shape[-1]
+    def _flat_distances(self, x: Tensor, zoom: float = 1.0) -> Feature:
+        """Flat distances of vectors x (..., feature, dim), in units of the width divided by zoom."""
+        scale, dim = zoom / self.width.mean(), x.shape[-1]
         x = scale * x
         if self.analytic:
             square = x.square().sum(-1)

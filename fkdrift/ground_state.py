@@ -143,6 +143,7 @@ class GroundState:
             "wall_seconds": run.wall_seconds,
             "cpu_seconds": run.cpu_seconds,
             "n_parameters": sum(p.numel() for p in run.drift.parameters()),
+            "n_walkers": run.n_walkers,
             "n_updates": run.n_updates,
             "energies": values,
         }

@@ -185,7 +185,7 @@ def _statements(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("virial", f"<V>/<T> = {virial['ratio']:.4f}, expected {virial['expected']:g}"))
     settings = result["settings"]
     drift = f"{settings['drift']} drift with {result['n_parameters']:,} parameters"
-    walkers = f"{settings['n_walkers']:,} walkers"
+    walkers = f"{result['n_walkers']:,} walkers"
     rows.append(("training", f"{result['n_updates']:,} updates, {walkers}, {drift}, seed {result['seed']}"))
     seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU"
     rows.append(("time", f"{seconds} on {result['device']} in {settings['dtype']}"))

@@ -95,6 +95,11 @@ class Run:
         return self._walkers if self.paths is None else self.paths.walkers[-1]
 
     @property
+    def n_walkers(self) -> int:
+        """How many independent walkers there are."""
+        return len(self._walkers)
+
+    @property
     def energies(self) -> Energies:
         """Everything known of the energy so far."""
         _, _, mean, error, _ = self.history[-1] if self.history else (0, 0, float("nan"), float("nan"), 0)

@@ -97,8 +97,8 @@ def test_network_leaves_cusps_alone(name: str) -> None:
     for centre, companion in [(nucleus, other) for nucleus in nuclei] + [(other[0], other)]:
         slopes = []
         for sign in (1, -1):
-            near = [torch.stack([centre + sign * h * n, companion], 1) for h in (1e-5, 0.0)]
-            slopes.append((drift.correction(near[0]) - drift.correction(near[1])) / 1e-5)
+            near = [torch.stack([centre + sign * h * n, companion], 1) for h in (1e-6, 0.0)]
+            slopes.append((drift.correction(near[0]) - drift.correction(near[1])) / 1e-6)
         assert torch.all((slopes[0] + slopes[1]).abs() < 1e-3)
 
 
