@@ -36,6 +36,7 @@ class Settings:
         drift: "gradient" (v = sigma^2 grad log psi) or "mlp" (a free vector field).
         optimiser: "natural" (natural gradient in path space) or "adam" (on the path free energy).
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
+        threads: of the CPU; one is fastest for the small arrays of a few particles, and repeatable anywhere.
         dtype: "float32" or "float64", of network and walkers; energies are summed in float64 always.
         width, depth: units in a hidden layer, number of hidden layers.
         n_walkers: independent walkers, for training and for the energy; default 1024, and fewer from 8 particles on.
@@ -60,6 +61,7 @@ class Settings:
     drift: str = "gradient"
     optimiser: str = "natural"
     device: str = "auto"
+    threads: int = 1
     dtype: str = "float32"
     width: int = 32
     depth: int = 2

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fkdrift.archive import make_folder
@@ -77,7 +78,8 @@ def drive(run: Run, *, out: Path | None = None, progress: bool | None = None) ->
     if out is not None:
         make_folder(out)
     saved = time.monotonic()
-    with interruptible() as interrupted, progress_line(run.potential.name, progress) as show:
+    line = progress_line(run.potential.name, progress)
+    with cpu_threads(run.settings.threads), interruptible() as interrupted, line as show:
         for step in run.advance():
             show(step)
             if interrupted():
@@ -140,6 +142,17 @@ def _saved_run(folder: Path, potential: Any, changes: dict[str, Any]) -> Run:
         )
     loaded = load_potential(potential or described["name"], **parameters)
     return load_run(folder, loaded, settings_from({**settings, **changes}))
+
+
+@contextmanager
+def cpu_threads(n: int) -> Iterator[None]:
+    """torch on n CPU threads, and as before afterwards: threads that wait for each other cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
