@@ -5,8 +5,9 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     around a nucleus a flat distance of r - R
     ring or torus    sin and cos of 2 pi r / L
     invariant        only flat distances, from the origin and the nuclei
-Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance on two scales, as particles may repel
-each other at distances much below the width of the state; on a torus sines and a chord length.
+Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance, also on a finer scale where particles
+repel each other without nuclei to hold them, as their hole may be much smaller than the state; on a torus sines and a
+chord length.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
@@ -23,7 +24,7 @@ from fkdrift.geometry import distance
 from fkdrift.shapes import Positions
 from fkdrift.system import System
 
-PAIR_ZOOMS = (1.0, 3.0)
+HARD_CORE_ZOOMS = (1.0, 3.0)
 
 
 class Feature(NamedTuple):
@@ -59,6 +60,7 @@ class Features(nn.Module):
         n, dim = system.shape
         self.periodic, self.invariant = potential.box is not None, invariant
         self.analytic = not (potential.nuclei or potential.coalescence)
+        self.zooms = HARD_CORE_ZOOMS if potential.coalescence and not potential.nuclei else (1.0,)
         points = potential.nuclei or ([(0.0,) * dim] if invariant else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
@@ -73,7 +75,7 @@ class Features(nn.Module):
             "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         )
         self.n_one = (0 if invariant else 2 * dim) + len(self.points) + self.kind.shape[1]
-        self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else len(PAIR_ZOOMS))
+        self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else len(self.zooms))
 
     def one(self, r: Positions) -> Feature:
         """Features of each particle alone, (batch, particle, n_one)."""
@@ -92,7 +94,7 @@ class Features(nn.Module):
         x = r[:, :, None] - r[:, self.neighbours]
         if self.periodic:
             return _torus(x, self.wavenumber)
-        length = _concatenate([self._flat_distances(x[..., None, :], zoom) for zoom in PAIR_ZOOMS])
+        length = _concatenate([self._flat_distances(x[..., None, :], zoom) for zoom in self.zooms])
         if self.invariant:
             return length
         scale = 1 / self.width.mean()
