@@ -5,9 +5,9 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     around a nucleus a flat distance of r - R
     ring or torus    sin and cos of 2 pi r / L
     invariant        only flat distances, from the origin and the nuclei
-Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance, also on a finer scale where particles
-repel each other without nuclei to hold them, as their hole may be much smaller than the state; on a torus sines and a
-chord length.
+Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance, also on a finer scale where
+particles repel each other without nuclei to hold them, as their hole may be much smaller than the state; on a torus
+sines and a chord length.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
