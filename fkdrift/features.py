@@ -24,7 +24,7 @@ from fkdrift.geometry import distance
 from fkdrift.shapes import Positions
 from fkdrift.system import System
 
-HARD_CORE_ZOOMS = (1.0, 3.0)
+TRAPPED_ZOOMS = (1.0, 3.0)
 
 
 class Feature(NamedTuple):
@@ -60,7 +60,7 @@ class Features(nn.Module):
         n, dim = system.shape
         self.periodic, self.invariant = potential.box is not None, invariant
         self.analytic = not (potential.nuclei or potential.coalescence)
-        self.zooms = HARD_CORE_ZOOMS if potential.coalescence and not potential.nuclei else (1.0,)
+        self.zooms = (1.0,) if potential.nuclei else TRAPPED_ZOOMS
         points = potential.nuclei or ([(0.0,) * dim] if invariant else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
