@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fkdrift.estimate import PathSampler as PathSampler
     from fkdrift.estimate import StationarySampler as StationarySampler
     from fkdrift.exact import diagonalise as diagonalise
+    from fkdrift.fitting import Step as Step
+    from fkdrift.fitting import fit as fit
     from fkdrift.ground_state import GroundState as GroundState
     from fkdrift.levels import Spectrum as Spectrum
     from fkdrift.objective import path_kl as path_kl
@@ -43,14 +45,13 @@ if TYPE_CHECKING:
     from fkdrift.system import System as System
     from fkdrift.training import PathNaturalGradient as PathNaturalGradient
     from fkdrift.training import PathwiseAdam as PathwiseAdam
-    from fkdrift.training import Step as Step
-    from fkdrift.training import fit as fit
 
 _NAMES = {
     "config": ("Settings",),
     "drift": ("Drift", "GradientDrift", "MLPDrift"),
     "estimate": ("Energies", "PathSampler", "StationarySampler"),
     "exact": ("diagonalise",),
+    "fitting": ("Step", "fit"),
     "ground_state": ("GroundState",),
     "levels": ("Spectrum",),
     "objective": ("path_kl",),
@@ -61,7 +62,7 @@ _NAMES = {
     "solver": ("load", "resume", "solve"),
     "stats": ("Estimate",),
     "system": ("System",),
-    "training": ("PathNaturalGradient", "PathwiseAdam", "Step", "fit"),
+    "training": ("PathNaturalGradient", "PathwiseAdam"),
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -69,6 +70,8 @@ __all__ = sorted(_MODULE)
 
 
 def __getattr__(name: str) -> object:
+    if name == "generative":
+        return import_module("fkdrift.generative")
     if name not in _MODULE:
         raise AttributeError(f"module 'fkdrift' has no attribute {name!r}")
     value = getattr(import_module(f"fkdrift.{_MODULE[name]}"), name)
@@ -77,4 +80,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE])
+    return sorted([*globals(), *_MODULE, "generative"])

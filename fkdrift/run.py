@@ -20,12 +20,13 @@ from fkdrift.config import Settings
 from fkdrift.drift import Drift, GradientDrift, MLPDrift
 from fkdrift.errors import BadConfig
 from fkdrift.estimate import Energies, PathSampler, StationarySampler
+from fkdrift.fitting import Method, fit
 from fkdrift.potential import Potential
 from fkdrift.process import Process
 from fkdrift.shapes import Positions
 from fkdrift.stats import Estimate
 from fkdrift.system import System
-from fkdrift.training import Method, PathNaturalGradient, PathwiseAdam, fit
+from fkdrift.training import PathNaturalGradient, PathwiseAdam
 
 TRAINING, TRAJECTORIES, SAMPLING = range(3)
 MINIMUM_BLOCKS = 8

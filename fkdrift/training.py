@@ -1,128 +1,26 @@
-"""The training loop, and the two ways of improving a drift that it can drive.
+"""The two ways of improving a drift that the training loop `fit` can drive.
 
-    PathwiseAdam          differentiates the path free energy through the trajectory; any drift
-    PathNaturalGradient   natural gradient in path space: E_L gradients where log psi is known, pathwise ones otherwise
-
-`fit` is a generator: the caller decides when to log, save and stop.  All that training depends on is in the drift, the
-method's state, the walkers and the random generator, so a saved and resumed run takes the same steps.
+PathwiseAdam          differentiates the path free energy through the trajectory; any drift
+PathNaturalGradient   natural gradient in path space: E_L gradients where log psi is known, pathwise ones otherwise
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fkdrift import metropolis
 from fkdrift.drift import Drift, GradientDrift
-from fkdrift.errors import DivergedPath
+from fkdrift.fitting import Update
 from fkdrift.natural_gradient import conjugate_gradient, flat_gradient, metric_product
 from fkdrift.objective import Objective, path_kl
 from fkdrift.path import evolve
 from fkdrift.process import Process
-from fkdrift.shapes import PerWalker, Positions
-from fkdrift.stats import Estimate, from_walkers
+from fkdrift.shapes import Positions
 from fkdrift.wavefunction import local_energy
-
-MINIMUM_UPDATES = 20
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one optimiser step saw and did.
-
-    Args:
-        energies: (batch,) E_L or l_T / T of each walker, before the step.
-        walkers: (batch, particle, dim), where the next step starts.
-        remaining: expected energy still to be gained, see `Method`.
-        acceptance: of Metropolis moves; None without them.
-    """
-
-    energies: PerWalker
-    walkers: Positions
-    remaining: float | None = None
-    acceptance: Tensor | None = None
-
-
-@runtime_checkable
-class Method(Protocol):
-    """One way to improve a drift.
-
-    Attributes:
-        remaining: expected energy still to be gained, smoothed over updates; None if not known.
-    """
-
-    remaining: float | None
-
-    def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
-        """Change the drift's parameters once; `index` counts from 0."""
-
-    def finish(self) -> None:
-        """Called once after the last update."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress of `fit`.
-
-    Args:
-        index: number of updates made so far.
-        energy: mean of the batch, before the update, with its error; of l_T / T it includes the step bias.
-        spread: standard deviation over the batch; 0 at the optimum when it is that of E_L.
-        update: the rest, see `Update`.
-    """
-
-    index: int
-    energy: Estimate
-    spread: float
-    update: Update
-
-
-def fit(
-    method: Method,
-    walkers: Positions,
-    *,
-    n_updates: int,
-    generator: torch.Generator,
-    first: int = 0,
-    tolerance: float = 0.0,
-) -> Iterator[Step]:
-    """Train a drift in place, yielding a `Step` after every update.
-
-    Args:
-        method: how to improve the drift, such as PathNaturalGradient(process, time_scale=...).
-        walkers: starting positions (batch, particle, dim).
-        n_updates: how many updates at most; `first` of them have been made already.
-        generator: source of the noise.
-        tolerance: stop once the expected remaining gain in energy falls below this.
-
-    Raises:
-        DivergedPath: walkers left every finite range.
-
-    Example:
-        >>> method = PathNaturalGradient(process, time_scale=system.time_scale)
-        >>> for step in fit(method, walkers, n_updates=100, generator=g):
-        ...     print(step.index, step.energy, step.spread)
-    """
-    for index in range(first, n_updates):
-        if method.remaining is not None and method.remaining < tolerance and index >= MINIMUM_UPDATES:
-            return
-        update = method.update(walkers, index, generator)
-        walkers = update.walkers
-        energies = update.energies.double()
-        if not bool(torch.isfinite(energies).all()):
-            raise DivergedPath(
-                f"energies are no longer finite in update {index}: use smaller steps, or a log_reference"
-            )
-        yield Step(index + 1, from_walkers(energies), energies.std().item(), update)
 
 
 class PathwiseAdam:

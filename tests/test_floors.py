@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = {file.stem: file for file in sorted((ROOT / "fkdrift").glob("*.py")) if file.stem != "__init__"}
+MODULES = {
+    ".".join(file.relative_to(ROOT / "fkdrift").with_suffix("").parts): file
+    for file in sorted((ROOT / "fkdrift").rglob("*.py"))
+    if file.stem != "__init__"
+}
+GENERATIVE = [name for name in MODULES if name.startswith("generative.")]
 PLUG_INS = [file for file in sorted((ROOT / "potentials").glob("*.py")) if file.stem != "__init__"]
 PICTURES = {"figures", "wavefunction_figure", "trajectory_figure"}
 
@@ -46,7 +51,8 @@ def packages(file: Path) -> set[str]:
 
 def siblings(file: Path, top_level: bool = False) -> set[str]:
     """Modules of fkdrift that a file imports."""
-    return {name.split(".")[1] for name in imports(file, top_level) if name.startswith("fkdrift.")}
+    paths = [name.split(".")[1:] for name in imports(file, top_level) if name.startswith("fkdrift.")]
+    return {".".join(path[:2]) if path[0] == "generative" else path[0] for path in paths}
 
 
 def test_every_module_has_a_floor():
@@ -58,6 +64,12 @@ def test_every_module_has_a_floor():
 def test_imports_go_down(name):
     below = ORDER[: ORDER.index(name)]
     assert siblings(MODULES[name]) <= set(below)
+
+
+def test_generative_models_use_the_shared_floors_only():
+    shared = {name for floor in read_floors()[:5] for name in floor}
+    for name in GENERATIVE:
+        assert siblings(MODULES[name]) <= shared | set(GENERATIVE)
 
 
 def test_the_rule_would_notice():

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from fkdrift.drift import GradientDrift, MLPDrift
+from fkdrift.fitting import fit
 from fkdrift.objective import path_kl
 from fkdrift.path import evolve
 from fkdrift.process import Process
 from fkdrift.registry import load_potential
 from fkdrift.system import System
-from fkdrift.training import PathNaturalGradient, PathwiseAdam, fit
+from fkdrift.training import PathNaturalGradient, PathwiseAdam
 from tests.systems import LinearDrift, generator, oscillator, stationary
 
 F64 = torch.float64

@@ -39,6 +39,7 @@ from fkdrift.config import Settings
 from fkdrift.drift import GradientDrift
 from fkdrift.errors import DivergedPath
 from fkdrift.estimate import StationarySampler
+from fkdrift.fitting import Method, Update, fit
 from fkdrift.natural_gradient import flat_gradient
 from fkdrift.palette import DPI, PARTICLES, POTENTIAL, STYLE
 from fkdrift.potential import Potential
@@ -47,7 +48,7 @@ from fkdrift.registry import load_potential
 from fkdrift.shapes import Positions
 from fkdrift.stats import Estimate
 from fkdrift.system import System
-from fkdrift.training import Method, PathNaturalGradient, PathwiseAdam, Update, fit
+from fkdrift.training import PathNaturalGradient, PathwiseAdam
 from fkdrift.wavefunction import local_energy
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/ablation.png"

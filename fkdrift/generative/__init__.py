@@ -1,0 +1,35 @@
+"""Generative models on the same processes, paths and log ratios as the ground-state solver.
+
+    import fkdrift as fk
+    model = fk.generative.VAE(...)
+
+Every model here is a pair of measures, a forward one q and a generative one p, and everything is written on
+log_ratio = log q - log p: the ELBO, importance-weighted bounds, effective sample sizes and coding lengths.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fkdrift.generative.adam import Adam as Adam
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "adam": ("Adam",),
+}
+_MODULE = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'fkdrift.generative' has no attribute {name!r}")
+    value = getattr(import_module(f"fkdrift.generative.{_MODULE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE])
