@@ -7,6 +7,9 @@ reached in `partial`.  Messages say what was wrong, the value, what is allowed, 
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
+
 
 class FkdriftError(Exception):
     """Base of all errors raised on purpose."""
@@ -56,6 +59,10 @@ class CannotWrite(InputError):
     """A run's folder cannot be written; what was there before is still there."""
 
 
+class MissingExtra(InputError):
+    """An optional package is not installed; the message has the command that installs it."""
+
+
 class ComputationError(FkdriftError, RuntimeError):
     """A computation failed on the way; `partial` holds what had been reached, or None."""
 
@@ -70,3 +77,18 @@ class DivergedPath(ComputationError):
 
 class NotConverged(ComputationError):
     """An exact calculation did not reach its tolerance within its limits."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """An optional module, imported when it is needed.
+
+    Raises:
+        MissingExtra: its package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
+        package = module.partition(".")[0]
+        raise MissingExtra(
+            f"this needs the package {package}: pip install 'fkdrift[{extra}]' -c constraints.txt"
+        ) from None
