@@ -59,6 +59,14 @@ class CannotWrite(InputError):
     """A run's folder cannot be written; what was there before is still there."""
 
 
+class CorruptStream(InputError):
+    """A compressed file is foreign, truncated or damaged; nothing of it was decoded."""
+
+
+class WrongModel(InputError):
+    """A compressed file was written with another model than the one given."""
+
+
 class MissingExtra(InputError):
     """An optional package is not installed; the message has the command that installs it."""
 
@@ -73,6 +81,10 @@ class ComputationError(FkdriftError, RuntimeError):
 
 class DivergedPath(ComputationError):
     """Walkers left every sensible range; the message says when, how many and what to try."""
+
+
+class StarvedStack(ComputationError):
+    """A bits-back coder ran out of bits to draw latents from."""
 
 
 class NotConverged(ComputationError):
