@@ -6,22 +6,27 @@ evaluation of the drift, needs no diffusion matrix, and is differentiable.  Alon
     l_T = int u . dB + int ( |u|^2 / 2 + c ) dt      (left-point, Ito),
 
 and for a system with reference W:  log dP_v / dP_FK = l_T - E0 T + [log phi_0 - W](r_0) - [log phi_0 - W](r_T).
+
+int u . dB is an Ito integral, so only Euler-Maruyama may step it: a Stratonovich solver would return int u o dB
+instead, which is another number, int div v / 2 dt away in the mean, and no martingale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torchsde
 from torch import Tensor
 
-from fkdrift.errors import DivergedPath
-from fkdrift.process import Process
+from fkdrift.errors import BadParameter, DivergedPath
+from fkdrift.process import Process, TimedProcess
 from fkdrift.shapes import Accumulated, History, Positions
 
 N_FUNCTIONALS = 3
+STRATONOVICH = ("heun", "midpoint", "reversible_heun", "adjoint_reversible_heun", "euler_heun", "log_ode")
+NOT_GENERAL = ("milstein", "srk")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Path:
     """Positions and path functionals at the saved times; the first saved time is the start, where functionals are 0.
 
     Args:
-        times: (time,) float64, from 0.
+        times: (time,) float64, from the start of the path (0 unless `evolve` was told otherwise).
         positions: (time, batch, particle, dim).
         ito: int u . dB up to each time, (time, batch).
         control: int |u|^2 / 2 dt, (time, batch).
@@ -45,7 +50,7 @@ class Path:
     @property
     def duration(self) -> float:
         """T, the length of the path in time."""
-        return float(self.times[-1])
+        return float(self.times[-1] - self.times[0])
 
     @property
     def log_ratio(self) -> Accumulated:
@@ -62,9 +67,18 @@ class Path:
         """Final positions (batch, particle, dim), detached: where the next path starts."""
         return self.positions[-1].detach()
 
+    def then(self, following: Path) -> Path:
+        """This path and one that starts where it ends, as one path; functionals go on from their last value."""
+        parts = ("ito", "control", "cost")
+        return Path(
+            torch.cat([self.times, following.times[1:]]),
+            torch.cat([self.positions, following.positions[1:]]),
+            *(torch.cat([a := getattr(self, name), a[-1] + getattr(following, name)[1:]]) for name in parts),
+        )
+
 
 def evolve(
-    process: Process,
+    process: Process | TimedProcess,
     walkers: Positions,
     *,
     n_steps: int,
@@ -73,6 +87,10 @@ def evolve(
     n_saved: int = 1,
     substeps: int = 1,
     score_free: bool = False,
+    detached: bool = False,
+    start: float = 0.0,
+    adjoint: Sequence[Tensor] | None = None,
+    method: str = "euler",
 ) -> Path:
     """Run walkers for n_steps Euler-Maruyama steps of length dt, accumulating the path action.
 
@@ -89,8 +107,16 @@ def evolve(
         score_free: leave the score int d_theta u . dB out of gradients.  Its mean is zero and its variance is not:
             without it the gradient of the free energy vanishes path by path at the optimum ("sticking the landing",
             Roeder, Wu and Duvenaud, NeurIPS 2017).
+        detached: hold the trajectory fixed in gradients: what is left of them is the score of the log ratio, which the
+            log-variance loss is made of (Nuesken and Richter, Partial Differ. Equ. Appl. 2, 48 (2021)).
+        start: the time at the start of the path.
+        adjoint: differentiate with respect to these tensors (and the walkers) by solving the adjoint equation backwards
+            along the same Brownian path, in memory that does not grow with n_steps; the gradient then has a step error
+            of its own.  Increments come from a BrownianInterval seeded by the generator.
+        method: "euler"; there to refuse the others with a reason.
 
     Raises:
+        BadParameter: a solver that does not integrate an Ito functional, or options that exclude each other.
         DivergedPath: positions or the action are no longer finite; the path so far is in `partial`.
 
     Example (v = -r as a free drift on Brownian motion; the Euler chain has E[l_T] / T = 1 / (2 - dt) = 0.512821):
@@ -101,17 +127,53 @@ def evolve(
     """
     if n_steps < 1 or n_steps % n_saved:
         raise ValueError(f"n_steps = {n_steps} must be a positive multiple of n_saved = {n_saved}")
+    _check_solver(method, adjoint is not None, score_free or detached or substeps > 1)
     shape = walkers.shape[1:]
-    noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps)
-    start = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
-    times = torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
+    state = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
+    times = start + torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
     with torch.random.fork_rng(devices=[]):  # torchsde probes shapes with numbers from the global generator
-        states = torchsde.sdeint(_Augmented(process, shape, score_free), start, times, bm=noise, method="euler", dt=dt)
+        if adjoint is None:
+            noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps)
+            sde = _Augmented(process, shape, score_free, detached)
+            states = torchsde.sdeint(sde, state, times, bm=noise, method="euler", dt=dt)
+        else:
+            stored = _stored_noise(walkers, times, dt, generator)
+            sde = _Adjoint(process, shape)
+            options = {"method": "euler", "adjoint_method": "euler", "dt": dt, "adjoint_params": tuple(adjoint)}
+            states = torchsde.sdeint_adjoint(sde, state, times, bm=stored, **options)
     positions, functionals = states[..., :-N_FUNCTIONALS], states[..., -N_FUNCTIONALS:]
+    if detached:
+        positions = positions.detach()
     path = Path(times, positions.unflatten(-1, shape), *functionals.unbind(-1))
     if not bool(torch.isfinite(states[-1]).all()):
         _diverged(path, dt)
     return path
+
+
+def _check_solver(method: str, adjoint: bool, special: bool) -> None:
+    """Refuse a solver that would return another functional, and options that the adjoint cannot honour."""
+    if method in STRATONOVICH:
+        raise BadParameter(
+            f"method = {method!r} is a Stratonovich solver: it would silently return int u o dB where the log ratio "
+            "needs the Ito integral int u . dB; use method = 'euler'"
+        )
+    if method in NOT_GENERAL:
+        raise BadParameter(
+            f"method = {method!r} needs diagonal or additive noise, and the log ratio shares its noise with the "
+            "positions (general noise); use method = 'euler'"
+        )
+    if method != "euler":
+        raise BadParameter(f"method = {method!r} is not a solver: use 'euler'")
+    if adjoint and special:
+        raise BadParameter("adjoint does not go with score_free, detached or substeps: leave them out")
+
+
+def _stored_noise(walkers: Tensor, times: Tensor, dt: float, generator: torch.Generator) -> torchsde.BrownianInterval:
+    """Brownian motion that can be queried again, backwards: all of it follows from one seed."""
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    size = (len(walkers), walkers[0].numel())
+    kind = {"dtype": walkers.dtype, "device": walkers.device}
+    return torchsde.BrownianInterval(float(times[0]), float(times[-1]), size=size, entropy=seed, dt=dt, **kind)
 
 
 def _diverged(path: Path, dt: float) -> None:
@@ -163,12 +225,16 @@ class WhiteNoise(torchsde.BaseBrownian):
         return "none"
 
 
-def frozen(drift: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same drift as a function of position alone: its parameters take no part in gradients."""
+def frozen(drift: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same drift as a function of its arguments alone: its parameters take no part in gradients.
+
+    A drift that is not a module, and depends on tensors that do, has a method `frozen` of its own.
+    """
     if not isinstance(drift, torch.nn.Module):
-        return drift
+        own = getattr(drift, "frozen", None)
+        return drift if own is None else own()
     parameters = {name: parameter.detach() for name, parameter in drift.named_parameters()}
-    return lambda r: torch.func.functional_call(drift, parameters, (r,))
+    return lambda *arguments: torch.func.functional_call(drift, parameters, arguments)
 
 
 class _Augmented:
@@ -176,20 +242,45 @@ class _Augmented:
 
     sde_type, noise_type = "ito", "general"
 
-    def __init__(self, process: Process, shape: torch.Size, score_free: bool) -> None:
-        self.process, self.shape = process, shape
-        self.frozen = frozen(process.drift) if score_free and torch.is_grad_enabled() else None
+    def __init__(
+        self, process: Process | TimedProcess, shape: torch.Size, score_free: bool = False, detached: bool = False
+    ) -> None:
+        self.process, self.shape, self.detached = process, shape, detached
+        freeze = score_free and torch.is_grad_enabled()
+        self.frozen = replace(process, drift=frozen(process.drift)) if freeze else None  # type: ignore[arg-type]
 
     def f_and_g_prod(self, t: Tensor, state: Tensor, dB: Tensor) -> tuple[Tensor, Tensor]:
         r = state[:, :-N_FUNCTIONALS].unflatten(-1, self.shape)
+        if self.detached:
+            r = r.detach()
         dB = dB.unflatten(-1, self.shape)
-        sigma = self.process.sigma
-        h, c = self.process.reference.rates(r)
-        v = self.process.drift(r)
+        process = self.process.at(t)
+        sigma = process.sigma
+        h, c = process.reference.rates(r)
+        v = process.drift(r)
         u = v / sigma
-        ito = ((u if self.frozen is None else self.frozen(r) / sigma) * dB).sum((-2, -1))
+        ito = ((u if self.frozen is None else self.frozen.at(t).drift(r) / sigma) * dB).sum((-2, -1))
         control = u.square().sum((-2, -1)) / 2
+        if self.detached:  # same values; as functions of the parameters, log dP_v / dP_ref of a trajectory held fixed
+            velocity, sigma = (h + v).detach(), sigma.detach()
+            control = (u * (velocity - h) / process.sigma).sum((-2, -1)) - control
+        else:
+            velocity = h + v
         zero = torch.zeros_like(c)
-        f = torch.cat([(h + v).flatten(1), torch.stack([zero, control, c], 1)], 1)
+        f = torch.cat([velocity.flatten(1), torch.stack([zero, control, c], 1)], 1)
         g_prod = torch.cat([(sigma * dB).flatten(1), torch.stack([ito, zero, zero], 1)], 1)
         return f, g_prod
+
+
+class _Adjoint(_Augmented):
+    """The same SDE with the diffusion matrix written out, which the adjoint equation needs."""
+
+    def f_and_g(self, t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift (batch, state) and diffusion (batch, state, noise): sigma for positions, u for int u . dB."""
+        n = self.shape.numel()
+        process = self.process.at(t)
+        r = state[:, :-N_FUNCTIONALS].unflatten(-1, self.shape)
+        u = (process.drift(r) / process.sigma).flatten(1)
+        sigma = process.sigma.expand(self.shape).flatten().diag().expand(len(r), n, n)
+        g = torch.cat([sigma, u[:, None], u.new_zeros(len(r), N_FUNCTIONALS - 1, n)], 1)
+        return self.f_and_g_prod(t, state, u.new_zeros(len(r), n))[0], g

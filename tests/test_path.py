@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+import torchsde
 
-from fkdrift.errors import DivergedPath
-from fkdrift.path import evolve
-from fkdrift.process import FeynmanKac, Process
+from fkdrift.errors import BadParameter, DivergedPath
+from fkdrift.path import _Augmented, evolve
+from fkdrift.process import FeynmanKac, Overdamped, Process, TimedProcess
 from tests.systems import LinearDrift, euler_energy, generator, oscillator, stationary
 
 
@@ -134,3 +135,156 @@ def test_steps_must_divide() -> None:
     process = Process(LinearDrift(1.0), oscillator())
     with pytest.raises(ValueError, match="multiple of n_saved"):
         evolve(process, torch.zeros(1, 1, 1, dtype=torch.float64), n_steps=10, dt=0.1, generator=generator(), n_saved=3)
+
+
+class Steered(torch.nn.Module):
+    """v(t, r) = a (1 - t) - k r: linear, and different at every time."""
+
+    def __init__(self, a: float = 0.8, k: float = 0.6) -> None:
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor(a, dtype=torch.float64))
+        self.k = torch.nn.Parameter(torch.tensor(k, dtype=torch.float64))
+
+    def forward(self, t: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        return self.a * (1 - t) - self.k * r
+
+
+def test_drift_that_depends_on_time() -> None:
+    """d<r>/dt = a (1 - t) - k <r> from t = 0.25: the mean of the Euler chain follows its own recursion."""
+    drift, g = Steered(), generator()
+    process = TimedProcess(drift, oscillator())
+    with torch.no_grad():
+        path = evolve(process, torch.zeros(40000, 1, 1).double(), n_steps=12, dt=1 / 16, generator=g, start=0.25)
+    mean = 0.0
+    for k in range(12):
+        mean += (0.8 * (1 - 0.25 - k / 16) - 0.6 * mean) / 16
+    assert path.times.tolist() == [0.25, 1.0]
+    assert path.duration == 0.75
+    z = (path.positions[-1].mean() - mean) / (path.positions[-1].std() / 200)
+    assert abs(z) < 4
+    weight = (-path.log_ratio[-1]).exp()
+    assert abs((weight.mean() - 1) / (weight.std() / 200)) < 4
+
+
+def test_reference_that_depends_on_time() -> None:
+    """With sigma(t)^2 = 1 + t the variance of a martingale is int_0^1 (1 + t) dt, in left-point steps."""
+
+    def reference(t: torch.Tensor) -> FeynmanKac:
+        return FeynmanKac(lambda r: 0 * r.sum((-2, -1)), (1 + t).sqrt().expand(1, 1))
+
+    process = TimedProcess(lambda t, r: torch.zeros_like(r), reference)
+    r = torch.zeros(40000, 1, 1, dtype=torch.float64)
+    path = evolve(process, r, n_steps=16, dt=1 / 16, generator=generator())
+    exact = sum((1 + k / 16) / 16 for k in range(16))
+    assert abs(path.positions[-1].var().item() / exact - 1) < 4 * math.sqrt(2 / 40000)
+
+
+def test_paths_that_follow_each_other_are_one_path() -> None:
+    drift, r = Steered(), torch.zeros(5, 1, 1, dtype=torch.float64)
+    process = TimedProcess(drift, oscillator())
+    whole = evolve(process, r, n_steps=16, dt=1 / 16, generator=generator(), n_saved=4)
+    g = generator()
+    first = evolve(process, r, n_steps=8, dt=1 / 16, generator=g, n_saved=2)
+    second = evolve(process, first.positions[-1], n_steps=8, dt=1 / 16, generator=g, n_saved=2, start=0.5)
+    joined = first.then(second)
+    torch.testing.assert_close(joined.times, whole.times)
+    torch.testing.assert_close(joined.positions, whole.positions)
+    torch.testing.assert_close(joined.action, whole.action)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_adjoint_gradient_approaches_that_through_the_solver(timed: bool) -> None:
+    """The adjoint equation gives the gradient of the same path functional, with a step error of its own."""
+    errors = []
+    for n_steps in (16, 128):
+        gradients = []
+        for adjoint in (True, False):
+            drift: torch.nn.Module = Steered() if timed else LinearDrift(0.7)
+            process = (TimedProcess if timed else Process)(drift, oscillator(2))
+            parameters = list(drift.parameters())
+            options = {"n_steps": n_steps, "dt": 1 / n_steps, "n_saved": n_steps}
+            r = torch.ones(512, 2, 2, dtype=torch.float64)
+            if adjoint:
+                path = evolve(process, r, generator=generator(3), adjoint=parameters, **options)
+                seed = int(torch.randint(2**31, (), generator=generator(3)))
+                noise = torchsde.BrownianInterval(
+                    0.0, 1.0, size=(512, 4), dtype=torch.float64, entropy=seed, dt=1 / n_steps
+                )
+            else:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("fkdrift.path.WhiteNoise", lambda *arguments, noise=noise: noise)
+                    path = evolve(process, r, generator=generator(3), **options)
+            path.action[-1].mean().backward()
+            gradients.append(torch.stack([p.grad for p in parameters]))
+        errors.append((gradients[0] - gradients[1]).norm().item() / gradients[1].norm().item())
+    assert errors[1] < 0.03
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_adjoint_paths_repeat_with_their_generator() -> None:
+    drift = LinearDrift(0.7)
+    process, r = Process(drift, oscillator()), torch.ones(8, 1, 1, dtype=torch.float64)
+    first, second, other = (
+        evolve(process, r, n_steps=8, dt=1 / 8, generator=generator(seed), adjoint=list(drift.parameters()))
+        for seed in (4, 4, 5)
+    )
+    assert torch.equal(first.positions, second.positions)
+    assert torch.equal(first.action, second.action)
+    assert not torch.equal(first.positions, other.positions)
+
+
+def test_detached_gradient_is_the_score() -> None:
+    """With the trajectory held fixed, d log dP_v/dP_ref = int d_theta u . dB: for v = -k r it is -int r dB."""
+    drift, r = LinearDrift(0.7), stationary(1.0, 0, 64, generator())
+    process = Process(drift, oscillator())
+    path = evolve(process, r, n_steps=16, dt=1 / 16, generator=generator(5), n_saved=16, detached=True)
+    assert not path.positions.requires_grad
+    path.log_ratio[-1].sum().backward()
+    dr = path.positions.diff(dim=0)
+    dB = dr + 0.7 * path.positions[:-1] / 16
+    score = -(path.positions[:-1] * dB).sum()
+    torch.testing.assert_close(drift.k.grad, score)
+
+
+@pytest.mark.parametrize("method", ["heun", "midpoint", "euler_heun", "log_ode", "reversible_heun"])
+def test_stratonovich_solvers_are_refused(method: str) -> None:
+    process = Process(LinearDrift(1.0), oscillator())
+    with pytest.raises(BadParameter, match="Ito"):
+        evolve(process, torch.zeros(1, 1, 1).double(), n_steps=1, dt=0.1, generator=generator(), method=method)
+
+
+@pytest.mark.parametrize(("method", "why"), [("milstein", "general noise"), ("srk", "general noise"), ("rk4", "euler")])
+def test_other_solvers_are_refused(method: str, why: str) -> None:
+    process = Process(LinearDrift(1.0), oscillator())
+    with pytest.raises(BadParameter, match=why):
+        evolve(process, torch.zeros(1, 1, 1).double(), n_steps=1, dt=0.1, generator=generator(), method=method)
+
+
+def test_a_stratonovich_solver_would_be_wrong() -> None:
+    """Why they are refused: int u o dB differs from int u . dB by int div v / 2 dt = -k T / 2 in the mean."""
+    k, n = 0.7, 4000
+    sde = _Augmented(Process(LinearDrift(k), oscillator()), torch.Size((1, 1)))
+    sde.sde_type = "stratonovich"
+    state = torch.cat([torch.zeros(n, 1), torch.zeros(n, 3)], 1).double()
+    noise = torchsde.BrownianInterval(0.0, 1.0, size=(n, 1), dtype=torch.float64, entropy=1, dt=1 / 32)
+    with torch.no_grad():
+        states = torchsde.sdeint(sde, state, torch.tensor([0.0, 1.0]).double(), bm=noise, method="heun", dt=1 / 32)
+    ito = states[-1, :, 1]
+    assert abs((ito.mean() + k / 2) / (ito.std() / n**0.5)) < 4
+    assert abs(ito.mean() / (ito.std() / n**0.5)) > 10
+
+
+def test_adjoint_excludes_what_it_cannot_do() -> None:
+    process, r = Process(LinearDrift(1.0), oscillator()), torch.zeros(1, 1, 1).double()
+    with pytest.raises(BadParameter, match="score_free"):
+        evolve(process, r, n_steps=1, dt=0.1, generator=generator(), adjoint=[], score_free=True)
+
+
+def test_overdamped_dynamics_keeps_the_boltzmann_law() -> None:
+    """For U = r^2 / 2 at temperature kT the drift is -r / 2 kT, and the variance stays kT up to the step bias."""
+    reference = Overdamped(lambda r: r.square().sum((-2, -1)) / 2, torch.ones(1, 1, dtype=torch.float64), 2.0)
+    r = 2**0.5 * torch.randn(40000, 1, 1, generator=(g := generator()), dtype=torch.float64)
+    torch.testing.assert_close(reference.rates(r).drift, -r / 4)
+    with torch.no_grad():
+        path = evolve(Process(torch.zeros_like, reference), r, n_steps=32, dt=1 / 32, generator=g)
+    assert abs(path.positions[-1].var().item() / 2 - 1) < 0.01 + 4 * math.sqrt(2 / 40000)
