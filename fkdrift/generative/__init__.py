@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fkdrift.generative.adam import Adam as Adam
+    from fkdrift.generative.bounds import effective_sample_size as effective_sample_size
+    from fkdrift.generative.bounds import elbo as elbo
+    from fkdrift.generative.bounds import iwae as iwae
+    from fkdrift.generative.bounds import log_variance as log_variance
+    from fkdrift.generative.density import Density as Density
+    from fkdrift.generative.density import Kernel as Kernel
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "adam": ("Adam",),
+    "bounds": ("effective_sample_size", "elbo", "iwae", "log_variance"),
+    "density": ("Density", "Kernel"),
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -19,8 +19,8 @@ class Density(Protocol):
     """A normalised density that can be sampled.
 
     Attributes:
-        smoothness: how many continuous derivatives log p has.  A score needs 1, a local energy 2; what is smooth without
-            limit says `SMOOTH`.
+        smoothness: how many continuous derivatives log p has.  A score needs 1, a local energy 2; what is smooth
+            without limit says `SMOOTH`.
     """
 
     smoothness: int
