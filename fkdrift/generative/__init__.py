@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from fkdrift.generative.bounds import elbo as elbo
     from fkdrift.generative.bounds import iwae as iwae
     from fkdrift.generative.bounds import log_variance as log_variance
+    from fkdrift.generative.compression import Compression as Compression
+    from fkdrift.generative.compression import compress as compress
+    from fkdrift.generative.compression import decompress as decompress
     from fkdrift.generative.density import Density as Density
     from fkdrift.generative.density import Kernel as Kernel
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "adam": ("Adam",),
     "bounds": ("effective_sample_size", "elbo", "iwae", "log_variance"),
+    "compression": ("Compression", "compress", "decompress"),
     "density": ("Density", "Kernel"),
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
