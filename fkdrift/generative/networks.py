@@ -1,0 +1,166 @@
+"""Networks that read a datum or a latent: perceptrons with residual layers, and convolutions.
+
+They map (batch, n_in) to (batch, n_out); images are flattened, and a convolutional network folds them back.  None of
+them has a mode: there is no dropout and no batch normalisation, so that what is evaluated is what was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fkdrift.errors import BadParameter
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Networks built inside start from this seed; torch's global generator is left as it was.
+
+    Example:
+        >>> with seeded(0):
+        ...     network = MLP(784, (200, 200), 40)
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+class Standardise(nn.Module):
+    """(x - mean) / scale with numbers taken from data; a single scale keeps the geometry of the data.
+
+    Args:
+        data: (n, size); their mean and their root mean square deviation are kept.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, data: Tensor) -> None:
+        super().__init__()
+        mean = data.mean(0)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", (data - mean).square().mean().sqrt().clamp_min(torch.finfo(data.dtype).tiny))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron with SiLU units; a layer as wide as the one before it adds to it.
+
+    Args:
+        n_in, n_out: numbers of inputs and outputs.
+        widths: of the hidden layers; () makes it affine.
+        gain: factor of the last layer's first weights; small ones start from a constant function.
+
+    Example:
+        >>> MLP(3, (32, 32), 2)(torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, n_in: int, widths: Sequence[int], n_out: int, gain: float = 1.0) -> None:
+        super().__init__()
+        sizes = [n_in, *widths]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, widths, strict=False))
+        self.last = _scaled(nn.Linear(sizes[-1], n_out), gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for k, layer in enumerate(self.hidden):
+            y = torch.nn.functional.silu(layer(x))
+            x = x + y if k > 0 and y.shape == x.shape else y
+        return self.last(x)
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Reads a square image: convolutions that halve its sides, then a hidden layer.
+
+    Args:
+        side: of the image, in pixels.
+        channels: of each convolution.
+        width: of the hidden layer.
+        n_out: number of outputs.
+        gain: factor of the last layer's first weights.
+    """
+
+    def __init__(self, side: int, channels: Sequence[int], width: int, n_out: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.side = side
+        sizes = [1, *channels]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sizes, channels, strict=False)
+        )
+        self.middle = nn.Linear(channels[-1] * halved(side, len(channels)) ** 2, width)
+        self.last = _scaled(nn.Linear(width, n_out), gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(-1, (1, self.side, self.side))
+        for convolution in self.convolutions:
+            x = torch.nn.functional.silu(convolution(x))
+        return self.last(torch.nn.functional.silu(self.middle(x.flatten(1))))
+
+
+class ConvolutionalDecoder(nn.Module):
+    """Writes a square image: a hidden layer, then transposed convolutions that double its sides.
+
+    Args:
+        n_in: number of inputs.
+        width: of the hidden layer.
+        channels: of the input of each transposed convolution.
+        side: of the image, in pixels.
+        n_planes: outputs for each pixel.
+
+    Returns:
+        (batch, n_planes * side^2), plane by plane; with `last_axis` pixel by pixel.
+    """
+
+    def __init__(
+        self, n_in: int, width: int, channels: Sequence[int], side: int, n_planes: int = 1, *, last_axis: bool = False
+    ) -> None:
+        super().__init__()
+        self.side, self.last_axis = side, last_axis
+        self.small = halved(side, len(channels))
+        self.first = nn.Linear(n_in, width)
+        self.middle = nn.Linear(width, channels[0] * self.small**2)
+        self.convolutions = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 4, stride=2, padding=1)
+            for a, b in zip(channels, [*channels[1:], n_planes], strict=True)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = torch.nn.functional.silu(self.middle(torch.nn.functional.silu(self.first(z))))
+        x = x.unflatten(-1, (-1, self.small, self.small))
+        for k, convolution in enumerate(self.convolutions):
+            x = convolution(torch.nn.functional.silu(x) if k else x)
+        x = x[..., : self.side, : self.side]
+        return (x.movedim(1, -1) if self.last_axis else x).flatten(1)
+
+
+def image_side(n_components: int) -> int:
+    """The side of a square image of so many pixels.
+
+    Raises:
+        BadParameter: it is no square.
+    """
+    side = math.isqrt(n_components)
+    if side * side != n_components:
+        raise BadParameter(f"data of {n_components} components are no square images: use a perceptron (--network mlp)")
+    return side
+
+
+def halved(side: int, times: int) -> int:
+    """The side after so many halvings, rounded up."""
+    for _ in range(times):
+        side = (side + 1) // 2
+    return side
+
+
+def _scaled(layer: nn.Linear, gain: float) -> nn.Linear:
+    """A layer whose weights start smaller."""
+    with torch.no_grad():
+        layer.weight.mul_(gain)
+        layer.bias.mul_(gain)
+    return layer
