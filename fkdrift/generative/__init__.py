@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from fkdrift.generative.bounds import elbo as elbo
     from fkdrift.generative.bounds import iwae as iwae
     from fkdrift.generative.bounds import log_variance as log_variance
-    from fkdrift.generative.compression import Compression as Compression
-    from fkdrift.generative.compression import compress as compress
-    from fkdrift.generative.compression import decompress as decompress
     from fkdrift.generative.chain import Chain as Chain
     from fkdrift.generative.chain import generate as generate
     from fkdrift.generative.chain import log_ratio as log_ratio
+    from fkdrift.generative.compression import Compression as Compression
+    from fkdrift.generative.compression import compress as compress
+    from fkdrift.generative.compression import decompress as decompress
     from fkdrift.generative.density import Density as Density
     from fkdrift.generative.density import Kernel as Kernel
     from fkdrift.generative.kernels import BernoulliDecoder as BernoulliDecoder
