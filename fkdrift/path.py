@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 import torchsde
@@ -88,7 +89,7 @@ def evolve(
     substeps: int = 1,
     score_free: bool = False,
     detached: bool = False,
-    start: float = 0.0,
+    start: float | None = None,
     adjoint: Sequence[Tensor] | None = None,
     method: str = "euler",
 ) -> Path:
@@ -109,7 +110,8 @@ def evolve(
             Roeder, Wu and Duvenaud, NeurIPS 2017).
         detached: hold the trajectory fixed in gradients: what is left of them is the score of the log ratio, which the
             log-variance loss is made of (Nuesken and Richter, Partial Differ. Equ. Appl. 2, 48 (2021)).
-        start: the time at the start of the path.
+        start: the time at the start of the path, 0 by default.  Where it is given, the saved times are exact sums of
+            steps, so that rounding cannot add a step, and a Brownian path is shared for any dt.
         adjoint: differentiate with respect to these tensors (and the walkers) by solving the adjoint equation backwards
             along the same Brownian path, in memory that does not grow with n_steps; the gradient then has a step error
             of its own.  Increments come from a BrownianInterval seeded by the generator.
@@ -130,7 +132,10 @@ def evolve(
     _check_solver(method, adjoint is not None, score_free or detached or substeps > 1)
     shape = walkers.shape[1:]
     state = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
-    times = start + torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
+    times = torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
+    if start is not None:
+        sums = list(accumulate([dt] * n_steps, initial=start))
+        times = torch.tensor(sums[:: n_steps // n_saved], dtype=torch.float64)
     with torch.random.fork_rng(devices=[]):  # torchsde probes shapes with numbers from the global generator
         if adjoint is None:
             noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps)

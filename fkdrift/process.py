@@ -25,7 +25,9 @@ from fkdrift.system import Rates
 class Measure(Protocol):
     """A diffusion killed at a rate: what a learned process is compared with.  `System` is one."""
 
-    sigma: Tensor
+    @property
+    def sigma(self) -> Tensor:
+        """(particle, 1), 1 / sqrt(mass)."""
 
     def rates(self, r: Positions) -> Rates:
         """Drift h (batch, particle, dim) and killing rate (batch,) at r."""

@@ -56,6 +56,35 @@ def from_walkers(values: Tensor, sample_variance: float | None = None, rounding:
     return Estimate(mean, math.hypot(error, rounding * abs(mean)), n_effective)
 
 
+def log_mean(log_weights: Tensor) -> Estimate:
+    """log E[exp(log_weights)] with its standard error; `effective_samples` is (sum w)^2 / sum w^2.
+
+    Args:
+        log_weights: (batch,) of independent samples.
+
+    Example:
+        >>> log_mean(torch.zeros(100)).mean
+        0.0
+    """
+    log_weights = log_weights.double()
+    largest = log_weights.max()
+    w = (log_weights - largest).exp()
+    mean = w.mean()
+    error = (w.std() / mean).item() / math.sqrt(len(w))
+    return Estimate((mean.log() + largest).item(), error, (w.sum().square() / w.square().sum()).item())
+
+
+def extrapolated_log_mean(coarse: Tensor, fine: Tensor) -> Estimate:
+    """log E[exp(.)] at zero step, 2 L(dt / 2) - L(dt), from log weights (batch,) on the same Brownian paths.
+
+    The error is that of the difference walker by walker, in which what the two have in common partly cancels.
+    """
+    at_dt, at_half = log_mean(coarse), log_mean(fine)
+    influence = 2 * (fine.double() - at_half.mean).exp() - (coarse.double() - at_dt.mean).exp()
+    error = influence.std().item() / math.sqrt(len(fine))
+    return Estimate(2 * at_half.mean - at_dt.mean, error, at_half.effective_samples)
+
+
 def format_with_error(mean: float, error: float) -> str:
     """Concise notation: the digits in brackets are the error in the last digits shown (two if they start with 1).
 

@@ -1,0 +1,211 @@
+"""The trajectories that led to measured outcomes, and how probable the outcomes were.
+
+A drift v(t, r) is learned so that the process dr = (h + v) dt + sigma dB follows the reference measure conditioned on
+the measurements (`Conditioned`).  Both losses are functionals of log w, the log weight of a path:
+
+    kl              -E_v[log w]         = KL(P_v || P*) - log Z,   differentiated through the trajectories
+    log-variance    Var[log w]          over trajectories held fixed; 0, with no noise, at the optimum
+
+Then E_v[log w] <= log Z, and log Z = log E_v[w] whatever v, extrapolated to zero step on shared Brownian paths.
+
+Reference: N. Nuesken and L. Richter, Partial Differ. Equ. Appl. 2, 48 (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fkdrift.errors import BadParameter
+from fkdrift.fitting import Step, fit
+from fkdrift.generative.adam import Adam
+from fkdrift.generative.bounds import effective_sample_size, log_variance
+from fkdrift.generative.conditioned import Conditioned, GuidedDrift
+from fkdrift.path import Path
+from fkdrift.shapes import History, PerWalker
+from fkdrift.stats import Estimate, extrapolated_log_mean, from_walkers, log_mean
+
+LOSSES = ("kl", "log_variance")
+CHUNK = 4096  # paths at a time: more would not fit a processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """Weighted trajectories, and what they say about the measurements.
+
+    Args:
+        log_evidence: log Z, importance weighted and extrapolated to zero step.
+        elbo: E_v[log w] at steps dt / 2, a lower bound on log Z at these steps.
+        by_step: log Z at the steps (dt, dt / 2), before the extrapolation.
+        dt: the longer of these steps.
+        path: at the steps dt, made with steps dt / 2.
+        log_weight: of each path, (batch,).
+    """
+
+    log_evidence: Estimate
+    elbo: Estimate
+    by_step: tuple[Estimate, Estimate]
+    dt: float
+    path: Path
+    log_weight: PerWalker
+
+    @property
+    def weights(self) -> PerWalker:
+        """Normalised, (batch,) float64."""
+        return self.log_weight.double().softmax(0)
+
+    @property
+    def efficiency(self) -> float:
+        """The effective fraction of the paths, 1 / (n sum w^2): 1 if the learned process is the conditioned one."""
+        return effective_sample_size(self.log_weight.double()).item()
+
+    def mean(self) -> Tensor:
+        """E[r(t) | measurements], (time, particle, dim)."""
+        return torch.einsum("b,tbnd->tnd", self.weights.to(self.path.positions), self.path.positions)
+
+    def quantiles(self, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Tensor:
+        """Quantiles of each coordinate at each time given the measurements, (level, time, particle, dim)."""
+        r, order = self.path.positions.sort(1)
+        cumulative = self.weights.to(r)[order].cumsum(1)
+        found = []
+        for level in levels:
+            k = (cumulative < level).sum(1, keepdim=True).clamp_max(r.shape[1] - 1)
+            found.append(r.gather(1, k)[:, 0])
+        return torch.stack(found)
+
+    def sample(self, n: int, generator: torch.Generator) -> History:
+        """n trajectories of equal weight, (time, n, particle, dim), by systematic resampling."""
+        points = (torch.arange(n, dtype=torch.float64) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
+        chosen = torch.searchsorted(self.weights.cumsum(0).cpu(), points).clamp_max(len(self.log_weight) - 1)
+        return self.path.positions[:, chosen.to(self.path.positions.device)]
+
+
+def free_energy(
+    problem: Conditioned, drift: nn.Module, n_paths: int, *, dt: float, generator: torch.Generator, loss: str = "kl"
+) -> Tensor:
+    """-log w of new paths, (batch,), with the gradient of the loss in its mean.
+
+    Args:
+        problem, drift: what to condition on, and v(t, r).
+        n_paths, dt, generator: of the paths.
+        loss: "kl" or "log_variance".
+
+    Raises:
+        BadParameter: there is no such loss.
+    """
+    if loss not in LOSSES:
+        raise BadParameter(f"loss = {loss!r} is not allowed: choose from {', '.join(LOSSES)}")
+    if loss == "kl":
+        return -problem.follow(drift, n_paths, dt=dt, generator=generator, score_free=True).log_weight
+    ratio = -problem.follow(drift, n_paths, dt=dt, generator=generator, detached=True).log_weight
+    spread = log_variance(ratio)
+    return ratio.detach() + (spread - spread.detach())
+
+
+def train(
+    problem: Conditioned,
+    drift: nn.Module,
+    *,
+    generator: torch.Generator,
+    dt: float,
+    n_updates: int = 300,
+    n_paths: int = 128,
+    learning_rate: float = 0.02,
+    loss: str = "kl",
+) -> Iterator[Step]:
+    """Improve a drift in place, yielding a `Step` after every update; its energy is -ELBO at this dt.
+
+    Args:
+        problem, drift: what to condition on, and v(t, r), such as GuidedDrift(problem).
+        generator: source of the noise.
+        dt: longest step.
+        n_updates, n_paths, learning_rate: of Adam.
+        loss: "kl" or "log_variance".
+
+    Example:
+        >>> for step in train(problem, drift, generator=g, dt=1 / 16):
+        ...     print(step.index, step.energy)
+    """
+    method = Adam(
+        drift,
+        lambda _, g: free_energy(problem, drift, n_paths, dt=dt, generator=g, loss=loss),
+        n_updates=n_updates,
+        learning_rate=learning_rate,
+    )
+    yield from fit(method, torch.empty(0), n_updates=n_updates, generator=generator)
+
+
+@torch.no_grad()
+def weigh(
+    problem: Conditioned, drift: nn.Module, n_paths: int, *, dt: float, generator: torch.Generator
+) -> Trajectories:
+    """Sample trajectories and weigh them, with steps dt and dt / 2 on the same Brownian paths.
+
+    Args:
+        problem, drift: what to condition on, and v(t, r); log Z does not depend on v, its error does.
+        n_paths: independent trajectories.
+        dt: longest step.
+        generator: source of the noise.
+    """
+    parts = []
+    for n in [CHUNK] * (n_paths // CHUNK) + [n_paths % CHUNK] * (n_paths % CHUNK > 0):
+        state = generator.get_state()
+        coarse = problem.follow(drift, n, dt=dt, generator=generator, refine=1, finest=2)
+        generator.set_state(state)
+        parts.append((coarse, problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)))
+    coarse_weight = torch.cat([coarse.log_weight for coarse, _ in parts])
+    fine_weight = torch.cat([fine.log_weight for _, fine in parts])
+    first = parts[0][1].path
+    join = {
+        name: torch.cat([getattr(fine.path, name) for _, fine in parts], 1)
+        for name in ("positions", "ito", "control", "cost")
+    }
+    return Trajectories(
+        log_evidence=extrapolated_log_mean(coarse_weight, fine_weight),
+        elbo=from_walkers(fine_weight),
+        by_step=(log_mean(coarse_weight), log_mean(fine_weight)),
+        dt=dt,
+        path=Path(first.times, **join),
+        log_weight=fine_weight,
+    )
+
+
+def infer(
+    problem: Conditioned,
+    *,
+    seed: int = 0,
+    dt: float | None = None,
+    n_updates: int = 300,
+    n_paths: int = 8192,
+    width: int = 48,
+    loss: str = "kl",
+) -> Trajectories:
+    """Learn the conditioned process, then sample and weigh it: smoothed trajectories and log evidence.
+
+    Args:
+        problem: reference measure, start and measurements.
+        seed: of the network and the noise.
+        dt: longest step; default duration / 64.
+        n_updates: of Adam.
+        n_paths: weighted trajectories.
+        width: units in each hidden layer.
+        loss: "kl" or "log_variance".
+
+    Returns:
+        Trajectories.
+
+    Example (a particle in U = (x^2 - 1)^2 that started at -1 was seen at 1 at t = 4):
+        >>> simulation = Overdamped(fk.load_potential("double_well"), torch.ones(1, 1))
+        >>> seen = Measurement(4.0, torch.ones(1, 1), noise=0.1)
+        >>> print(infer(Conditioned(simulation, -torch.ones(1, 1), (seen,))).log_evidence)     # exactly -1.0527
+        -1.053(3)
+    """
+    generator = torch.Generator(problem.start.device).manual_seed(seed)
+    drift = GuidedDrift(problem, width=width, seed=seed)
+    dt = problem.duration / 64 if dt is None else dt
+    for _ in train(problem, drift, generator=generator, dt=dt, n_updates=n_updates, loss=loss):
+        pass
+    return weigh(problem, drift, n_paths, dt=dt, generator=generator)
