@@ -143,16 +143,16 @@ class StationaryEnergy:
     Args:
         energy: with its error from independent walkers.
         spread: standard deviation of E_L over |psi|^2; 0 at the optimum.
-        acceptance: mean acceptance probability of the Metropolis-adjusted steps.
+        acceptance: mean acceptance probability of the Metropolis-adjusted steps; None for independent samples.
         potential: mean of V.
-        dt: the time step.
+        dt: the time step; None for independent samples.
     """
 
     energy: Estimate
     spread: float
-    acceptance: float
+    acceptance: float | None
     potential: Estimate
-    dt: float
+    dt: float | None
 
 
 class StationarySampler:
@@ -234,11 +234,13 @@ class Energies:
         last_batch: mean over the last training batch: all there is if a run is interrupted early.
         path: from long trajectories, or None.
         stationary: from the local energy over |psi|^2, or None.
+        fisher: E[sum_i sigma_i^2 |grad_i log p|^2 / 8 + V], of a flow.
     """
 
     last_batch: Estimate
     path: PathEnergy | None = None
     stationary: StationaryEnergy | None = None
+    fisher: Estimate | None = None
 
     @property
     def variational(self) -> Estimate:
@@ -256,7 +258,8 @@ class Energies:
     def estimator(self) -> str:
         """How `variational` was estimated, in words."""
         if self.stationary is not None:
-            return "mean of E_L over |psi|^2, Metropolis-adjusted"
+            independent = self.stationary.dt is None
+            return f"mean of E_L over |psi|^2, {'independent samples' if independent else 'Metropolis-adjusted'}"
         if self.path is not None:
             return "E[l_T]/T, extrapolated to dt = 0"
         return "last training batch, not extrapolated"

@@ -126,8 +126,11 @@ class GroundState:
         energies, known = self.energies, self.potential.known_energy
         values: dict[str, Any] = {
             "variational": {**_plain(energies.variational), "estimator": energies.estimator},
-            "path_action": _plain(energies.path_action),
         }
+        if energies.fisher is None:
+            values["path_action"] = _plain(energies.path_action)
+        else:
+            values["fisher"] = _plain(energies.fisher)
         if self.spectrum is not None:
             values["exact"] = {"mean": self.spectrum.ground_state, "source": f"scipy, {self.spectrum.method}"}
         if known is not None:
@@ -154,11 +157,9 @@ class GroundState:
                 "by_time_step": [_plain(E) for E in energies.path.by_time_step],
             }
         if energies.stationary is not None:
-            result["sampling"] = {
-                "spread": energies.stationary.spread,
-                "acceptance": energies.stationary.acceptance,
-                "time_step": energies.stationary.dt,
-            }
+            sampling = energies.stationary
+            known_of_it = {"spread": sampling.spread, "acceptance": sampling.acceptance, "time_step": sampling.dt}
+            result["sampling"] = {name: value for name, value in known_of_it.items() if value is not None}
             if self.system.homogeneity is not None:
                 V, E = energies.stationary.potential.mean, energies.stationary.energy.mean
                 result["virial"] = {"ratio": V / (E - V), "expected": 2 / self.system.homogeneity}

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fkdrift.archive import make_folder
+from fkdrift.archive import make_folder, read_checkpoint
 from fkdrift.config import Settings, read_config, settings_from
 from fkdrift.errors import BadConfig
 from fkdrift.ground_state import GroundState
 from fkdrift.potential import Potential
 from fkdrift.registry import load_potential
 from fkdrift.report import progress_line
-from fkdrift.run import Run, load_run
+from fkdrift.run import Run
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -34,6 +34,7 @@ def solve(
     *,
     settings: Settings | None = None,
     seed: int | None = None,
+    method: str | None = None,
     drift: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -49,6 +50,7 @@ def solve(
         potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) ->
             (batch,), or a Potential.
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
+        method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
         seed, drift, device, dtype, max_seconds, atol: see `Settings`.
         out: folder to save to, also now and then while running, so that nothing is lost.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -66,11 +68,22 @@ def solve(
         >>> print(fk.solve("harmonic", omega=2.0, seed=0).energy)
         1.000000(2)
     """
-    given = {"seed": seed, "drift": drift, "device": device, "dtype": dtype, "max_seconds": max_seconds, "atol": atol}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
+    given |= {"max_seconds": max_seconds, "atol": atol}
+    changes = {name: value for name, value in given.items() if value is not None}
     settings = replace(settings or Settings(), **changes)
-    run = Run(load_potential(potential, **parameters), settings)
+    with cpu_threads(settings.threads):
+        run = make_run(load_potential(potential, **parameters), settings)
     return drive(run, out=None if out is None else Path(out), progress=progress)
+
+
+def make_run(potential: Potential, settings: Settings) -> Run:
+    """A new run by the method that the settings name."""
+    if settings.method == "flow":
+        from fkdrift.flow_run import FlowRun  # here: other runs need no flows
+
+        return FlowRun(potential, settings)
+    return Run(potential, settings)
 
 
 def drive(run: Run, *, out: Path | None = None, progress: bool | None = None) -> GroundState:
@@ -141,7 +154,9 @@ def _saved_run(folder: Path, potential: Any, changes: dict[str, Any]) -> Run:
             f"{folder} was made from the Python callable {described.get('name')!r}: pass it again as `potential`"
         )
     loaded = load_potential(potential or described["name"], **parameters)
-    return load_run(folder, loaded, settings_from({**settings, **changes}))
+    run = make_run(loaded, settings_from({**settings, **changes}))
+    run.load_state_dict(read_checkpoint(folder))
+    return run
 
 
 @contextmanager
