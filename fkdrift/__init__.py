@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fkdrift.exact import diagonalise as diagonalise
     from fkdrift.fitting import Step as Step
     from fkdrift.fitting import fit as fit
+    from fkdrift.generative.feynman_kac import feynman_kac as feynman_kac
+    from fkdrift.generative.transition import bridge as bridge
     from fkdrift.ground_state import GroundState as GroundState
     from fkdrift.levels import Spectrum as Spectrum
     from fkdrift.objective import path_kl as path_kl
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from fkdrift.potential import KnownEnergy as KnownEnergy
     from fkdrift.potential import Potential as Potential
     from fkdrift.process import FeynmanKac as FeynmanKac
+    from fkdrift.process import Overdamped as Overdamped
     from fkdrift.process import Process as Process
+    from fkdrift.process import TimedProcess as TimedProcess
     from fkdrift.registry import available as available
     from fkdrift.registry import load_potential as load_potential
     from fkdrift.solver import load as load
@@ -52,12 +56,14 @@ _NAMES = {
     "estimate": ("Energies", "PathSampler", "StationarySampler"),
     "exact": ("diagonalise",),
     "fitting": ("Step", "fit"),
+    "generative.feynman_kac": ("feynman_kac",),
+    "generative.transition": ("bridge",),
     "ground_state": ("GroundState",),
     "levels": ("Spectrum",),
     "objective": ("path_kl",),
     "path": ("Path", "evolve"),
     "potential": ("FunctionPotential", "KnownEnergy", "Potential"),
-    "process": ("FeynmanKac", "Process"),
+    "process": ("FeynmanKac", "Overdamped", "Process", "TimedProcess"),
     "registry": ("available", "load_potential"),
     "solver": ("load", "resume", "solve"),
     "stats": ("Estimate",),

@@ -129,7 +129,8 @@ def evolve(
     """
     if n_steps < 1 or n_steps % n_saved:
         raise ValueError(f"n_steps = {n_steps} must be a positive multiple of n_saved = {n_saved}")
-    _check_solver(method, adjoint is not None, score_free or detached or substeps > 1)
+    if adjoint is not None and (score_free or detached or substeps > 1):
+        raise BadParameter("adjoint does not go with score_free, detached or substeps: leave them out")
     shape = walkers.shape[1:]
     state = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
     times = torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
@@ -140,11 +141,16 @@ def evolve(
         if adjoint is None:
             noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps)
             sde = _Augmented(process, shape, score_free, detached)
-            states = torchsde.sdeint(sde, state, times, bm=noise, method="euler", dt=dt)
+            states = torchsde.sdeint(sde, state, times, bm=noise, method=require_ito(method), dt=dt)
         else:
             stored = _stored_noise(walkers, times, dt, generator)
             sde = _Adjoint(process, shape)
-            options = {"method": "euler", "adjoint_method": "euler", "dt": dt, "adjoint_params": tuple(adjoint)}
+            options = {
+                "method": require_ito(method),
+                "adjoint_method": "euler",
+                "dt": dt,
+                "adjoint_params": tuple(adjoint),
+            }
             states = torchsde.sdeint_adjoint(sde, state, times, bm=stored, **options)
     positions, functionals = states[..., :-N_FUNCTIONALS], states[..., -N_FUNCTIONALS:]
     if detached:
@@ -155,8 +161,12 @@ def evolve(
     return path
 
 
-def _check_solver(method: str, adjoint: bool, special: bool) -> None:
-    """Refuse a solver that would return another functional, and options that the adjoint cannot honour."""
+def require_ito(method: str) -> str:
+    """The method, if it integrates an Ito functional that shares its noise with the positions.
+
+    Raises:
+        BadParameter: it would return something else, with the reason.
+    """
     if method in STRATONOVICH:
         raise BadParameter(
             f"method = {method!r} is a Stratonovich solver: it would silently return int u o dB where the log ratio "
@@ -169,8 +179,7 @@ def _check_solver(method: str, adjoint: bool, special: bool) -> None:
         )
     if method != "euler":
         raise BadParameter(f"method = {method!r} is not a solver: use 'euler'")
-    if adjoint and special:
-        raise BadParameter("adjoint does not go with score_free, detached or substeps: leave them out")
+    return method
 
 
 def _stored_noise(walkers: Tensor, times: Tensor, dt: float, generator: torch.Generator) -> torchsde.BrownianInterval:

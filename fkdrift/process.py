@@ -124,5 +124,5 @@ class TimedProcess:
 
     def at(self, t: Tensor) -> Process:
         """The process with its time held fixed."""
-        reference = self.reference(t) if callable(self.reference) else self.reference
-        return Process(partial(self.drift, t), reference)
+        fixed = hasattr(self.reference, "rates")
+        return Process(partial(self.drift, t), self.reference if fixed else self.reference(t))  # type: ignore

@@ -24,19 +24,52 @@ if TYPE_CHECKING:
     from fkdrift.generative.compression import Compression as Compression
     from fkdrift.generative.compression import compress as compress
     from fkdrift.generative.compression import decompress as decompress
+    from fkdrift.generative.conditioned import Conditioned as Conditioned
+    from fkdrift.generative.conditioned import GuidedDrift as GuidedDrift
+    from fkdrift.generative.conditioned import Measurement as Measurement
+    from fkdrift.generative.continuous import Continuous as Continuous
+    from fkdrift.generative.continuous import Field as Field
+    from fkdrift.generative.continuous import MLPField as MLPField
+    from fkdrift.generative.continuous import align as align
+    from fkdrift.generative.continuous import flow_matching_loss as flow_matching_loss
+    from fkdrift.generative.continuous import hutchinson_log_prob as hutchinson_log_prob
+    from fkdrift.generative.continuous import rk4 as rk4
     from fkdrift.generative.density import Density as Density
     from fkdrift.generative.density import Kernel as Kernel
+    from fkdrift.generative.flow_start import make_flow as make_flow
+    from fkdrift.generative.flow_start import semiclassical_tails as semiclassical_tails
+    from fkdrift.generative.flow_state import FlowDrift as FlowDrift
+    from fkdrift.generative.flow_state import fisher_energy as fisher_energy
+    from fkdrift.generative.flow_state import importance_energy as importance_energy
+    from fkdrift.generative.flow_training import FlowNaturalGradient as FlowNaturalGradient
+    from fkdrift.generative.flows import Coupling as Coupling
+    from fkdrift.generative.flows import Elementwise as Elementwise
+    from fkdrift.generative.flows import Flow as Flow
+    from fkdrift.generative.flows import Layer as Layer
+    from fkdrift.generative.flows import Scale as Scale
+    from fkdrift.generative.flows import Tail as Tail
+    from fkdrift.generative.flows import Triangular as Triangular
+    from fkdrift.generative.flows import coupling_flow as coupling_flow
+    from fkdrift.generative.irreversibility import entropy_production as entropy_production
+    from fkdrift.generative.irreversibility import gaussian_score as gaussian_score
     from fkdrift.generative.kernels import BernoulliDecoder as BernoulliDecoder
     from fkdrift.generative.kernels import BetaBinomialDecoder as BetaBinomialDecoder
     from fkdrift.generative.kernels import CategoricalDecoder as CategoricalDecoder
     from fkdrift.generative.kernels import DiagonalGaussian as DiagonalGaussian
     from fkdrift.generative.kernels import FullGaussian as FullGaussian
+    from fkdrift.generative.latent_sde import LatentSDE as LatentSDE
     from fkdrift.generative.linear import LinearChain as LinearChain
     from fkdrift.generative.linear import principal_components as principal_components
     from fkdrift.generative.markov import MarkovAutoencoder as MarkovAutoencoder
     from fkdrift.generative.networks import MLP as MLP
     from fkdrift.generative.networks import seeded as seeded
+    from fkdrift.generative.symmetric import MessageField as MessageField
+    from fkdrift.generative.symmetric import RadialField as RadialField
+    from fkdrift.generative.trajectories import Trajectories as Trajectories
+    from fkdrift.generative.trajectories import infer as infer
+    from fkdrift.generative.transition import splitting as splitting
     from fkdrift.generative.vae import VAE as VAE
+    from fkdrift.generative.zuko_density import ZukoDensity as ZukoDensity
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "adam": ("Adam",),
@@ -55,13 +88,34 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "markov": ("MarkovAutoencoder",),
     "networks": ("MLP", "seeded"),
     "vae": ("VAE",),
+    "continuous": ("Continuous", "Field", "MLPField", "align", "flow_matching_loss", "hutchinson_log_prob", "rk4"),
+    "flow_start": ("make_flow", "semiclassical_tails"),
+    "flow_state": ("FlowDrift", "fisher_energy", "importance_energy"),
+    "flow_training": ("FlowNaturalGradient",),
+    "flows": ("Coupling", "Elementwise", "Flow", "Layer", "Scale", "Tail", "Triangular", "coupling_flow"),
+    "symmetric": ("MessageField", "RadialField"),
+    "zuko_density": ("ZukoDensity",),
+    "conditioned": ("Conditioned", "GuidedDrift", "Measurement"),
+    "irreversibility": ("entropy_production", "gaussian_score"),
+    "latent_sde": ("LatentSDE",),
+    "trajectories": ("Trajectories", "infer"),
+    "transition": ("splitting",),
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = sorted(_MODULE)
+_LEARNING = {
+    "learn": "learn",
+    "load": "load_learning",
+    "load_model": "load_model",
+    "resume": "resume_learning",
+}
+
+__all__ = sorted([*_MODULE, *_LEARNING])
 
 
 def __getattr__(name: str) -> object:
+    if name in _LEARNING:  # higher up in the package: they also know runs and folders
+        return getattr(import_module("fkdrift.learning"), _LEARNING[name])
     if name not in _MODULE:
         raise AttributeError(f"module 'fkdrift.generative' has no attribute {name!r}")
     value = getattr(import_module(f"fkdrift.generative.{_MODULE[name]}"), name)
@@ -70,4 +124,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE])
+    return sorted([*globals(), *_MODULE, *_LEARNING])

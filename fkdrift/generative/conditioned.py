@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadParameter
+from fkdrift.generative.networks import MLP, seeded
 from fkdrift.path import Path, evolve
 from fkdrift.process import Measure, TimedProcess
 from fkdrift.shapes import PerWalker, Positions
@@ -287,15 +288,8 @@ class GuidedDrift(nn.Module):
         self.register_buffer("scale", torch.maximum(spread, self.sigma * min(T, 1.0) ** 0.5))
         self.memory = tuple(T / 4**j for j in range(4))
         n_in = like.numel() + 1 + len(self.memory) + len(problem.measurements)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layers: list[nn.Module] = [nn.Linear(n_in, width), nn.Tanh()]
-            for _ in range(depth - 1):
-                layers += [nn.Linear(width, width), nn.Tanh()]
-            layers.append(nn.Linear(width, like.numel()))
-        nn.init.zeros_(layers[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(layers[-1].bias)  # type: ignore[arg-type]
-        self.network = nn.Sequential(*layers).to(like)
+        with seeded(seed):
+            self.network = MLP(n_in, (width,) * depth, like.numel(), gain=0.0).to(like)
 
     def forward(self, t: Tensor, r: Positions) -> Positions:
         k, left = self.guide.next(t)
