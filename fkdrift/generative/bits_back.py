@@ -42,6 +42,7 @@ from fkdrift.generative.codec import (
     Grid,
     TriangularCodec,
 )
+from fkdrift.generative.kernels import BetaBinomial
 from fkdrift.generative.stack import Numbers, Stack, Symbols
 
 LARGEST_BATCH = 64
@@ -193,7 +194,7 @@ def codec_for(distribution: Distribution, grid: Grid | None, local: bool = False
         raise BadParameter("the model is one of discrete data, which are not rounded: leave the step out")
     if isinstance(distribution, Bernoulli):
         return BernoulliCodec(_array(distribution.probs))
-    if isinstance(distribution, Categorical):
+    if isinstance(distribution, Categorical | BetaBinomial):
         return CategoricalCodec(_array(distribution.probs))
     if distribution.has_enumerate_support:
         return CategoricalCodec(_array(distribution.log_prob(distribution.enumerate_support()).exp().movedim(0, -1)))

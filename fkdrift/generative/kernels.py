@@ -57,6 +57,14 @@ class BetaBinomial(Distribution):
         return k.expand(-1, *self.a.shape) if expand else k
 
     @property
+    def probs(self) -> Tensor:
+        """p(0) ... p(n) along a new last axis, by p(k + 1) / p(k) = (n - k) (k + a) / ((k + 1) (n - k - 1 + b))."""
+        k = torch.arange(self.n, dtype=self.a.dtype, device=self.a.device)
+        ratio = (self.n - k) / (k + 1) * (k + self.a[..., None]) / (self.n - 1 - k + self.b[..., None])
+        log_p = torch.nn.functional.pad(ratio.log().cumsum(-1), (1, 0))
+        return log_p.softmax(-1)
+
+    @property
     def mean(self) -> Tensor:
         return self.n * self.a / (self.a + self.b)
 

@@ -1,0 +1,272 @@
+"""Denoising diffusion: a chain whose inference is fixed noise and whose generation is learned.
+
+    q(z_t | z_{t-1}) = N( sqrt(a_t) z_{t-1}, b_t ),  b_t = 1 - a_t,    z_0 = (x - mean) / scale
+    z_t = cos(phi_t) z_0 + sin(phi_t) e,             cos^2(phi_t) = A_t = a_1 ... a_t,   e = standard normal
+    p(z_{t-1} | z_t) = N( mu_t(z_t), v_t ),          p(z_T) = N(0, 1)
+
+The network is asked for w = dz / dphi = cos(phi) e - sin(phi) z_0, whose size is the same at all noise levels.  From
+its answer follow both parts, z_0 = cos(phi) z - sin(phi) w and e = sin(phi) z + cos(phi) w, and with them the mean mu_t
+of q(z_{t-1} | z_t, z_0) and the score of the noised data, -e / sin(phi).  The free energy
+
+    F = KL( q(z_T | x) || N(0, 1) ) + sum_{t=2}^T KL( q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t) ) - log p(x | z_1)
+
+is the log ratio of `chain`, averaged over the noise where that can be done in closed form, and E[F] >= -log p(x).  Its
+terms, in nats, are what training minimises and what is reported.
+
+Four choices of v_t: b_t; the width b~_t of q(z_{t-1} | z_t, z_0); the best one for a given network, b~_t plus the mean
+square error of mu_t; or learned with the network.
+
+References: Ho, Jain and Abbeel, NeurIPS 2020; Nichol and Dhariwal, ICML 2021; Salimans and Ho, ICLR 2022; Bao et al.,
+Analytic-DPM, ICLR 2022.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from fkdrift.errors import BadParameter
+from fkdrift.generative.networks import MLP, Standardise
+from fkdrift.generative.vae import standard_normal
+
+Schedule = Callable[[Tensor], Tensor]
+"""log A(s) of the time s in [0, 1], float64; A(0) = 1, falling to nearly 0."""
+
+COSINE_OFFSET, COSINE_END = 0.008, 0.995
+TIME_WAVES = 4
+
+
+def linear_schedule(s: Tensor) -> Tensor:
+    """log A(s) with a rate -dlog A/ds that grows linearly from 0.1 to 20, as Ho et al. with 1000 steps."""
+    return -(0.1 * s + (20 - 0.1) * s.square() / 2)
+
+
+def cosine_schedule(s: Tensor) -> Tensor:
+    """log A(s) with an angle phi that grows linearly from 0.008 pi / 2 to 0.995 pi / 2."""
+    angle = math.pi / 2 * COSINE_END * (s + COSINE_OFFSET) / (1 + COSINE_OFFSET)
+    first = math.pi / 2 * COSINE_END * COSINE_OFFSET / (1 + COSINE_OFFSET)
+    return 2 * (angle.cos().log() - math.log(math.cos(first)))
+
+
+class TimeNetwork(nn.Module):
+    """w(z, phi) from a multilayer perceptron that also reads waves of the noise level and, if asked to, of z.
+
+    Args:
+        size: number of components of z.
+        widths: of the hidden layers.
+        n_waves: how many sin(2^k z_i), cos(2^k z_i) are read beside z_i: sharp structure in few dimensions wants three.
+
+    Example:
+        >>> TimeNetwork(2, (64, 64))(torch.zeros(5, 2), torch.full((5,), 0.3)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, size: int, widths: tuple[int, ...] = (128, 128, 128), n_waves: int = 0) -> None:
+        super().__init__()
+        self.n_waves = n_waves
+        self.network = MLP(size * (1 + 2 * n_waves) + 2 * TIME_WAVES + 1, widths, size, gain=0.1)
+
+    def forward(self, z: Tensor, phi: Tensor) -> Tensor:
+        phi = phi[:, None]
+        noise_level = [phi.tan().log() / 4, *_waves(phi, TIME_WAVES)]
+        return self.network(torch.cat([z, *_waves(1.5 * z, self.n_waves), *noise_level], -1))
+
+
+def _waves(x: Tensor, n: int) -> list[Tensor]:
+    """sin and cos of x, 2 x, 4 x, ..., n of each."""
+    return [wave(2.0**k * x) for k in range(n) for wave in (torch.sin, torch.cos)]
+
+
+class DDPM(nn.Module):
+    """A diffusion model; a `Chain` with T latents of the size of the data.
+
+    Args:
+        network: w(z, phi), (batch, size) and (batch,) to (batch, size).
+        data: (n, size), whose mean and scale z_0 is measured from and in.
+        n_steps: T.
+        schedule: of the noise.
+        learn_variance: whether v_t are parameters; otherwise they are b_t until one of `use_*` changes them.
+
+    Raises:
+        BadParameter: fewer than two steps.
+
+    Example:
+        >>> model = DDPM(TimeNetwork(2), data, n_steps=100)
+        >>> for step in fit(Adam(model, model.free_energy, data, n_updates=2000), torch.empty(0), ...): ...
+        >>> model.use_best_variance(data, generator)
+        >>> bound = from_walkers(model.bound(data, generator))         # nats, above the entropy of the data
+    """
+
+    log_variance: Tensor
+    origin: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Tensor,
+        *,
+        n_steps: int = 100,
+        schedule: Schedule = cosine_schedule,
+        learn_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        if n_steps < 2:
+            raise BadParameter(f"n_steps = {n_steps} is not allowed: a diffusion has at least 2")
+        self.network, self.schedule, self.n_steps = network, schedule, n_steps
+        self.standardise = Standardise(data)
+        self.register_buffer("origin", torch.zeros_like(self.standardise.mean))
+        for name, table in _tables(schedule, n_steps).items():
+            self.register_buffer(name, table.to(data))
+        start = self.b.log()
+        if learn_variance:
+            self.log_variance = nn.Parameter(start)
+        else:
+            self.register_buffer("log_variance", start)
+
+    phi: Tensor
+    cos: Tensor
+    sin: Tensor
+    a: Tensor
+    b: Tensor
+    b_tilde: Tensor
+    from_data: Tensor
+    from_noisy: Tensor
+
+    @property
+    def size(self) -> int:
+        """Components of a datum."""
+        return len(self.origin)
+
+    # -- the chain -----------------------------------------------------------------------------------------------------
+
+    def posterior(self, t: int, z: Tensor) -> Independent:
+        """q(z_t | z_{t-1} = z); for t = 1 z is the datum."""
+        z = self.standardise(z) if t == 1 else z
+        mean = self.a[t - 1].sqrt() * z
+        return Independent(Normal(mean, self.b[t - 1].sqrt().expand_as(mean), validate_args=False), 1)
+
+    def generative(self, t: int, z: Tensor) -> Independent:
+        """p(z_{t-1} | z_t = z); for t = 1 the distribution of the datum."""
+        steps = torch.full((len(z),), t - 1, device=z.device)
+        mean = self.mean(z, steps)
+        width = (self.log_variance[t - 1] / 2).exp().expand_as(mean)
+        if t == 1:
+            mean, width = mean * self.standardise.scale + self.standardise.mean, width * self.standardise.scale
+        return Independent(Normal(mean, width, validate_args=False), 1)
+
+    def prior(self, n: int) -> Independent:
+        """p(z_T) = N(0, 1), for a batch of n."""
+        return standard_normal(self.origin, n)
+
+    # -- the learned part ----------------------------------------------------------------------------------------------
+
+    def parts(self, z: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network takes z (batch, size) at noise level phi (batch,) to be made of: z_0 and e."""
+        w, cos, sin = self.network(z, phi), phi.cos()[:, None], phi.sin()[:, None]
+        return cos * z - sin * w, sin * z + cos * w
+
+    def score(self, z: Tensor, phi: Tensor) -> Tensor:
+        """grad log of the density of z at noise level phi, (batch, size)."""
+        return -self.parts(z, phi)[1] / phi.sin()[:, None]
+
+    def mean(self, z: Tensor, steps: Tensor) -> Tensor:
+        """mu_t(z_t), (batch, size); `steps` (batch,) holds t - 1."""
+        clean, _ = self.parts(z, self.phi[steps])
+        return self.from_data[steps, None] * clean + self.from_noisy[steps, None] * z
+
+    # -- the bound -----------------------------------------------------------------------------------------------------
+
+    def term(self, x: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
+        """The term of F that belongs to step t at z_t = cos(phi_t) z_0 + sin(phi_t) noise, (batch,), nats.
+
+        Args:
+            x: data (batch, size).
+            steps: t - 1, (batch,) whole numbers.
+            noise: (batch, size), standard normal.
+        """
+        clean = self.standardise(x)
+        z = self.cos[steps, None] * clean + self.sin[steps, None] * noise
+        target = self.from_data[steps, None] * clean + self.from_noisy[steps, None] * z
+        log_v, error = self.log_variance[steps], (target - self.mean(z, steps)).square().sum(-1)
+        b_tilde, first = self.b_tilde[steps], steps == 0
+        kl = self.size * (log_v - b_tilde.log() + b_tilde / log_v.exp() - 1) / 2
+        log_p = self.size * (log_v + math.log(2 * math.pi)) / 2 + self.size * self.standardise.scale.log()
+        return torch.where(first, log_p, kl) + error / (2 * log_v.exp())
+
+    def prior_term(self, x: Tensor) -> Tensor:
+        """KL( q(z_T | x) || N(0, 1) ), (batch,), nats."""
+        cos2, sin2 = self.cos[-1].square(), self.sin[-1].square()
+        return (cos2 * self.standardise(x).square() - cos2 - sin2.log()).sum(-1) / 2
+
+    def free_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """F with one step drawn for each datum instead of the sum over all: unbiased, and what is trained on.
+
+        Steps are spread evenly over the batch.
+
+        Returns:
+            (batch,), nats, differentiable.
+        """
+        place = torch.arange(len(x), device=x.device) + torch.rand((), generator=generator, device=x.device)
+        steps = (place * self.n_steps / len(x)).long().clamp_max(self.n_steps - 1)
+        steps = steps[torch.randperm(len(x), generator=generator, device=x.device)]
+        return self.prior_term(x) + self.n_steps * self.term(x, steps, _normal(x, generator))
+
+    def bound(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """F with all its terms, each at a noise of its own, (batch,), nats: at least -log p(x) on average."""
+        with torch.no_grad():
+            total = self.prior_term(x).double()
+            for t in range(self.n_steps):
+                total += self.term(x, torch.full((len(x),), t, device=x.device), _normal(x, generator)).double()
+        return total
+
+    # -- widths of the steps -------------------------------------------------------------------------------------------
+
+    def use_variance(self, variance: Tensor) -> None:
+        """Set v_t, (T,): `model.b`, `model.b_tilde`, or any."""
+        with torch.no_grad():
+            self.log_variance.copy_(variance.log())
+
+    def use_best_variance(self, x: Tensor, generator: torch.Generator) -> None:
+        """Set v_t to the best value for the network, E|z_{t-1} - mu_t(z_t)|^2 / size, averaged over data (n, size).
+
+        Reference: Bao et al., ICLR 2022.
+        """
+        best = []
+        with torch.no_grad():
+            clean = self.standardise(x)
+            for t in range(self.n_steps):
+                steps = torch.full((len(x),), t, device=x.device)
+                z = self.cos[t] * clean + self.sin[t] * _normal(x, generator)
+                error = self.from_data[t] * (clean - self.parts(z, self.phi[steps])[0])
+                best.append((self.b_tilde[t] if t else 0.0) + error.square().mean())
+        self.use_variance(torch.stack(best))
+
+
+def _tables(schedule: Schedule, T: int) -> dict[str, Tensor]:
+    """Everything that depends on t only, (T,) each, from float64: index t - 1.
+
+    The width b~_1 of the last step is 0: the second one's stands in for it.
+    """
+    log_A = schedule(torch.linspace(0, 1, T + 1, dtype=torch.float64))
+    log_a = log_A[1:] - log_A[:-1]
+    noise = -torch.expm1(log_A)
+    b = -torch.expm1(log_a)
+    b_tilde = noise[:-1] / noise[1:] * b
+    return {
+        "phi": torch.atan2(noise[1:].sqrt(), (log_A[1:] / 2).exp()),
+        "cos": (log_A[1:] / 2).exp(),
+        "sin": noise[1:].sqrt(),
+        "a": log_a.exp(),
+        "b": b,
+        "b_tilde": torch.cat([b_tilde[1:2], b_tilde[1:]]),
+        "from_data": (log_A[:-1] / 2).exp() * b / noise[1:],
+        "from_noisy": (log_a / 2).exp() * noise[:-1] / noise[1:],
+    }
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
