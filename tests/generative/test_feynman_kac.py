@@ -14,8 +14,8 @@ from fkdrift.errors import BadParameter
 from fkdrift.generative.feynman_kac import brownian, effective_fraction, feynman_kac
 from fkdrift.process import Process
 from fkdrift.system import System
-from tests.propagators import Line, double_well
 from tests.systems import generator
+from tests.wells import imaginary_line
 
 
 def bell(r: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def test_spectral_sum() -> None:
         exact = float((there * overlaps * np.exp(-spectrum.energies * t)).sum())
         found = feynman_kac("double_well", at, t, initial=bell, n_paths=16384)
         assert abs(found.deviation(exact)) < 4
-        line = Line(double_well)
+        line = imaginary_line()
         assert line.at(line.propagate(np.exp(-(line.x**2) / 2), t), at) == pytest.approx(exact, rel=1e-4)
 
 
@@ -70,7 +70,7 @@ def test_any_drift_gives_the_same_wavefunction(slope: float) -> None:
     system = System(fk.load_potential("double_well"), torch.float64)
     process = Process(lambda r: -slope * r, system)
     found = feynman_kac(system.potential, 0.7, 1.0, initial=bell, process=process, n_paths=16384)
-    line = Line(double_well)
+    line = imaginary_line()
     exact = line.at(line.propagate(np.exp(-(line.x**2) / 2), 1.0), 0.7)
     assert abs(found.deviation(exact)) < 4
 
