@@ -14,7 +14,7 @@ import csv
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,30 @@ def write_run(
     Raises:
         CannotWrite: the disk is full, or the folder cannot be made or written to.
     """
+    others = {
+        "config.toml": lambda path: write_config(path, potential, settings),
+        "history.csv": lambda path: write_history(path, HISTORY_COLUMNS, ([PHASES[int(p)], *r] for p, *r in history)),
+    }
+    write_folder(folder, checkpoint, result, others)
+
+
+def write_folder(
+    folder: Path,
+    checkpoint: dict[str, Any],
+    result: dict[str, Any],
+    others: Mapping[str, Callable[[Path], object]],
+) -> None:
+    """Write checkpoint.pt, result.json and other files by what writes them; each appears whole or not at all.
+
+    Raises:
+        CannotWrite: the disk is full, or the folder cannot be made or written to.
+    """
     make_folder(folder)
     _replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
-    _replace(folder / "config.toml", lambda path: write_config(path, potential, settings))
-    _replace(
-        folder / "result.json",
-        lambda path: path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8"),
-    )
-    _replace(folder / "history.csv", lambda path: _write_history(path, history))
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    _replace(folder / "result.json", lambda path: path.write_text(text, encoding="utf-8"))
+    for name, write in others.items():
+        _replace(folder / name, write)
 
 
 def make_folder(folder: Path) -> None:
@@ -65,12 +81,12 @@ def make_folder(folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """The checkpoint of a run, on the CPU.
+    """The checkpoint in a run's folder, on the CPU; or in a file.
 
     Raises:
         BadConfig: there is none, it is damaged, it holds anything but plain data, or it is of another format.
     """
-    path = folder / "checkpoint.pt"
+    path = folder if folder.is_file() else folder / "checkpoint.pt"
     if not path.is_file():
         raise BadConfig(f"{folder} is not a saved run: it has no checkpoint.pt")
     try:
@@ -102,13 +118,13 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise BadConfig(f"cannot read {path}: {error}") from None
 
 
-def _write_history(path: Path, history: list[list[float]]) -> None:
-    """One row for each update and each sampled block."""
+def write_history(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table of progress: a phase, a step, numbers, and seconds."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(HISTORY_COLUMNS)
-        for phase, step, energy, error, seconds in history:
-            writer.writerow([PHASES[int(phase)], int(step), repr(energy), repr(error), f"{seconds:.3f}"])
+        writer.writerow(columns)
+        for phase, step, *values, seconds in rows:
+            writer.writerow([phase, int(step), *map(repr, values), f"{seconds:.3f}"])
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,17 +1,14 @@
-"""The command `fkdrift`: solve, exact, potentials, show, resume, doctor.
+"""The command `fkdrift`: solve, exact, potentials, show, resume, doctor; `learn` is in `cli_generative`.
 
 Names and numbers from the command line become objects here; the physics is imported only by the commands that need it,
-so that `--help` is instant.  Exit codes: 0 done, 1 a computation failed, 2 the request was not possible as given, 130
-interrupted (everything is saved first).
+so that `--help` is instant.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shlex
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -21,14 +18,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fkdrift import cli_bridge, cli_compress, cli_generative
 from fkdrift.config import Settings, read_config, settings_from
-from fkdrift.errors import BadConfig, ComputationError, InputError
+from fkdrift.errors import BadConfig
+from fkdrift.terminal import FAILED, INTERRUPTED, errors, new_folder, only_given, refuse_to_replace, text
 
 if TYPE_CHECKING:
     from fkdrift.ground_state import GroundState
     from fkdrift.registry import PlugIn
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 SELF_TEST = {"harmonic": 0.5, "anharmonic": 0.8037706512}
 
 app = typer.Typer(
@@ -37,6 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_generative.learn, name="learn")
+app.command()(cli_bridge.bridge)
+app.command()(cli_compress.compress)
+app.command()(cli_compress.decompress)
 
 
 def main() -> None:
@@ -87,6 +89,7 @@ def solve(
     potential: Name = None,
     param: Parameters = None,
     seed: Annotated[int | None, _setting("seed", "Of the network, the walkers and the noise.")] = None,
+    method: Annotated[str | None, _setting("method", "drift, or flow (a normalizing flow for |psi|^2).")] = None,
     drift: Annotated[str | None, _setting("drift", "gradient (of log psi) or mlp (a free field).")] = None,
     optimiser: Annotated[str | None, _setting("optimiser", "natural (gradient, in path space) or adam.")] = None,
     device: Annotated[str | None, _setting("device", "auto, cpu, cuda or cuda:1.")] = None,
@@ -107,15 +110,16 @@ def solve(
     Options win over the --config file, and the file over the defaults.  Ctrl-C saves what there is, to be resumed.
     """
     given = {
-        "seed": seed, "drift": drift, "optimiser": optimiser, "device": device, "dtype": dtype, "width": width,
-        "max_seconds": max_seconds, "atol": atol, "n_updates": n_updates, "n_walkers": n_walkers, "n_blocks": n_blocks,
+        "seed": seed, "method": method, "drift": drift, "optimiser": optimiser, "device": device, "dtype": dtype,
+        "width": width, "max_seconds": max_seconds, "atol": atol, "n_updates": n_updates, "n_walkers": n_walkers,
+        "n_blocks": n_blocks,
     }  # fmt: skip
-    with _errors():
+    with errors():
         described, written = ({}, {}) if config is None else read_config(config)
         name, parameters = _potential(potential, param, described)
-        settings = settings_from({**written, **_only_given(given)})
+        settings = settings_from({**written, **only_given(given)})
         if out is not None:
-            _refuse_to_replace(out, overwrite)
+            refuse_to_replace(out, overwrite, "fkdrift resume")
         from fkdrift.registry import load_potential
         from fkdrift.solver import solve as run
 
@@ -136,17 +140,17 @@ def resume(
 
     On the CPU an interrupted run ends, bit for bit, where it would have ended without the interruption.
     """
-    with _errors():
+    with errors():
         from fkdrift.solver import resume as run
 
-        changes = _only_given({"atol": atol, "max_seconds": max_seconds, "n_blocks": n_blocks})
+        changes = only_given({"atol": atol, "max_seconds": max_seconds, "n_blocks": n_blocks})
         _finish(run(folder, progress=False if quiet else None, **changes), folder, quiet)
 
 
 @app.command()
 def show(folder: Folder) -> None:
     """Print the result of a saved run."""
-    with _errors():
+    with errors():
         from fkdrift.archive import read_result
         from fkdrift.report import summary
 
@@ -160,7 +164,7 @@ def exact(
     levels: Annotated[int, typer.Option("--levels", "-n", help="How many energy levels.", min=1)] = 5,
 ) -> None:
     """Solve the Schroedinger equation on a grid with scipy, where the system allows it."""
-    with _errors():
+    with errors():
         from fkdrift.exact import diagonalise
         from fkdrift.registry import load_potential, parse_parameters
 
@@ -176,9 +180,9 @@ def exact(
             table.add_row(str(n), f"{E:.12g}", gap, f"{error:.0e}", label)
         remarks = str(spectrum).splitlines()[len(spectrum.energies) + 1 :]
         console = Console(highlight=False, soft_wrap=True)
-        console.print(_text(f"{loaded.name}   {loaded.formula}   ({loaded.units})", "bold"))
+        console.print(text(f"{loaded.name}   {loaded.formula}   ({loaded.units})", "bold"))
         console.print(table)
-        console.print(_text("\n".join(remarks), "dim"))
+        console.print(text("\n".join(remarks), "dim"))
 
 
 @app.command()
@@ -186,7 +190,7 @@ def potentials(
     as_json: Annotated[bool, typer.Option("--json", help="Machine readable.")] = False,
 ) -> None:
     """List the installed potentials: formula, parameters and known energy."""
-    with _errors():
+    with errors():
         from fkdrift.registry import available
 
         plug_ins = available().values()
@@ -197,20 +201,20 @@ def potentials(
         width = max(len(plug_in.name) for plug_in in plug_ins) + 2
         for plug_in in plug_ins:
             package = "" if plug_in.distribution == "fkdrift" else f"   from {plug_in.distribution}"
-            name = _text(f"{plug_in.name:<{width}}", "bold")
+            name = text(f"{plug_in.name:<{width}}", "bold")
             if plug_in.broken:
-                console.print(name + _text(f"cannot be used: {plug_in.broken}{package}", "red"))
+                console.print(name + text(f"cannot be used: {plug_in.broken}{package}", "red"))
                 continue
-            console.print(name + _text(plug_in.formula + package))
+            console.print(name + text(plug_in.formula + package))
             for line in (_parameters(plug_in), _known(plug_in), plug_in.citation):
                 if line:
-                    console.print(_text(" " * width + line, "dim"))
+                    console.print(text(" " * width + line, "dim"))
 
 
 @app.command()
 def doctor() -> None:
     """Print versions and devices, and solve two oscillators as a self-test."""
-    with _errors():
+    with errors():
         import torch
 
         from fkdrift.ground_state import versions
@@ -257,75 +261,19 @@ def _potential(name: str | None, param: list[str] | None, described: dict[str, A
     return name or str(written), {**kept, **parse_parameters(param or [])}
 
 
-def _only_given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _refuse_to_replace(out: Path, overwrite: bool) -> None:
-    """Say so before computing if a run is there already, or the folder cannot be made."""
-    if out.exists() and not out.is_dir():
-        raise BadConfig(f"--out {out} is a file: give a folder")
-    if not overwrite and any((out / name).exists() for name in ("checkpoint.pt", "result.json")):
-        raise BadConfig(
-            f"{out} already holds a run: choose another --out, go on with it by `fkdrift resume {out}`, "
-            "or add --overwrite"
-        )
-
-
 def _finish(state: GroundState, out: Path | None, quiet: bool) -> None:
     """Print the result; after an interruption save it first, and say how to go on."""
     from fkdrift.report import headline, summary
 
     interrupted = not state.run.finished
     if interrupted and out is None:
-        out = state.save(_new_folder(f"fkdrift-{state.potential.name}-seed{state.settings.seed}"))
+        out = state.save(new_folder(f"fkdrift-{state.potential.name}-seed{state.settings.seed}"))
     typer.echo(headline(state.result) if quiet else summary(state.result))
     if interrupted:
         typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {shlex.quote(str(out))}", err=True)
         raise typer.Exit(INTERRUPTED)
     if out is not None and not quiet:
         typer.echo(f"\n  saved to {out}")
-
-
-def _new_folder(name: str) -> Path:
-    """A folder in the working directory that does not exist yet."""
-    clean = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]
-    folder, k = Path(clean), 2
-    while folder.exists():
-        folder, k = Path(f"{clean}-{k}"), k + 1
-    return folder
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Errors raised on purpose become one line on stderr and an exit code; anything else is a bug: a traceback."""
-    try:
-        yield
-    except InputError as error:
-        _complain(str(error), REFUSED)
-    except ComputationError as error:
-        _complain(str(error), FAILED)
-    except KeyboardInterrupt:
-        _complain("interrupted before there was anything to save", INTERRUPTED)
-    except OSError as error:
-        _complain(f"cannot read or write: {error}", REFUSED)
-    except (MemoryError, RuntimeError) as error:  # torch reports a failed allocation as a RuntimeError
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        reason = (str(error) or "MemoryError").splitlines()[0]
-        _complain(f"not enough memory ({reason}): use a smaller --n-walkers or --width", REFUSED)
-
-
-def _complain(message: str, code: int) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(_text(f"fkdrift: {message}", "red"))
-    raise typer.Exit(code)
-
-
-def _text(text: str, style: str = "") -> Any:
-    """Text that rich prints as it is, brackets included."""
-    from rich.text import Text
-
-    return Text(text, style=style)
 
 
 def _row(plug_in: PlugIn) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,13 @@ from fkdrift.errors import BadConfig
 if TYPE_CHECKING:  # imported where it is used, so that `fkdrift --help` need not wait for it
     import torch
 
-CHOICES = {"drift": ("gradient", "mlp"), "optimiser": ("natural", "adam"), "dtype": ("float32", "float64")}
+CHOICES = {
+    "method": ("drift", "flow"),
+    "drift": ("gradient", "mlp"),
+    "optimiser": ("natural", "adam"),
+    "dtype": ("float32", "float64"),
+}
+ZERO = ("seed", "n_updates", "n_equilibration")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Settings:
 
     Args:
         seed: of the network's start, the walkers and the noise.
+        method: "drift" (a learned drift and its trajectories) or "flow" (a normalizing flow for |psi|^2).
         drift: "gradient" (v = sigma^2 grad log psi) or "mlp" (a free vector field).
         optimiser: "natural" (natural gradient in path space) or "adam" (on the path free energy).
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
@@ -58,6 +66,7 @@ class Settings:
     """
 
     seed: int = 0
+    method: str = "drift"
     drift: str = "gradient"
     optimiser: str = "natural"
     device: str = "auto"
@@ -66,7 +75,7 @@ class Settings:
     width: int = 32
     depth: int = 2
     n_walkers: int | None = None
-    n_updates: int = 150
+    n_updates: int = 100
     tolerance: float | None = None
     n_moves: int = 5
     n_steps: int = 24
@@ -82,7 +91,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            check_setting(field, getattr(self, field.name), CHOICES, ZERO)
+        if self.n_walkers == 1:
+            raise BadConfig("n_walkers = 1 is not allowed: an error bar needs at least 2 independent walkers")
 
     @property
     def training_tolerance(self) -> float:
@@ -128,13 +139,18 @@ def settings_from(values: dict[str, Any]) -> Settings:
     Raises:
         BadConfig: a name is unknown, or a value is not allowed.
     """
-    known = [field.name for field in dataclasses.fields(Settings)]
+    refuse_unknown(values, Settings)
+    return Settings(**values)
+
+
+def refuse_unknown(values: dict[str, Any], kind: type) -> None:
+    """Raise BadConfig for a name that is no field of the dataclass."""
+    known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise BadConfig(f"unknown setting {name!r}{hint} Known settings: {', '.join(known)}")
-    return Settings(**values)
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,24 +179,34 @@ def write_config(path: Path, potential: dict[str, Any], settings: Settings) -> N
     path.write_text(tomli_w.dumps({"potential": potential, "settings": settings.to_dict()}), encoding="utf-8")
 
 
-def _check(field: dataclasses.Field[Any], value: object) -> None:
-    """Raise BadConfig unless the value has the field's type and a sensible range."""
+def check_setting(
+    field: dataclasses.Field[Any],
+    value: object,
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+    zero: tuple[str, ...] = (),
+) -> None:
+    """Raise BadConfig unless the value has the field's type and a sensible range.
+
+    Args:
+        field: of a dataclass of settings.
+        value: what is asked for.
+        choices: what is allowed, for fields of text that are a choice.
+        zero: numbers that may be 0; all others must be positive.
+    """
     name, kind = field.name, str(field.type)
     if value is None and "None" in kind:
         return
-    if name in CHOICES and value not in CHOICES[name]:
-        raise BadConfig(f"{name} = {value!r} is not allowed: choose from {', '.join(CHOICES[name])}")
-    if kind == "str" and not isinstance(value, str):
+    if choices and name in choices and value not in choices[name]:
+        raise BadConfig(f"{name} = {value!r} is not allowed: choose from {', '.join(choices[name])}")
+    if kind.startswith("str") and not isinstance(value, str):
         raise BadConfig(f"{name} = {value!r} is not allowed: it must be text")
+    if kind == "bool" and not isinstance(value, bool):
+        raise BadConfig(f"{name} = {value!r} is not allowed: it must be true or false")
     if kind.startswith("int") and (not isinstance(value, int) or isinstance(value, bool)):
         raise BadConfig(f"{name} = {value!r} is not allowed: it must be a whole number")
     if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise BadConfig(f"{name} = {value!r} is not allowed: it must be a number")
-    if isinstance(value, int | float):
-        at_least_zero = name in ("seed", "n_updates", "n_equilibration")
-        if not math.isfinite(value) or value < 0 or (value == 0 and not at_least_zero):
-            raise BadConfig(
-                f"{name} = {value!r} is not allowed: it must be finite and {'at least' if at_least_zero else 'above'} 0"
-            )
-        if name == "n_walkers" and value < 2:
-            raise BadConfig("n_walkers = 1 is not allowed: an error bar needs at least 2 independent walkers")
+    if isinstance(value, int | float) and (not math.isfinite(value) or value < 0 or (value == 0 and name not in zero)):
+        least = "at least" if name in zero else "above"
+        if kind != "bool":
+            raise BadConfig(f"{name} = {value!r} is not allowed: it must be finite and {least} 0")

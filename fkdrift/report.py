@@ -26,7 +26,7 @@ LABEL = 14
 
 
 @contextmanager
-def progress_line(title: str, show: bool | None = None) -> Iterator[Callable[[Progress], None]]:
+def progress_line(title: str, show: bool | None = None, symbol: str = "E") -> Iterator[Callable[[Progress], None]]:
     """A live line on stderr: phase, energy, steps per second, how far, time left in this phase.
 
     It is redrawn at most ten times a second, by the caller's own thread, so that watching costs nothing.
@@ -34,6 +34,7 @@ def progress_line(title: str, show: bool | None = None) -> Iterator[Callable[[Pr
     Args:
         title: what is being solved.
         show: True or False; None to show it where someone is looking, a terminal or a notebook.
+        symbol: of what is minimised.
     """
     notebook = "ipykernel" in sys.modules
     if show is None:
@@ -46,7 +47,7 @@ def progress_line(title: str, show: bool | None = None) -> Iterator[Callable[[Pr
         TextColumn("{task.description:<13}", style="bold"),
         MofNCompleteColumn(),
         BarColumn(bar_width=16),
-        TextColumn("E = {task.fields[energy]}", style="cyan"),
+        TextColumn(symbol + " = {task.fields[energy]}", style="cyan"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
@@ -145,6 +146,8 @@ def _remarks(result: dict[str, Any]) -> dict[str, str]:
         if name == "path_action":
             how = "E[l_T]/T, extrapolated to dt = 0" if "step_bias" in result else "last training batch"
             remarks[name] = how + _effective(entry)
+        elif name == "fisher":
+            remarks[name] = "E[sigma^2 |grad log p|^2/8 + V]" + _effective(entry)
         elif "estimator" in entry:
             remarks[name] = entry["estimator"] + _effective(entry)
         elif "kind" in entry:
@@ -176,16 +179,17 @@ def _statements(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest"))
     sampling = result.get("sampling")
     if sampling:
-        spread, acceptance = f"{sampling['spread']:.2g}", f"{sampling['acceptance']:.0%}"
-        rows.append(
-            ("sampling", f"spread of E_L {spread}; acceptance {acceptance} at dt = {sampling['time_step']:.3g}")
-        )
+        spread = f"spread of E_L {sampling['spread']:.2g}"
+        if "acceptance" in sampling:
+            spread += f"; acceptance {sampling['acceptance']:.0%} at dt = {sampling['time_step']:.3g}"
+        rows.append(("sampling", spread))
     virial = result.get("virial")
     if virial:
         rows.append(("virial", f"<V>/<T> = {virial['ratio']:.4f}, expected {virial['expected']:g}"))
     settings = result["settings"]
-    drift = f"{settings['drift']} drift with {result['n_parameters']:,} parameters"
-    walkers = f"{result['n_walkers']:,} walkers"
+    flow = settings.get("method") == "flow"
+    drift = f"{'flow' if flow else settings['drift'] + ' drift'} with {result['n_parameters']:,} parameters"
+    walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
     rows.append(("training", f"{result['n_updates']:,} updates, {walkers}, {drift}, seed {result['seed']}"))
     seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU"
     rows.append(("time", f"{seconds} on {result['device']} in {settings['dtype']}"))

@@ -12,7 +12,7 @@ import pytest
 from runs import SIGNALLING, SMALL, assert_same, checkpoint, fkdrift, history, write_small_config
 from typer.testing import CliRunner
 
-from fkdrift import cli
+from fkdrift import cli, terminal
 from fkdrift.config import Settings
 from fkdrift.registry import available
 
@@ -238,10 +238,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
 
 def test_interrupted_runs_do_not_replace_each_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(cli._new_folder("fkdrift-x**2/2-seed0")) == "fkdrift-x__2_2-seed0"
+    assert str(terminal.new_folder("fkdrift-x**2/2-seed0")) == "fkdrift-x__2_2-seed0"
     (tmp_path / "fkdrift-morse-seed0").mkdir()
     (tmp_path / "fkdrift-morse-seed0-2").mkdir()
-    assert str(cli._new_folder("fkdrift-morse-seed0")) == "fkdrift-morse-seed0-3"
+    assert str(terminal.new_folder("fkdrift-morse-seed0")) == "fkdrift-morse-seed0-3"
 
 
 def test_resume_goes_further(tmp_path, small, no_figures):

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from fkdrift.generative.continuous import rk4 as rk4
     from fkdrift.generative.density import Density as Density
     from fkdrift.generative.density import Kernel as Kernel
+    from fkdrift.generative.diffusion import DDPM as DDPM
+    from fkdrift.generative.diffusion import TimeNetwork as TimeNetwork
+    from fkdrift.generative.diffusion import cosine_schedule as cosine_schedule
+    from fkdrift.generative.diffusion import linear_schedule as linear_schedule
     from fkdrift.generative.flow_start import make_flow as make_flow
     from fkdrift.generative.flow_start import semiclassical_tails as semiclassical_tails
     from fkdrift.generative.flow_state import FlowDrift as FlowDrift
@@ -63,6 +67,12 @@ if TYPE_CHECKING:
     from fkdrift.generative.markov import MarkovAutoencoder as MarkovAutoencoder
     from fkdrift.generative.networks import MLP as MLP
     from fkdrift.generative.networks import seeded as seeded
+    from fkdrift.generative.reverse_diffusion import ancestral as ancestral
+    from fkdrift.generative.reverse_diffusion import flow_log_prob as flow_log_prob
+    from fkdrift.generative.reverse_diffusion import probability_flow as probability_flow
+    from fkdrift.generative.reverse_diffusion import reverse_sde as reverse_sde
+    from fkdrift.generative.score_matching import denoising_loss as denoising_loss
+    from fkdrift.generative.score_matching import drift_from_samples as drift_from_samples
     from fkdrift.generative.symmetric import MessageField as MessageField
     from fkdrift.generative.symmetric import RadialField as RadialField
     from fkdrift.generative.trajectories import Trajectories as Trajectories
@@ -89,10 +99,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "networks": ("MLP", "seeded"),
     "vae": ("VAE",),
     "continuous": ("Continuous", "Field", "MLPField", "align", "flow_matching_loss", "hutchinson_log_prob", "rk4"),
+    "diffusion": ("DDPM", "TimeNetwork", "cosine_schedule", "linear_schedule"),
     "flow_start": ("make_flow", "semiclassical_tails"),
     "flow_state": ("FlowDrift", "fisher_energy", "importance_energy"),
     "flow_training": ("FlowNaturalGradient",),
     "flows": ("Coupling", "Elementwise", "Flow", "Layer", "Scale", "Tail", "Triangular", "coupling_flow"),
+    "reverse_diffusion": ("ancestral", "flow_log_prob", "probability_flow", "reverse_sde"),
+    "score_matching": ("denoising_loss", "drift_from_samples"),
     "symmetric": ("MessageField", "RadialField"),
     "zuko_density": ("ZukoDensity",),
     "conditioned": ("Conditioned", "GuidedDrift", "Measurement"),

@@ -30,6 +30,7 @@ class Adam:
         learning_rate: at its highest.
         final: last learning rate as a fraction of the first.
         max_norm: of the gradient.
+        weight_decay: how much of a weight is lost with a step, times the learning rate.
         seed: of the shuffles.
 
     Example:
@@ -49,6 +50,7 @@ class Adam:
         learning_rate: float = 1e-3,
         final: float = 0.01,
         max_norm: float = 10.0,
+        weight_decay: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.remaining: float | None = None
@@ -56,7 +58,7 @@ class Adam:
         self.batch_size = batch_size if data is None else min(batch_size, len(data))
         self.learning_rate, self.final, self.max_norm, self.seed = learning_rate, final, max_norm, seed
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.adam = torch.optim.Adam(self.parameters, lr=learning_rate)
+        self.adam = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay)
 
     def batch(self, index: int) -> Tensor:
         """The minibatch of an update, (batch_size, ...)."""

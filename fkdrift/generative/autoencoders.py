@@ -1,0 +1,268 @@
+"""VAEs and Markov autoencoders for `fkdrift learn`: from settings to networks, and what to report of them.
+
+The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, Gaussian for
+continuous data.  Networks read standardised data; decoders of bits start from the mean of each one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from fkdrift.errors import BadConfig
+from fkdrift.generative.bounds import iwae
+from fkdrift.generative.chain import Chain, infer, log_ratio, terms
+from fkdrift.generative.data import Dataset, check_range
+from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
+from fkdrift.generative.kernels import (
+    BernoulliDecoder,
+    BetaBinomialDecoder,
+    CategoricalDecoder,
+    DiagonalGaussian,
+    DistributionKernel,
+    FullGaussian,
+)
+from fkdrift.generative.markov import MarkovAutoencoder, fixed_kernel
+from fkdrift.generative.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
+from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.generative.vae import VAE
+from fkdrift.stats import from_walkers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N_IMPORTANCE = 64
+"""Draws for the importance-weighted bound that is reported."""
+
+DISCRETE = ("bernoulli", "beta-binomial", "categorical")
+GAUSSIANS: dict[str, type[DiagonalGaussian] | type[FullGaussian]] = {"diagonal": DiagonalGaussian, "full": FullGaussian}
+GAIN = 0.1
+"""Of the last layer of an encoder: it starts close to its prior."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings(LearningSettings):
+    """Settings of a VAE.
+
+    Args:
+        latents: components of z.
+        encoder: "diagonal" or "full" covariance.
+        decoder: "auto", "bernoulli", "beta-binomial", "categorical" or "gaussian".
+        network: "mlp", "conv" for images, or "linear".
+        width, depth: units in a hidden layer, number of hidden layers.
+        beta: weight of the KL.
+        samples: draws of each datum in training; from two on, the importance-weighted bound.
+        noise: standard deviation of a Gaussian decoder, fixed; None to learn one for all components.
+        levels: of discrete data; None to see from the data.
+        distort: strength of random distortions of training images; None for 1 for mnist5k's images, 0 elsewhere.
+    """
+
+    latents: int = 20
+    encoder: str = "diagonal"
+    decoder: str = "auto"
+    network: str = "mlp"
+    width: int = 400
+    depth: int = 2
+    beta: float = 1.0
+    samples: int = 1
+    noise: float | None = None
+    levels: int | None = None
+    distort: float | None = None
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **LearningSettings.CHOICES,
+        "encoder": ("diagonal", "full"),
+        "decoder": ("auto", *DISCRETE, "gaussian"),
+        "network": ("mlp", "conv", "linear"),
+    }
+    ZERO: ClassVar[tuple[str, ...]] = (*LearningSettings.ZERO, "beta", "distort")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkovSettings(AutoencoderSettings):
+    """Settings of a Markov autoencoder: those of a VAE, with z_1 as its `latents`.
+
+    Args:
+        upper: components of z_2, z_3, ..., one number for each.
+        upper_width: units in a hidden layer of the networks between latents.
+        decay: a of fixed steps q(z_t | z_{t-1}) = N(a z, 1 - a^2) above the first; None to learn the steps.
+    """
+
+    upper: tuple[int, ...] = (20,)
+    upper_width: int = 200
+    decay: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "upper", tuple(self.upper))
+        if not self.upper or any(not isinstance(n, int) or n < 1 for n in self.upper):
+            raise BadConfig(f"upper = {list(self.upper)} is not allowed: it gives the components of z_2, z_3, ...")
+        if self.decay is not None and (set(self.upper) != {self.latents} or not self.decay < 1):
+            raise BadConfig("fixed steps need decay < 1 and keep the number of components: set every upper to latents")
+
+
+def resolve(settings: Any, data: Dataset) -> Any:
+    """Settings with the decoder and the distortions chosen.
+
+    Raises:
+        BadConfig: options that do not fit the data or each other.
+        BadParameter: data that the decoder gives no probability to.
+    """
+    decoder, distort, levels = settings.decoder, settings.distort, None
+    if decoder == "auto":
+        n_levels = data.n_levels
+        decoder = "gaussian" if n_levels is None else "bernoulli" if n_levels <= 2 else "beta-binomial"
+    if decoder != "gaussian":
+        levels = check_range(data, decoder, settings.levels)
+    if distort is None:
+        distort = 0.0 if data.brightness is None else 1.0
+    if not data.is_image and (distort > 0 or settings.network == "conv"):
+        raise BadConfig(f"{data.name} has data of shape {data.shape}, no square images: use network mlp and distort 0")
+    if settings.samples > 1 and settings.beta != 1:
+        raise BadConfig(f"beta = {settings.beta} does not go with samples = {settings.samples}: use one of them")
+    return dataclasses.replace(settings, decoder=decoder, distort=distort, levels=levels)
+
+
+def build_vae(settings: AutoencoderSettings, data: Dataset) -> VAE:
+    """The VAE of these settings, started from their seed."""
+    with seeded(settings.seed):
+        return VAE(_first_encoder(settings, data), _data_decoder(settings, data), settings.latents)
+
+
+def build_markov(settings: MarkovSettings, data: Dataset) -> MarkovAutoencoder:
+    """The Markov autoencoder of these settings, started from their seed."""
+    sizes = (settings.latents, *settings.upper)
+    widths = (settings.upper_width,) * settings.depth
+    with seeded(settings.seed):
+        encoders: list[DistributionKernel] = [_first_encoder(settings, data)]
+        decoders: list[DistributionKernel] = [_data_decoder(settings, data)]
+        for below, above in pairwise(sizes):
+            if settings.decay is None:
+                encoders.append(_gaussian(settings.encoder, MLP, below, widths, above))
+            else:
+                encoders.append(fixed_kernel(below, settings.decay))
+            decoders.append(_gaussian("diagonal", MLP, above, widths, below))
+        return MarkovAutoencoder(encoders, decoders, sizes[-1])
+
+
+def _gaussian(kind: str, network: type[MLP], n_in: int, widths: Sequence[int], size: int) -> DistributionKernel:
+    """A Gaussian step between latents."""
+    make = GAUSSIANS[kind]
+    return make(network(n_in, widths, make.n_outputs(size), GAIN), size)
+
+
+def _first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
+    """q(z_1 | x), of standardised data; the linear one has a constant covariance."""
+    n, size = data.size, settings.latents
+    make = GAUSSIANS[settings.encoder]
+    if settings.network == "linear":
+        read = nn.Sequential(Standardise(data.train), MLP(n, (), size))
+        if settings.encoder == "full":
+            return FullGaussian(read, size, scale_tril=torch.eye(size))
+        return DiagonalGaussian(read, size, scale=torch.ones(size))
+    n_out = make.n_outputs(size)
+    if settings.network == "conv":
+        side = data.shape[0]
+        network: nn.Module = ConvolutionalEncoder(side, _channels(side), settings.width, n_out, GAIN)
+    else:
+        network = MLP(n, (settings.width,) * settings.depth, n_out, GAIN)
+    return make(nn.Sequential(Standardise(data.train), network), size)
+
+
+def _data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
+    """p(x | z_1)."""
+    n = data.size
+    if settings.decoder == "gaussian":
+        network = _writer(settings, data, 1)
+        scale = torch.tensor(1.0 if settings.noise is None else settings.noise)
+        return DiagonalGaussian(network, n, scale=scale, learn_scale=settings.noise is None)
+    if settings.decoder == "bernoulli":
+        return BernoulliDecoder(_writer(settings, data, 1), n)
+    n_levels = settings.levels or check_range(data, settings.decoder)
+    if settings.decoder == "categorical":
+        return CategoricalDecoder(_writer(settings, data, n_levels), n, n_levels)
+    return BetaBinomialDecoder(_writer(settings, data, 2), n, n_levels)
+
+
+def _writer(settings: AutoencoderSettings, data: Dataset, n_planes: int) -> nn.Module:
+    """A network from z_1 to n_planes numbers for each component."""
+    by_component = settings.decoder == "categorical"
+    if settings.network == "conv":
+        side = data.shape[0]
+        channels = _channels(side)[::-1]
+        return ConvolutionalDecoder(settings.latents, settings.width, channels, side, n_planes, last_axis=by_component)
+    widths = () if settings.network == "linear" else (settings.width,) * settings.depth
+    network = MLP(settings.latents, widths, n_planes * data.size)
+    with torch.no_grad():
+        mean = data.train.mean(0)
+        if settings.decoder == "bernoulli":
+            network.last.bias.copy_(torch.logit(mean.clamp(1e-3, 1 - 1e-3)))
+        elif settings.decoder == "gaussian":
+            network.last.bias.copy_(mean)
+    return network
+
+
+def _channels(side: int) -> tuple[int, ...]:
+    """Of two convolutions, or three for larger images."""
+    return (32, 64) if side < 32 else (32, 64, 64)
+
+
+def objective(model: nn.Module, settings: Any, data: Dataset) -> FreeEnergy:
+    """F of distorted rows."""
+    chain = cast(VAE | MarkovAutoencoder, model)
+
+    def free_energy(originals: Tensor, generator: torch.Generator) -> Tensor:
+        x = data.prepare(originals, generator, settings.distort)
+        return chain.free_energy(x, generator, beta=settings.beta, n_samples=settings.samples)
+
+    return free_energy
+
+
+def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
+    """-ELBO of each datum, (batch,), with beta = 1."""
+    return cast(VAE | MarkovAutoencoder, model).free_energy(x, generator)
+
+
+def entries(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
+    """The importance-weighted bound of the test data, and what each latent carries."""
+    chain, x = cast(Chain, model), data.test
+    with torch.no_grad():
+        bound = torch.cat([iwae(log_ratio(chain, part, generator, N_IMPORTANCE)) for part in x.split(100)])
+        parts = terms(chain, *infer(chain, x, generator)).mean(1)
+    estimate = from_walkers(-bound)
+    found: dict[str, Any] = {
+        "importance_weighted": {"mean": estimate.mean, "error": estimate.error, "samples": N_IMPORTANCE},
+        "reconstruction": parts[0].item(),
+        "kl_by_latent": parts[1:].tolist(),
+    }
+    if isinstance(model, VAE):
+        use = latent_use(model, x, generator)
+        order = use.unit_kl.argsort(descending=True)
+        found["latents"] = {
+            "joint_kl": {"mean": use.joint_kl.mean, "error": use.joint_kl.error},
+            "unit_kl": use.unit_kl[order].tolist(),
+            "unit": order.tolist(),
+            "active": use.n_active,
+            "active_above": ACTIVE_VARIANCE,
+            "mutual_information": use.information,
+            "mutual_information_limit": math.log(min(len(x), 2048)),
+        }
+    return found
+
+
+def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
+    """Reconstructions, samples, traversals, KL of each unit."""
+    from fkdrift.generative.latent_figure import latent_figures  # here: matplotlib takes a second to import
+
+    return latent_figures(cast(Chain, model), data, generator)
+
+
+VAE_RECIPE = Recipe("vae", AutoencoderSettings, resolve, build_vae, objective, evaluate, entries, figures)
+MARKOV_RECIPE = Recipe("markov", MarkovSettings, resolve, build_markov, objective, evaluate, entries, figures)
