@@ -45,7 +45,12 @@ def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figur
     axes.plot(x, F, color=WALKERS, lw=0.7, label="minibatch")
     if len(F) > 2 * SMOOTHING:
         kernel = np.ones(SMOOTHING) / SMOOTHING
-        axes.plot(x[SMOOTHING - 1 :], np.convolve(F, kernel, "valid"), color=LEARNED, label="running mean")
+        axes.plot(
+            x[SMOOTHING // 2 : len(x) - (SMOOTHING - 1) // 2],
+            np.convolve(F, kernel, "valid"),
+            color=LEARNED,
+            label="running mean",
+        )
     if bounds["test"]["mean"] is not None:
         axes.axhline(bounds["test"]["mean"], **DASHED, label=f"test data: {bounds['test']['mean']:.2f}")
     settled = F[len(F) // 10 :]
@@ -134,7 +139,7 @@ def _gallery(images: Tensor, data: Dataset, title: str, names: tuple[str, ...] =
     """Rows of square images (row, column, size)."""
     rows, columns = images.shape[:2]
     left = 0.9 if names else 0.05
-    figure = Figure(figsize=(left + 0.62 * columns, 0.35 + 0.62 * rows))
+    figure = Figure(figsize=(left + 0.62 * columns + 0.05, 0.4 + 0.62 * rows))
     top = (data.n_levels or 2) - 1 if data.n_levels else float(data.test.max())
     low = 0.0 if data.n_levels else float(data.test.min())
     width, height = figure.get_size_inches()
