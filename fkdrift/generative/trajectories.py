@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadParameter
-from fkdrift.fitting import Step, fit
+from fkdrift.fitting import fit
 from fkdrift.generative.adam import Adam
 from fkdrift.generative.bounds import effective_sample_size, log_variance
-from fkdrift.generative.conditioned import Conditioned, GuidedDrift
+from fkdrift.generative.conditioned import Conditioned, GuidedDrift, Weighted
 from fkdrift.path import Path
 from fkdrift.shapes import History, PerWalker
 from fkdrift.stats import Estimate, extrapolated_log_mean, from_walkers, log_mean
@@ -105,40 +105,36 @@ def free_energy(
     return ratio.detach() + (spread - spread.detach())
 
 
-def train(
+def path_adam(
     problem: Conditioned,
     drift: nn.Module,
     *,
-    generator: torch.Generator,
     dt: float,
-    n_updates: int = 150,
+    n_updates: int = 200,
     n_paths: int = 128,
     learning_rate: float = 0.02,
     loss: str = "kl",
-) -> Iterator[Step]:
-    """Improve a drift in place, yielding a `Step` after every update; its energy is -ELBO at this dt.
+) -> Adam:
+    """Adam on the free energy of new paths, a `Method` for `fkdrift.fitting.fit`; its energy is -ELBO at this dt.
 
     Args:
         problem, drift: what to condition on, and v(t, r), such as GuidedDrift(problem).
-        generator: source of the noise.
         dt: longest step.
         n_updates, n_paths, learning_rate: of Adam.
         loss: "kl" or "log_variance".
 
     Example:
-        >>> for step in train(problem, drift, generator=g, dt=1 / 16):
+        >>> method = path_adam(problem, drift, dt=1 / 16)
+        >>> for step in fit(method, torch.empty(0), n_updates=150, generator=g):
         ...     print(step.index, step.energy)
     """
-    method = Adam(
-        drift,
-        lambda _, g: free_energy(problem, drift, n_paths, dt=dt, generator=g, loss=loss),
-        n_updates=n_updates,
-        learning_rate=learning_rate,
-    )
-    yield from fit(method, torch.empty(0), n_updates=n_updates, generator=generator)
+
+    def of_new_paths(_: Tensor, generator: torch.Generator) -> Tensor:
+        return free_energy(problem, drift, n_paths, dt=dt, generator=generator, loss=loss)
+
+    return Adam(drift, of_new_paths, n_updates=n_updates, learning_rate=learning_rate)
 
 
-@torch.no_grad()
 def weigh(
     problem: Conditioned, drift: nn.Module, n_paths: int, *, dt: float, generator: torch.Generator
 ) -> Trajectories:
@@ -150,26 +146,34 @@ def weigh(
         dt: longest step.
         generator: source of the noise.
     """
-    parts = []
+    return collect(list(weigh_in_parts(problem, drift, n_paths, dt=dt, generator=generator)), dt)
+
+
+@torch.no_grad()
+def weigh_in_parts(
+    problem: Conditioned, drift: nn.Module, n_paths: int, *, dt: float, generator: torch.Generator
+) -> Iterator[tuple[Weighted, Weighted]]:
+    """Some thousand paths at a time, at steps dt and dt / 2; for `collect`."""
     for n in [CHUNK] * (n_paths // CHUNK) + [n_paths % CHUNK] * (n_paths % CHUNK > 0):
         state = generator.get_state()
         coarse = problem.follow(drift, n, dt=dt, generator=generator, refine=1, finest=2)
         generator.set_state(state)
-        parts.append((coarse, problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)))
-    coarse_weight = torch.cat([coarse.log_weight for coarse, _ in parts])
-    fine_weight = torch.cat([fine.log_weight for _, fine in parts])
-    first = parts[0][1].path
-    join = {
-        name: torch.cat([getattr(fine.path, name) for _, fine in parts], 1)
-        for name in ("positions", "ito", "control", "cost")
-    }
+        yield coarse, problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)
+
+
+def collect(parts: Sequence[tuple[Weighted, Weighted]], dt: float) -> Trajectories:
+    """All paths together, extrapolated to zero step."""
+    coarse = torch.cat([part.log_weight for part, _ in parts])
+    fine = torch.cat([part.log_weight for _, part in parts])
+    names = ("positions", "ito", "control", "cost")
+    joined = [torch.cat([getattr(part.path, name) for _, part in parts], 1) for name in names]
     return Trajectories(
-        log_evidence=extrapolated_log_mean(coarse_weight, fine_weight),
-        elbo=from_walkers(fine_weight),
-        by_step=(log_mean(coarse_weight), log_mean(fine_weight)),
+        log_evidence=extrapolated_log_mean(coarse, fine),
+        elbo=from_walkers(fine),
+        by_step=(log_mean(coarse), log_mean(fine)),
         dt=dt,
-        path=Path(first.times, **join),
-        log_weight=fine_weight,
+        path=Path(parts[0][1].path.times, *joined),
+        log_weight=fine,
     )
 
 
@@ -178,7 +182,7 @@ def infer(
     *,
     seed: int = 0,
     dt: float | None = None,
-    n_updates: int = 150,
+    n_updates: int = 200,
     n_paths: int = 8192,
     width: int = 48,
     loss: str = "kl",
@@ -200,12 +204,13 @@ def infer(
     Example (a particle in U = (x^2 - 1)^2 that started at -1 was seen at 1 at t = 4):
         >>> simulation = Overdamped(fk.load_potential("double_well"), torch.ones(1, 1))
         >>> seen = Measurement(4.0, torch.ones(1, 1), noise=0.1)
-        >>> print(infer(Conditioned(simulation, -torch.ones(1, 1), (seen,))).log_evidence)     # exactly -1.0527
+        >>> print(infer(Conditioned(simulation, -torch.ones(1, 1), (seen,))).log_evidence)     # exactly -1.0531
         -1.053(3)
     """
     generator = torch.Generator(problem.start.device).manual_seed(seed)
     drift = GuidedDrift(problem, width=width, seed=seed)
     dt = problem.duration / 64 if dt is None else dt
-    for _ in train(problem, drift, generator=generator, dt=dt, n_updates=n_updates, loss=loss):
+    method = path_adam(problem, drift, dt=dt, n_updates=n_updates, loss=loss)
+    for _ in fit(method, torch.empty(0), n_updates=n_updates, generator=generator):
         pass
     return weigh(problem, drift, n_paths, dt=dt, generator=generator)

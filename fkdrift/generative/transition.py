@@ -70,7 +70,7 @@ def bridge(
     dynamics: str = "imaginary",
     seed: int = 0,
     dt: float | None = None,
-    n_updates: int = 150,
+    n_updates: int = 200,
     n_paths: int = 8192,
     **parameters: Any,
 ) -> Trajectories:
