@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fkdrift.fitting import Step as Step
     from fkdrift.fitting import fit as fit
     from fkdrift.generative.feynman_kac import feynman_kac as feynman_kac
+    from fkdrift.generative.score_matching import drift_from_samples as drift_from_samples
     from fkdrift.generative.transition import bridge as bridge
     from fkdrift.ground_state import GroundState as GroundState
     from fkdrift.levels import Spectrum as Spectrum
@@ -57,6 +58,7 @@ _NAMES = {
     "exact": ("diagonalise",),
     "fitting": ("Step", "fit"),
     "generative.feynman_kac": ("feynman_kac",),
+    "generative.score_matching": ("drift_from_samples",),
     "generative.transition": ("bridge",),
     "ground_state": ("GroundState",),
     "levels": ("Spectrum",),

@@ -21,6 +21,7 @@ from fkdrift.drift import Drift, GradientDrift, MLPDrift
 from fkdrift.errors import BadConfig
 from fkdrift.estimate import Energies, PathSampler, StationarySampler
 from fkdrift.fitting import Method, fit
+from fkdrift.path import evolve
 from fkdrift.potential import Potential
 from fkdrift.process import Process
 from fkdrift.shapes import Positions
@@ -31,6 +32,7 @@ from fkdrift.training import PathNaturalGradient, PathwiseAdam
 TRAINING, TRAJECTORIES, SAMPLING = range(3)
 MINIMUM_BLOCKS = 8
 N_CHECK_WALKERS = 512
+SETTLING_SCALES, SETTLING_STEPS = 4, 32
 COUNTERS = ("n_updates", "trained", "finished", "wall_seconds", "cpu_seconds")
 
 
@@ -62,6 +64,11 @@ class Run:
     Args:
         potential: the potential energy.
         settings: see `Settings`.
+        start: a drift whose parameters training begins with, such as one learned from samples; of the kind and size
+            that the settings name.
+
+    Raises:
+        BadConfig: `start` is of another kind or size.
 
     Attributes:
         system, process, generator, method: what training works on.
@@ -72,15 +79,19 @@ class Run:
         wall_seconds, cpu_seconds: spent, over all sessions.
     """
 
-    def __init__(self, potential: Potential, settings: Settings) -> None:
+    def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
         self.potential, self.settings = potential, settings
         device = settings.torch_device
         self.system = System(potential, settings.torch_dtype, device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         self.drift = make_drift(self.system, settings)
+        if start is not None:
+            _take_over(self.drift, start)
         self.process = Process(self.drift, self.system)
         self.method = make_method(self.process, self.system, settings)
         self._walkers = self.system.initial_walkers(settings.n_walkers or _n_walkers(potential), self.generator)
+        if start is not None:
+            self._settle()
         self.paths: PathSampler | None = None
         self.stationary: StationarySampler | None = None
         self.n_updates = 0
@@ -133,6 +144,13 @@ class Run:
         if gradient:
             yield from self._until(limit, self._average())
         self.finished = True
+
+    def _settle(self) -> None:
+        """Let walkers follow the drift for a few time scales, to where it wants them."""
+        dt = self.system.time_scale / SETTLING_STEPS
+        n_steps = SETTLING_SCALES * SETTLING_STEPS
+        with torch.no_grad():
+            self._walkers = evolve(self.process, self._walkers, n_steps=n_steps, dt=dt, generator=self.generator).end
 
     def _until(self, limit: float, phase: Iterator[Progress]) -> Iterator[Progress]:
         """A phase, ended once this session has taken `limit` seconds."""
@@ -270,6 +288,15 @@ def make_drift(system: System, settings: Settings) -> Drift:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return kind(system, settings.width, settings.depth)
+
+
+def _take_over(drift: Drift, start: Drift) -> None:
+    """Copy the parameters of one drift to another."""
+    try:
+        drift.load_state_dict(start.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BadConfig(f"the drift to start from is not of the kind and size of the settings: {reason}") from None
 
 
 def make_method(process: Process, system: System, settings: Settings) -> Method:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fkdrift.archive import make_folder, read_checkpoint
 from fkdrift.config import Settings, read_config, settings_from
+from fkdrift.drift import Drift
 from fkdrift.errors import BadConfig
 from fkdrift.ground_state import GroundState
 from fkdrift.potential import Potential
@@ -40,6 +41,7 @@ def solve(
     dtype: str | None = None,
     max_seconds: float | None = None,
     atol: float | None = None,
+    start: Drift | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     **parameters: object,
@@ -52,6 +54,7 @@ def solve(
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
         method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
         seed, drift, device, dtype, max_seconds, atol: see `Settings`.
+        start: a drift to begin with, such as one from `fk.drift_from_samples`; default one that does nothing.
         out: folder to save to, also now and then while running, so that nothing is lost.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
         parameters: of the potential, such as omega=2.0; for a callable n_particles, n_dims and so on.
@@ -73,17 +76,19 @@ def solve(
     changes = {name: value for name, value in given.items() if value is not None}
     settings = replace(settings or Settings(), **changes)
     with cpu_threads(settings.threads):
-        run = make_run(load_potential(potential, **parameters), settings)
+        run = make_run(load_potential(potential, **parameters), settings, start)
     return drive(run, out=None if out is None else Path(out), progress=progress)
 
 
-def make_run(potential: Potential, settings: Settings) -> Run:
-    """A new run by the method that the settings name."""
+def make_run(potential: Potential, settings: Settings, start: Drift | None = None) -> Run:
+    """A new run by the method that the settings name, from a drift to begin with if there is one."""
     if settings.method == "flow":
+        if start is not None:
+            raise BadConfig("a flow cannot start from a drift: leave out `start`, or use method = 'drift'")
         from fkdrift.flow_run import FlowRun  # here: other runs need no flows
 
         return FlowRun(potential, settings)
-    return Run(potential, settings)
+    return Run(potential, settings, start)
 
 
 def drive(run: Run, *, out: Path | None = None, progress: bool | None = None) -> GroundState:
