@@ -152,9 +152,11 @@ def show(folder: Folder) -> None:
     """Print the result of a saved run."""
     with errors():
         from fkdrift.archive import read_result
+        from fkdrift.learning_report import summary as summary_of_learning
         from fkdrift.report import summary
 
-        typer.echo(summary(read_result(folder)))
+        result = read_result(folder)
+        typer.echo(summary_of_learning(result) if "model" in result else summary(result))
 
 
 @app.command()

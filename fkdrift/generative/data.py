@@ -97,8 +97,8 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """A hash of the training data."""
-        numbers = self.train.detach().cpu().double().contiguous().numpy()
+        """A hash of the training data, in single precision."""
+        numbers = self.train.detach().cpu().float().contiguous().numpy()
         return blake2b(numbers.tobytes(), digest_size=8).hexdigest()
 
 
