@@ -57,7 +57,7 @@ class BridgeSettings:
         noise: standard deviation of the end; 0 to pin it.
         dynamics: "imaginary" (log of the propagator) or "overdamped" (log of a transition density).
         loss: "kl" or "log_variance".
-        dt: the longer of the two steps; default time / 64.
+        dt: the longer step of the extrapolation; default time / 128.  Training takes steps of 2 dt.
         n_updates: of Adam.
         n_paths: weighted paths at the end.
         width: units in each hidden layer.
@@ -119,9 +119,9 @@ class BridgeRun:
             dynamics=settings.dynamics,
         )
         self.drift = GuidedDrift(self.problem, width=settings.width, seed=settings.seed)
-        self.dt = settings.dt or settings.time / 64
+        self.dt = settings.dt or settings.time / 128
         n_updates, loss = settings.n_updates, settings.loss
-        self.method = path_adam(self.problem, self.drift, dt=self.dt, n_updates=n_updates, loss=loss)
+        self.method = path_adam(self.problem, self.drift, dt=2 * self.dt, n_updates=n_updates, loss=loss)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.trajectories: Trajectories | None = None
         self.n_updates, self.wall_seconds = 0, 0.0

@@ -35,7 +35,7 @@ def bridge(
         ),
     ] = None,
     loss: Annotated[str | None, typer.Option(help="kl or log_variance.", show_default="kl")] = None,
-    dt: Annotated[float | None, typer.Option(help="The longer of two time steps.", show_default="time / 64")] = None,
+    dt: Annotated[float | None, typer.Option(help="The longer of two time steps.", show_default="time / 128")] = None,
     updates: Annotated[int | None, typer.Option(help="Steps of the optimiser.", show_default="200")] = None,
     paths: Annotated[int | None, typer.Option(help="Weighted paths at the end.", show_default="8192")] = None,
     width: Annotated[int | None, typer.Option(help="Units in a hidden layer.", show_default="48")] = None,

@@ -114,6 +114,57 @@ def markov(
     train("markov", {**locals(), "upper": tuple(upper) if upper else None})
 
 
+@learn.command("latent-sde")
+def latent_sde(
+    data: Data,
+    latents: Annotated[int | None, typer.Option(help="Components of z.", show_default="2")] = None,
+    spacing: Annotated[float | None, typer.Option(help="Time between two observations.", show_default="1")] = None,
+    dt: Annotated[float | None, typer.Option(help="Longest step.", show_default="spacing / 8")] = None,
+    width: Annotated[int | None, typer.Option(help="Units of the networks.", show_default="48")] = None,
+    context: Annotated[int | None, typer.Option(help="Components of the context.", show_default="16")] = None,
+    loss: Annotated[str | None, typer.Option(help="kl or log_variance.", show_default="kl")] = None,
+    adjoint: Annotated[bool | None, typer.Option(help="Gradients by the adjoint equation: less memory.")] = None,
+    updates: Updates = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    max_seconds: MaxSeconds = None,
+    dtype: DType = None,
+    seed: Seed = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """A hidden diffusion that explains series (n, time, observed) in FILE.npy."""
+    train("latent-sde", locals())
+
+
+@learn.command()
+def diffusion(
+    data: Data,
+    steps: Annotated[int | None, typer.Option(help="Length of the chain.", show_default="200")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or linear.", show_default="cosine")] = None,
+    variance: Annotated[
+        str | None, typer.Option(help="Of the steps back: learned, beta or beta-tilde.", show_default="learned")
+    ] = None,
+    waves: Annotated[int | None, typer.Option(help="Waves of each component that the network reads.")] = None,
+    width: Annotated[int | None, typer.Option(help="Units in a hidden layer.", show_default="256")] = None,
+    depth: Annotated[int | None, typer.Option(help="Hidden layers.", show_default="3")] = None,
+    updates: Updates = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    max_seconds: MaxSeconds = None,
+    dtype: DType = None,
+    seed: Seed = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """A diffusion model: fixed noise one way, learned steps back the other."""
+    train("diffusion", locals())
+
+
 @learn.command()
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.", metavar="DIR")],

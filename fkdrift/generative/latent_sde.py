@@ -130,6 +130,15 @@ class Encoder(nn.Module):
         return self.read(self.cell(given)[0]).flip(1)
 
 
+def _linear_decoder(n_latents: int, centre: Tensor, spread: Tensor) -> DiagonalGaussian:
+    """An affine map of z with a learned width, which starts at the scales of the data."""
+    network = MLP(n_latents, (), len(centre))
+    with torch.no_grad():
+        network.last.weight.mul_(spread[:, None])
+        network.last.bias.copy_(centre)
+    return DiagonalGaussian(network, len(centre), scale=spread / 2)
+
+
 class LatentSDE(nn.Module):
     """A latent SDE with its recognition model.
 
@@ -143,6 +152,8 @@ class LatentSDE(nn.Module):
         width: units of the networks.
         n_context: components of c.
         method: of integration; "euler" only, see `fkdrift.path.evolve`.
+        scales: mean and width of the observations, (n_observed,) each: the encoder sees them standardised, and the
+            default decoder starts from them.
         adjoint: gradients by the adjoint equation, in memory that does not grow with the number of steps.
         seed: of the first weights.
 
@@ -153,6 +164,10 @@ class LatentSDE(nn.Module):
         >>> model = LatentSDE(times=[0.5, 1.0, 1.5], n_observed=1, n_latents=1)
         >>> model.free_energy(x, generator).mean()            # x (batch, 3, 1); -ELBO in nats for each series
     """
+
+    centre: Tensor
+    spread: Tensor
+    gaps: Tensor
 
     def __init__(
         self,
@@ -165,6 +180,7 @@ class LatentSDE(nn.Module):
         prior: Prior | None = None,
         width: int = 48,
         n_context: int = 16,
+        scales: tuple[Tensor, Tensor] | None = None,
         method: str = "euler",
         adjoint: bool = False,
         seed: int = 0,
@@ -181,13 +197,12 @@ class LatentSDE(nn.Module):
         self.n_observed, self.n_latents, self.dt = n_observed, n_latents, dt
         self.method, self.adjoint = require_ito(method), adjoint
         mean_gap = self.times[-1] / len(self.times)
+        centre, spread = scales or (torch.zeros(n_observed), torch.ones(n_observed))
+        self.register_buffer("centre", centre.clone())
+        self.register_buffer("spread", spread.clone())
         with seeded(seed):
-            self.prior = (
-                Prior(MLP(n_latents, (width,), n_latents, gain=0.1), torch.ones(n_latents)) if prior is None else prior
-            )
-            self.decoder = decoder or DiagonalGaussian(
-                MLP(n_latents, (), n_observed), n_observed, scale=torch.full((n_observed,), 0.5)
-            )
+            self.prior = prior or Prior(MLP(n_latents, (width,), n_latents, gain=0.1), torch.ones(n_latents))
+            self.decoder = decoder or _linear_decoder(n_latents, centre, spread)
             self.encoder = Encoder(n_observed, n_context, width)
             self.control = Control(n_latents, n_context, width, mean_gap)
             self.first = MLP(n_context, (), 2 * n_latents, gain=0.1)
@@ -218,7 +233,7 @@ class LatentSDE(nn.Module):
         """
         x = self._series(x)
         n = len(x)
-        context = self.encoder(x, self.gaps)
+        context = self._contexts(x)
         x, context = (values.repeat(n_samples, 1, 1) for values in (x, context))
         total, _ = self._follow(x, context, generator, score_free=score_free, detached=detached)
         return total.unflatten(0, (n_samples, n))
@@ -277,7 +292,7 @@ class LatentSDE(nn.Module):
             The path, positions (time, sample, latent, 1) at every step, and -log ratio.
         """
         x = self._series(x[None])
-        context = self.encoder(x, self.gaps)
+        context = self._contexts(x)
         x, context = (values.repeat(n_samples, 1, 1) for values in (x, context))
         log_ratio, path = self._follow(x, context, generator)
         return path, -log_ratio
@@ -343,6 +358,10 @@ class LatentSDE(nn.Module):
         return evolve(
             process, z, n_steps=n, dt=dt, n_saved=n, generator=generator, start=began, method=self.method, **options
         )
+
+    def _contexts(self, x: Tensor) -> Tensor:
+        """c_k of each series, (batch, time, context)."""
+        return self.encoder((x - self.centre) / self.spread, self.gaps)
 
     def _start_prior(self, n: int) -> Independent:
         """p(z_0)."""

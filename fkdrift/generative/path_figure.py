@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fkdrift.generative.latent_sde import LatentSDE
 from fkdrift.generative.trajectories import Trajectories
-from fkdrift.palette import DASHED, LEARNED, PARTICLES, STYLE, WALKERS
+from fkdrift.palette import DASHED, LEARNED, PARTICLES, POTENTIAL, STYLE, WALKERS
 
 N_PATHS = 24
 N_PANELS = 6
@@ -91,4 +92,42 @@ def efficiency_figure(curves: Mapping[str, tuple[Tensor, Tensor]], title: str) -
         axes.set(xlabel="imaginary time $T$", ylabel="effective fraction of the paths", title=title)
         axes.set_ylim(top=1.15)
         axes.legend(loc="lower left")
+    return figure
+
+
+def series_figure(model: LatentSDE, x: Tensor, data: Tensor, generator: torch.Generator) -> Figure:
+    """Series explained by hidden paths, and series that the model makes.
+
+    Left: the first observed component of a few series, with bands of what their hidden paths would show without noise.
+    Right: series of the model over those of the data.
+
+    Args:
+        model: a trained latent SDE.
+        x: the few series (n, time * observed).
+        data: more of them.
+        generator: source of the noise.
+    """
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for colour, series in zip(PARTICLES, x, strict=False):
+        path, log_weight = model.posterior(series, 512, generator)
+        shown = model.decoder(path.positions[..., 0].flatten(0, 1)).mean[:, 0].unflatten(0, path.positions.shape[:2])
+        values, order = shown.sort(1)
+        cumulative = log_weight.softmax(0)[order].cumsum(1)
+        low, middle, high = (
+            values.gather(1, (cumulative < level).sum(1, keepdim=True).clamp_max(values.shape[1] - 1))[:, 0].cpu()
+            for level in (0.05, 0.5, 0.95)
+        )
+        left.fill_between(path.times, low, high, color=colour, alpha=0.2, lw=0)
+        left.plot(path.times, middle, color=colour, lw=1.1)
+        left.plot(model.times, series.unflatten(0, (len(model.times), -1))[:, 0].cpu(), "o", color=colour, ms=3.5)
+    _, made = model.generate(12, generator)
+    others = data[:12].unflatten(1, (len(model.times), -1))[..., 0].T.cpu()
+    right.plot(model.times, others, color=POTENTIAL, lw=0.8, alpha=0.6)
+    right.plot(model.times, made[..., 0].T.cpu(), color=LEARNED, lw=0.9, alpha=0.8)
+    right.lines[0].set_label("data")
+    right.lines[-1].set_label("model")
+    right.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
+    left.set(xlabel="time $t$", ylabel="observed", title="hidden paths given the observations, 90 % bands")
+    right.set(xlabel="time $t$", title="series of the data and of the model")
     return figure

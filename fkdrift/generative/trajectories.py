@@ -192,7 +192,7 @@ def infer(
     Args:
         problem: reference measure, start and measurements.
         seed: of the network and the noise.
-        dt: longest step; default duration / 64.
+        dt: the longer step of the extrapolation; default duration / 128.  Training takes steps of 2 dt.
         n_updates: of Adam.
         n_paths: weighted trajectories.
         width: units in each hidden layer.
@@ -209,8 +209,8 @@ def infer(
     """
     generator = torch.Generator(problem.start.device).manual_seed(seed)
     drift = GuidedDrift(problem, width=width, seed=seed)
-    dt = problem.duration / 64 if dt is None else dt
-    method = path_adam(problem, drift, dt=dt, n_updates=n_updates, loss=loss)
+    dt = problem.duration / 128 if dt is None else dt
+    method = path_adam(problem, drift, dt=2 * dt, n_updates=n_updates, loss=loss)
     for _ in fit(method, torch.empty(0), n_updates=n_updates, generator=generator):
         pass
     return weigh(problem, drift, n_paths, dt=dt, generator=generator)
