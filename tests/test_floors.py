@@ -16,8 +16,8 @@ MODULES = {
 }
 GENERATIVE = [name for name in MODULES if name.startswith("generative.")]
 PLUG_INS = [file for file in sorted((ROOT / "potentials").glob("*.py")) if file.stem != "__init__"]
-PICTURES = {"figures", "wavefunction_figure", "trajectory_figure", "generative.latent_figure", "generative.path_figure"}
-NAMING_FIGURES = {"ground_state", "learning", "generative.recipe", "generative.autoencoders"}
+PICTURES = {"figures", "wavefunction_figure", "trajectory_figure", "generative.latent_figure", "generative.path_figure", "generative.diffusion_figure"}
+NAMING_FIGURES = {"ground_state", "learning", "generative.recipe", "generative.autoencoders", "generative.latent_series"}
 """Modules that name matplotlib's Figure in annotations, and import it for the type checker only."""
 
 
