@@ -90,6 +90,7 @@ class DDPM(nn.Module):
         n_steps: T.
         schedule: of the noise.
         learn_variance: whether v_t are parameters; otherwise they are b_t until one of `use_*` changes them.
+        dither: width of uniform noise that bounds add to the data: 1 for whole numbers, which have no density.
 
     Raises:
         BadParameter: fewer than two steps.
@@ -112,11 +113,12 @@ class DDPM(nn.Module):
         n_steps: int = 100,
         schedule: Schedule = cosine_schedule,
         learn_variance: bool = False,
+        dither: float = 0.0,
     ) -> None:
         super().__init__()
         if n_steps < 2:
             raise BadParameter(f"n_steps = {n_steps} is not allowed: a diffusion has at least 2")
-        self.network, self.schedule, self.n_steps = network, schedule, n_steps
+        self.network, self.schedule, self.n_steps, self.dither = network, schedule, n_steps, dither
         self.standardise = Standardise(data)
         self.register_buffer("origin", torch.zeros_like(self.standardise.mean))
         for name, table in _tables(schedule, n_steps).items():
@@ -213,15 +215,23 @@ class DDPM(nn.Module):
         place = torch.arange(len(x), device=x.device) + torch.rand((), generator=generator, device=x.device)
         steps = (place * self.n_steps / len(x)).long().clamp_max(self.n_steps - 1)
         steps = steps[torch.randperm(len(x), generator=generator, device=x.device)]
+        x = self.dithered(x, generator)
         return self.prior_term(x) + self.n_steps * self.term(x, steps, _normal(x, generator))
 
     def bound(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """F with all its terms, each at a noise of its own, (batch,), nats: at least -log p(x) on average."""
         with torch.no_grad():
+            x = self.dithered(x, generator)
             total = self.prior_term(x).double()
             for t in range(self.n_steps):
                 total += self.term(x, torch.full((len(x),), t, device=x.device), _normal(x, generator)).double()
         return total
+
+    def dithered(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x + dither u with u uniform in [-1/2, 1/2]."""
+        if self.dither == 0:
+            return x
+        return x + self.dither * (torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) - 0.5)
 
     # -- widths of the steps -------------------------------------------------------------------------------------------
 
@@ -237,7 +247,7 @@ class DDPM(nn.Module):
         """
         best = []
         with torch.no_grad():
-            clean = self.standardise(x)
+            clean = self.standardise(self.dithered(x, generator))
             for t in range(self.n_steps):
                 steps = torch.full((len(x),), t, device=x.device)
                 z = self.cos[t] * clean + self.sin[t] * _normal(x, generator)

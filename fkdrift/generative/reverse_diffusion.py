@@ -55,7 +55,9 @@ def reverse_sde(model: DDPM, n: int, generator: torch.Generator, n_steps: int = 
         return clean * model.standardise.scale + model.standardise.mean
 
 
-def probability_flow(model: DDPM, start: Tensor, n_steps: int = 50, backwards: bool = False) -> Tensor:
+def probability_flow(
+    model: DDPM, start: Tensor, n_steps: int = 50, backwards: bool = False, until: float | None = None
+) -> Tensor:
     """The deterministic way: noise (batch, size) to data, or data to their noise with `backwards`.
 
     Args:
@@ -63,10 +65,16 @@ def probability_flow(model: DDPM, start: Tensor, n_steps: int = 50, backwards: b
         start: z_T, or x.
         n_steps: of the fourth-order Runge-Kutta method, four evaluations of the network each.
         backwards: from data to noise.
+        until: stop at this noise level phi on the way to data, and return z there, in units of the network.
     """
     scale, mean = model.standardise.scale, model.standardise.mean
     angles = _angles(model, n_steps)
     with torch.no_grad():
+        if until is not None:
+            first = float(model.phi[-1])
+            return _runge_kutta(
+                _velocity(model), start, first + (angles - first) * (until - first) / (angles[-1] - first)
+            )
         if backwards:
             return _runge_kutta(_velocity(model), model.standardise(start), angles.flip(0))
         return _runge_kutta(_velocity(model), start, angles) * scale + mean

@@ -1,0 +1,123 @@
+"""Diffusion models for `fkdrift learn diffusion`: from settings to a network, and what to report.
+
+Discrete data are dithered: uniform noise one level wide is added to them, and since
+
+    -log P(x) <= -E_u log p(x + u),        u uniform in a cube of volume 1,
+
+the bound on the density is one on the probability of the levels, to be compared with those of discrete decoders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from fkdrift.generative.data import Dataset
+from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
+from fkdrift.generative.networks import seeded
+from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEDULES = {"cosine": cosine_schedule, "linear": linear_schedule}
+FEW = 4
+"""With at most so many components the network reads waves of them too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionSettings(LearningSettings):
+    """Settings of a diffusion model.
+
+    Args:
+        steps: T, the length of the chain.
+        schedule: of the noise, "cosine" or "linear".
+        variance: of the steps back: "learned", "beta" or "beta-tilde".
+        width, depth: units in a hidden layer, number of hidden layers.
+        waves: sines and cosines of every component that the network reads; None for 3 in few dimensions, 0 elsewhere.
+        levels: of discrete data, which are dithered; None to see from the data.
+    """
+
+    n_updates: int = 4000
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    steps: int = 200
+    schedule: str = "cosine"
+    variance: str = "learned"
+    width: int = 256
+    depth: int = 3
+    waves: int | None = None
+    levels: int | None = None
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **LearningSettings.CHOICES,
+        "schedule": tuple(SCHEDULES),
+        "variance": ("learned", "beta", "beta-tilde"),
+    }
+    ZERO: ClassVar[tuple[str, ...]] = (*LearningSettings.ZERO, "waves")
+
+
+def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
+    """Settings with the waves and the levels chosen."""
+    waves = (3 if data.size <= FEW else 0) if settings.waves is None else settings.waves
+    return dataclasses.replace(settings, waves=waves, levels=data.n_levels)
+
+
+def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
+    """The model of these settings, started from their seed."""
+    with seeded(settings.seed):
+        network = TimeNetwork(data.size, (settings.width,) * settings.depth, settings.waves or 0)
+    model = DDPM(
+        network,
+        data.train,
+        n_steps=settings.steps,
+        schedule=SCHEDULES[settings.schedule],
+        learn_variance=settings.variance == "learned",
+        dither=0.0 if settings.levels is None else 1.0,
+    )
+    if settings.variance == "beta-tilde":
+        model.use_variance(model.b_tilde)
+    return model
+
+
+def objective(model: nn.Module, settings: DiffusionSettings, data: Dataset) -> FreeEnergy:
+    """F with one step drawn for each datum."""
+
+    def free_energy(originals: Tensor, generator: torch.Generator) -> Tensor:
+        return cast(DDPM, model).free_energy(data.prepare(originals, generator), generator)
+
+    return free_energy
+
+
+def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
+    """F with all its terms, (batch,), nats."""
+    return cast(DDPM, model).bound(x, generator)
+
+
+def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
+    """Where the bound comes from: the first, the last and the other terms, on test data."""
+    diffusion = cast(DDPM, model)
+    x = data.test[:500]
+    with torch.no_grad():
+        dithered = diffusion.dithered(x, generator)
+        first = torch.zeros(len(x), dtype=torch.long)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        return {
+            "prior_term": diffusion.prior_term(dithered).mean().item(),
+            "reconstruction": diffusion.term(dithered, first, noise).mean().item(),
+        }
+
+
+def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
+    """Samples beside data, and the way back from noise."""
+    from fkdrift.generative.diffusion_figure import diffusion_figures  # here: matplotlib takes a second to import
+
+    return diffusion_figures(cast(DDPM, model), data, generator)
+
+
+DIFFUSION_RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures)
