@@ -26,6 +26,8 @@ from fkdrift.generative.monotone import identity_parameters, inverse, log_cosh, 
 from fkdrift.generative.networks import MLP, seeded
 from fkdrift.shapes import PerWalker
 
+HORIZON = 4.0  # where a coupling network's sight of a coordinate ends
+
 
 class Layer(nn.Module, ABC):
     """An invertible map of R^n: forward towards the normal numbers, with its log |det|."""
@@ -132,7 +134,8 @@ class Elementwise(Layer):
 class Coupling(Layer):
     """Monotone maps of some coordinates, chosen by a network that sees the others, which stay as they are.
 
-    The network ends at zero: at first every map is close to the identity.
+    The network ends at zero: at first every map is close to the identity.  It sees coordinates through a smooth bound,
+    so that the maps settle far out and the tails stay normalised and invertible.
 
     Args:
         n: number of coordinates, at least 2.
@@ -160,7 +163,8 @@ class Coupling(Layer):
         self.network = MLP(len(kept), (width,) * depth, math.prod(self.shape), gain=0.0)
 
     def _parameters_at(self, kept: Tensor) -> Tensor:
-        return self.start + self.network(kept).reshape(-1, *self.shape)
+        seen = kept / (1 + (kept / HORIZON).square()).sqrt()
+        return self.start + self.network(seen).reshape(-1, *self.shape)
 
     def forward(self, x: Tensor) -> tuple[Tensor, PerWalker]:
         kept = x[:, self.kept]
@@ -224,7 +228,7 @@ class Flow(nn.Module):
         return density.score(self, x)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        like = next(self.parameters())
+        like = next(each for each in [*self.parameters(), *self.buffers()] if each.is_floating_point())
         z = torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype, device=like.device)
         return self.inverse(z)
 
