@@ -19,12 +19,13 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_library_page_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["library.md", "paths.md", "generative.md"])
+def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fkdrift.figures.draw_figures", lambda *arguments: {})
     names: dict[str, object] = {}
-    code = blocks(ROOT / "docs" / "library.md", "python")
-    assert len(code) >= 5
+    code = blocks(ROOT / "docs" / page, "python")
+    assert len(code) >= 2
     for block in code:
         exec(block, names)
 
@@ -43,10 +44,11 @@ def test_options_in_the_pages_exist(page):
             words = shlex.split(line, comments=True)
             if words[:1] != ["fkdrift"] or len(words) < 2:
                 continue
-            shown = CliRunner().invoke(cli.app, [words[1], "--help"], env={"COLUMNS": "200"})
+            command = words[1:3] if words[1] == "learn" else words[1:2]
+            shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"})
             assert shown.exit_code == 0, line
             for word in words[2:]:
-                if word.startswith("-"):
+                if re.match(r"-+[a-zA-Z]", word):
                     assert re.search(rf"(^|\W){re.escape(word)}\W", shown.stdout), f"{page.name}: {line}"
 
 

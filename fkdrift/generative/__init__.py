@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from fkdrift.generative.continuous import flow_matching_loss as flow_matching_loss
     from fkdrift.generative.continuous import hutchinson_log_prob as hutchinson_log_prob
     from fkdrift.generative.continuous import rk4 as rk4
+    from fkdrift.generative.data import Dataset as Dataset
+    from fkdrift.generative.data import dataset as dataset
+    from fkdrift.generative.data import load_data as load_data
     from fkdrift.generative.density import Density as Density
     from fkdrift.generative.density import Kernel as Kernel
     from fkdrift.generative.diffusion import DDPM as DDPM
@@ -61,6 +64,9 @@ if TYPE_CHECKING:
     from fkdrift.generative.kernels import CategoricalDecoder as CategoricalDecoder
     from fkdrift.generative.kernels import DiagonalGaussian as DiagonalGaussian
     from fkdrift.generative.kernels import FullGaussian as FullGaussian
+    from fkdrift.generative.known_densities import Mixture as Mixture
+    from fkdrift.generative.known_densities import eight_gaussians as eight_gaussians
+    from fkdrift.generative.known_densities import two_moons as two_moons
     from fkdrift.generative.latent_sde import LatentSDE as LatentSDE
     from fkdrift.generative.linear import LinearChain as LinearChain
     from fkdrift.generative.linear import principal_components as principal_components
@@ -86,6 +92,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "bounds": ("effective_sample_size", "elbo", "iwae", "log_variance"),
     "compression": ("Compression", "compress", "decompress"),
     "chain": ("Chain", "generate", "log_ratio"),
+    "data": ("Dataset", "dataset", "load_data"),
     "density": ("Density", "Kernel"),
     "kernels": (
         "BernoulliDecoder",
@@ -94,6 +101,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "DiagonalGaussian",
         "FullGaussian",
     ),
+    "known_densities": ("Mixture", "eight_gaussians", "two_moons"),
     "linear": ("LinearChain", "principal_components"),
     "markov": ("MarkovAutoencoder",),
     "networks": ("MLP", "seeded"),

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/generative.py [--only NAME ...] [--list]
 
-A row is a function that gives lines with a name, what was measured, a target and whether it is met; rows of other models
-are in generative_*.py beside this file, each with a dictionary ROWS like the one below.
+A row is a function that gives lines with a name, what was measured, a target and whether it is met; rows of other
+models are in generative_*.py beside this file, each with a dictionary ROWS like the one below.
 """
 
 from __future__ import annotations
