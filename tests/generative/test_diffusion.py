@@ -93,6 +93,8 @@ def test_sampled_bounds_agree_with_the_expected_one():
     expected = expected_bound(model, 0.5)
     generator = torch.Generator().manual_seed(0)
     x = 0.5 * torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
+    strided = torch.stack([model.bound(x, generator, stride=7) for _ in range(200)]).mean(0)
+    assert abs(strided.mean().item() - expected) < 0.02
     for values in (model.bound(x, generator), model.free_energy(x, generator), log_ratio(model, x, generator)):
         assert values.shape == (20_000,)
         assert abs(values.mean().item() - expected) < 4 * values.std().item() / 20_000**0.5
