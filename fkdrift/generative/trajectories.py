@@ -112,7 +112,7 @@ def path_adam(
     dt: float,
     n_updates: int = 200,
     n_paths: int = 128,
-    learning_rate: float = 0.02,
+    learning_rate: float = 0.05,
     loss: str = "kl",
 ) -> Adam:
     """Adam on the free energy of new paths, a `Method` for `fkdrift.fitting.fit`; its energy is -ELBO at this dt.
