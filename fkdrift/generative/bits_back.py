@@ -10,8 +10,8 @@ so that the stack grows by  log2 q(z | x) - log2 p(x, z)  bits, -ELBO / ln 2 on 
 backwards and gives back the popped bits with the data: nothing is lost, and one datum's bits are the next one's
 randomness.  T = 1 is a VAE, T = 0 a density without latents.
 
-A stack is coded in batches of 1, 2, 4, ... up to a limit: a large batch makes the networks fast, and the small ones in
-the beginning keep the bits that the first latents need few.
+A stack is coded in batches that grow up to a limit: a large batch makes the networks fast, and the small ones in the
+beginning keep the bits that the first latents need few.
 
 Both directions have to evaluate the networks to the last bit alike.  They run the same batches in the same shapes on
 one thread of the CPU in double precision, and `codec` rounds what comes out to single precision.
@@ -139,12 +139,15 @@ def shape_of_data(chain: Chain) -> tuple[int, ...]:
 
 
 def batches(n: int) -> list[int]:
-    """Sizes 1, 2, 4, ... up to the largest, in the order of encoding, adding up to n."""
-    sizes, size = [], 1
-    while n > 0:
-        sizes.append(min(size, n))
-        n -= sizes[-1]
-        size = min(2 * size, LARGEST_BATCH)
+    """Sizes 1, 1, 1, 2, 2, 3, ... up to the largest, in the order of encoding, adding up to n.
+
+    A batch is at most a third of what was coded before it: the bits for its latents are there already.
+    """
+    sizes: list[int] = []
+    done = 0
+    while done < n:
+        sizes.append(min(1 + done // 3, LARGEST_BATCH, n - done))
+        done += sizes[-1]
     return sizes
 
 

@@ -224,7 +224,7 @@ class DDPM(nn.Module):
         Args:
             x: data (batch, size).
             generator: of the noise.
-            stride: take every so many terms only, from a random one on, for all of them; the first term, which is unlike
+            stride: take only every so many terms, from a random one on, to stand for all; the first term, unlike
                 the others, is always taken.
         """
         with torch.no_grad():
