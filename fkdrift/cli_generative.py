@@ -166,6 +166,29 @@ def diffusion(
 
 
 @learn.command()
+def flow(
+    data: Data,
+    kind: Annotated[str | None, typer.Option(help="coupling, or zuko's NSF, MAF, ...", show_default="coupling")] = None,
+    couplings: Annotated[int | None, typer.Option(help="Coupling layers or transforms.", show_default="4")] = None,
+    bumps: Annotated[int | None, typer.Option(help="Steps in each monotone map.", show_default="8")] = None,
+    width: Annotated[int | None, typer.Option(help="Units in a hidden layer.", show_default="64")] = None,
+    depth: Annotated[int | None, typer.Option(help="Hidden layers.", show_default="2")] = None,
+    updates: Updates = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    max_seconds: MaxSeconds = None,
+    dtype: DType = None,
+    seed: Seed = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """A normalizing flow: an exact density by change of variables."""
+    train("flow", locals())
+
+
+@learn.command()
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.", metavar="DIR")],
     updates: Updates = None,

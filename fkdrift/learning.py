@@ -49,6 +49,7 @@ RECIPES = {
     "vae": "autoencoders:VAE_RECIPE",
     "markov": "autoencoders:MARKOV_RECIPE",
     "diffusion": "diffusion_learning:DIFFUSION_RECIPE",
+    "flow": "flow_learning:FLOW_RECIPE",
     "latent-sde": "latent_series:LATENT_SDE_RECIPE",
 }
 """Models by name, and where in `fkdrift.generative` their recipe is."""

@@ -23,6 +23,7 @@ PICTURES = {
     "generative.latent_figure",
     "generative.path_figure",
     "generative.diffusion_figure",
+    "generative.flow_figure",
 }
 NAMING_FIGURES = {
     "ground_state",
@@ -31,6 +32,7 @@ NAMING_FIGURES = {
     "generative.autoencoders",
     "generative.latent_series",
     "generative.diffusion_learning",
+    "generative.flow_learning",
 }
 """Modules that name matplotlib's Figure in annotations, and import it for the type checker only."""
 

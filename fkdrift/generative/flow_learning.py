@@ -1,0 +1,147 @@
+"""Flows for `fkdrift learn flow`: from settings to a density, and what to report.
+
+The free energy of a datum is -log p(x), exactly; discrete data are dithered, -log P(x) <= -E_u log p(x + u) with u
+uniform in a cube of volume 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from fkdrift.generative.data import Dataset
+from fkdrift.generative.flows import Flow, coupling_flow
+from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.generative.zuko_density import SMOOTHNESS, ZukoDensity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LARGEST_GRID = 2
+N_GRID = 601
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings(LearningSettings):
+    """Settings of a flow.
+
+    Args:
+        kind: "coupling" (analytic, fkdrift's own), or one of zuko's by its name, such as NSF or MAF.
+        couplings: coupling layers, or transforms of zuko's flows.
+        bumps: steps in each monotone map, see `monotone`.
+        width, depth: units in a hidden layer, number of hidden layers.
+        levels: of discrete data, which are dithered; None to see from the data.
+    """
+
+    n_updates: int = 2000
+    batch_size: int = 512
+    learning_rate: float = 5e-3
+    kind: str = "coupling"
+    couplings: int = 4
+    bumps: int = 8
+    width: int = 64
+    depth: int = 2
+    levels: int | None = None
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {**LearningSettings.CHOICES, "kind": ("coupling", *SMOOTHNESS)}
+
+
+class LearnedFlow(nn.Module):
+    """A flow and the noise that discrete data are dithered with.
+
+    Args:
+        flow: the density.
+        dither: width of the uniform noise, 0 for continuous data.
+    """
+
+    def __init__(self, flow: Flow | ZukoDensity, dither: float) -> None:
+        super().__init__()
+        self.flow, self.dither = flow, dither
+
+    def free_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """-log p(x), (batch,), nats."""
+        if self.dither:
+            x = x + self.dither * (torch.rand(x.shape, generator=generator, dtype=x.dtype) - 0.5)
+        return -self.flow.log_prob(x)
+
+
+def resolve(settings: FlowSettings, data: Dataset) -> FlowSettings:
+    """Settings with the levels chosen."""
+    return dataclasses.replace(settings, levels=data.n_levels)
+
+
+def build(settings: FlowSettings, data: Dataset) -> LearnedFlow:
+    """The model of these settings, started from their seed and the mean and spread of the data."""
+    dither = 0.0 if settings.levels is None else 1.0
+    x = data.train
+    centre = x.mean(0)
+    spread = ((x - centre).square().mean(0) + dither / 12).sqrt().clamp_min(1e-3)
+    if settings.kind == "coupling":
+        flow: Flow | ZukoDensity = coupling_flow(
+            data.size,
+            centre=centre,
+            spread=spread,
+            n_couplings=settings.couplings,
+            n_steps=settings.bumps,
+            width=settings.width,
+            depth=settings.depth,
+            seed=settings.seed,
+        )
+    else:
+        options: dict[str, Any] = {"hidden_features": (settings.width,) * settings.depth}
+        if settings.kind not in ("BPF", "GMM"):
+            options["transforms"] = settings.couplings
+        flow = ZukoDensity(settings.kind, data.size, centre=centre, spread=spread, seed=settings.seed, **options)
+    return LearnedFlow(flow, dither)
+
+
+def objective(model: nn.Module, settings: FlowSettings, data: Dataset) -> FreeEnergy:
+    """-log p of each datum."""
+
+    def free_energy(originals: Tensor, generator: torch.Generator) -> Tensor:
+        return cast(LearnedFlow, model).free_energy(data.prepare(originals, generator), generator)
+
+    return free_energy
+
+
+def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
+    """-log p, (batch,), nats."""
+    return cast(LearnedFlow, model).free_energy(x, generator)
+
+
+def entries(model: nn.Module, settings: FlowSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
+    """How many derivatives log p has and, in one or two dimensions, its integral over a grid that reaches far out."""
+    flow = cast(LearnedFlow, model).flow
+    about: dict[str, Any] = {"smoothness": flow.smoothness}
+    if data.size <= LARGEST_GRID:
+        about["integral"] = integral(flow, data.train)
+    return about
+
+
+@torch.no_grad()
+def integral(flow: Flow | ZukoDensity, data: Tensor, reach: float = 3.0) -> float:
+    """The integral of p over a grid `reach` times as wide as the data, in one or two dimensions."""
+    low, high = data.min(0).values, data.max(0).values
+    centre, half = (low + high) / 2, reach * (high - low) / 2
+    sides = [torch.linspace(-1, 1, N_GRID, dtype=data.dtype) * h + c for c, h in zip(centre, half, strict=True)]
+    grid = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).reshape(-1, len(sides))
+    total = sum(float(flow.log_prob(part).exp().double().sum()) for part in grid.split(20_000))
+    cell = 1.0
+    for side in sides:
+        cell *= float(side[1] - side[0])
+    return total * cell
+
+
+def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
+    """The density or its samples beside the data."""
+    from fkdrift.generative.flow_figure import flow_figures  # here: matplotlib takes a second to import
+
+    return flow_figures(cast(LearnedFlow, model).flow, data.train, generator)
+
+
+FLOW_RECIPE = Recipe("flow", FlowSettings, resolve, build, objective, evaluate, entries, figures)
