@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from fkdrift import cli
 from fkdrift.bridge_run import BridgeRun, BridgeSettings, load_bridge
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.registry import load_potential
+from fkdrift.run import Progress
 from fkdrift.stats import Estimate
 
 QUICK = {"n_updates": 6, "n_paths": 512, "dt": 0.25, "width": 8}
@@ -137,6 +141,25 @@ def test_command(tmp_path: Path) -> None:
     assert quiet.stdout.strip() in shown.stdout
     over = CliRunner().invoke(cli.app, ["bridge", "--resume", str(tmp_path / "b")])
     assert over.exit_code == 0
+
+
+def test_an_interruption_is_saved_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT after the third update: exit code 130, a folder, and a resumed run that equals an uninterrupted one."""
+
+    @contextmanager
+    def press_control_c(title: str, show: bool | None, symbol: str) -> Iterator[Callable[[Progress], None]]:
+        yield lambda progress: signal.raise_signal(signal.SIGINT) if progress.step == 3 else None
+
+    words = ["bridge", "-p", "double_well", "--from", "-1", "--to", "1", "-T", "2", "--updates", "6", "--paths", "256"]
+    words += ["--dt", "0.25", "--width", "8"]
+    whole = CliRunner().invoke(cli.app, [*words, "--quiet"]).stdout
+    with monkeypatch.context() as patch:
+        patch.setattr("fkdrift.bridge_run.progress_line", press_control_c)
+        shown = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "b")])
+    assert shown.exit_code == 130
+    assert "interrupted" in shown.stdout
+    assert f"fkdrift bridge --resume {tmp_path / 'b'}" in shown.stderr
+    assert CliRunner().invoke(cli.app, ["bridge", "--resume", str(tmp_path / "b"), "--quiet"]).stdout == whole
 
 
 @pytest.mark.parametrize(

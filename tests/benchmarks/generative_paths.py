@@ -1,16 +1,14 @@
 """Paths: the rows of the generative benchmark on conditioned diffusions, each against an exact number.
 
-    python tests/benchmarks/generative_paths.py [--only NAME]
+    python tests/benchmarks/generative.py --only ou-bridge trajectories fk-bridge splitting feynman-kac irreversibility
 
 Exact numbers are closed forms, or the grid propagator of `fkdrift.propagator`.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +71,7 @@ def ou_bridge() -> list[Row]:
         problem.follow(Posterior(), 16384, dt=dt, generator=generator).log_weight.std().item()
         for dt in (1 / 128, 1 / 512)
     ]
-    learned = infer(problem, dt=1 / 64, n_paths=16384)
+    learned = infer(problem, dt=1 / 64, n_paths=32768)
     return [
         Row("OU bridge, exact drift", f"log Z {found}", f"{exact:.4f} +- 0.01", _near(found, exact, 0.01)),
         Row(
@@ -160,26 +158,3 @@ ROWS: dict[str, Callable[[], list[Row]]] = {
     "feynman-kac": plain_formula,
     "irreversibility": swirl,
 }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=ROWS, help="this group of rows only")
-    only = parser.parse_args().only
-    torch.set_num_threads(1)
-    failed = False
-    for name, group in ROWS.items():
-        if only not in (None, name):
-            continue
-        began, cpu = time.perf_counter(), time.process_time()
-        rows = group()
-        seconds = f"{time.perf_counter() - began:.0f} s ({time.process_time() - cpu:.0f} s CPU)"
-        for k, row in enumerate(rows):
-            failed |= not row.passed
-            mark = "passed" if row.passed else "MISSED"
-            print(f"{row.name:<28}{row.measured:<38}{row.target:<22}{mark:<8}{seconds if k == 0 else ''}", flush=True)
-    sys.exit(failed)
-
-
-if __name__ == "__main__":
-    main()
