@@ -69,8 +69,8 @@ def eight_gaussians() -> Iterator[Measured]:
     with seeded(0):
         network = TimeNetwork(2, (128, 128, 128), n_waves=3)
     model = DDPM(network, data, n_steps=300)
-    method = Adam(model, model.free_energy, data, n_updates=4000, batch_size=512, learning_rate=4e-3)
-    for _ in fit(method, torch.empty(0), n_updates=4000, generator=generator):
+    method = Adam(model, model.free_energy, data, n_updates=3200, batch_size=512, learning_rate=4e-3)
+    for _ in fit(method, torch.empty(0), n_updates=3200, generator=generator):
         pass
     model.use_best_variance(data[:20_000], generator)
     seconds = time.perf_counter() - started

@@ -15,6 +15,7 @@ from fkdrift.errors import BadParameter, CannotWrite, CorruptStream, WrongModel
 from fkdrift.generative import compression, container
 from fkdrift.generative.compression import compress, decompress
 from fkdrift.generative.container import fingerprint
+from fkdrift.learning import learn
 
 MODEL = Network()
 
@@ -91,6 +92,23 @@ def test_continuous_data_on_a_step(tmp_path, model):
     assert np.array_equal(y, np.rint(x * 128) / 128)
     compress(y, model, tmp_path / "y.fkdz", step=2.0**-7)
     assert np.array_equal(decompress(tmp_path / "y.fkdz", model), y)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("vae", {"encoder": "full", "decoder": "beta-binomial"}),
+        ("vae", {"network": "conv", "decoder": "categorical"}),
+        ("vae", {"network": "linear", "decoder": "gaussian"}),
+        ("markov", {"upper": (3, 2), "upper_width": 8}),
+    ],
+)
+def test_learned_models(tmp_path, model, options):
+    x = np.random.default_rng(0).integers(0, 4, size=(150, 8, 8)).astype(np.uint8)
+    learned = learn(model, x, latents=3, width=16, n_updates=5, batch_size=50, progress=False, **options)
+    step = 0.25 if options.get("decoder") == "gaussian" else None
+    compress(x, learned.model, tmp_path / "x.fkdz", step=step)
+    assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), x)
 
 
 def test_blocks_are_read_and_written_one_by_one(tmp_path, monkeypatch):
