@@ -152,18 +152,18 @@ def weigh(
 @torch.no_grad()
 def weigh_in_parts(
     problem: Conditioned, drift: nn.Module, n_paths: int, *, dt: float, generator: torch.Generator
-) -> Iterator[tuple[Weighted, Weighted]]:
-    """Some thousand paths at a time, at steps dt and dt / 2; for `collect`."""
+) -> Iterator[tuple[Tensor, Weighted]]:
+    """Some thousand paths at a time: their log weights at steps dt, and all about them at dt / 2; for `collect`."""
     for n in [CHUNK] * (n_paths // CHUNK) + [n_paths % CHUNK] * (n_paths % CHUNK > 0):
         state = generator.get_state()
         coarse = problem.follow(drift, n, dt=dt, generator=generator, refine=1, finest=2)
         generator.set_state(state)
-        yield coarse, problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)
+        yield coarse.log_weight, problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)
 
 
-def collect(parts: Sequence[tuple[Weighted, Weighted]], dt: float) -> Trajectories:
+def collect(parts: Sequence[tuple[Tensor, Weighted]], dt: float) -> Trajectories:
     """All paths together, extrapolated to zero step."""
-    coarse = torch.cat([part.log_weight for part, _ in parts])
+    coarse = torch.cat([log_weight for log_weight, _ in parts])
     fine = torch.cat([part.log_weight for _, part in parts])
     names = ("positions", "ito", "control", "cost")
     joined = [torch.cat([getattr(part.path, name) for _, part in parts], 1) for name in names]

@@ -119,7 +119,7 @@ def fk_bridge() -> list[Row]:
 
 def tunnel_splitting() -> list[Row]:
     """E_1 - E_0 of (x^2 - 1)^2 from K(a, a) and K(-a, a) at two durations."""
-    found = splitting("double_well", 1.0, (1.5, 3.0), noise=0.5, dt=1 / 16, n_paths=65536)
+    found = splitting("double_well", 1.0, (1.5, 3.0), noise=0.5, dt=1 / 32, n_paths=65536)
     exact = 0.7918480793
     return [Row("tunnel splitting", str(found), f"{exact:.6f} +- 2 %", _near(found, exact, 0.02 * exact))]
 

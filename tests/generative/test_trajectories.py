@@ -110,7 +110,7 @@ def test_splitting_from_exact_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(
         "fkdrift.generative.transition.bridge",
-        lambda potential, a, b, T, noise: Found(float(a), float(b), T, noise),
+        lambda potential, a, b, T, noise, seed: Found(float(a), float(b), T, noise),
     )
     gap = line.energies[1] - line.energies[0]
     assert gap == pytest.approx(0.7918480793, abs=1e-8)
