@@ -50,14 +50,20 @@ def mass(flow: Flow | ZukoDensity, reach: float, n: int) -> float:
 
 
 def plane(
-    exact: Mixture, limit: float, reach: float, kind: str | None = None, n_updates: int = 2000
+    exact: Mixture,
+    limit: float,
+    reach: float,
+    *,
+    kind: str | None = None,
+    n_couplings: int = 4,
+    n_updates: int = 2000,
 ) -> Iterator[Measured]:
     """A density in the plane fitted with fresh samples in every batch."""
     start = exact.sample(4000, torch.Generator().manual_seed(2)).float()
     began = time.perf_counter()
     centre, spread = start.mean(0), start.std(0)
     flow = (
-        coupling_flow(2, centre=centre, spread=spread, n_couplings=4, width=64)
+        coupling_flow(2, centre=centre, spread=spread, n_couplings=n_couplings, width=64)
         if kind is None
         else ZukoDensity(kind, 2, centre=centre, spread=spread, transforms=3, hidden_features=(64, 64))
     )
@@ -72,7 +78,7 @@ def plane(
 
 def ring() -> Iterator[Measured]:
     """Eight Gaussians of width 0.5 on a ring of radius 4."""
-    yield from plane(eight_gaussians(), 0.015, 15.0)
+    yield from plane(eight_gaussians(), 0.015, 15.0, n_couplings=2, n_updates=4000)
 
 
 def moons() -> Iterator[Measured]:
@@ -117,7 +123,7 @@ def tempered_samples(n_chains: int, n_steps: int, every: int, generator: torch.G
     return (r - r.mean(1, keepdim=True)).flatten(1)
 
 
-def cluster(n_updates: int = 20_000) -> Iterator[Measured]:
+def cluster(n_updates: int = 15_000) -> Iterator[Measured]:
     """Flow matching with exchange and O(2) alignment; the density of the centre of mass is a normal one in both."""
     began = time.perf_counter()
     g = torch.Generator().manual_seed(0)

@@ -161,6 +161,10 @@ def test_flow_matching_is_least_at_the_exact_field():
         losses.append(float(flow_matching_loss(field, start, m + s * end, generator(5)).mean()))
     assert losses[1] < losses[0]
     assert losses[1] < losses[2]
+    late = []
+    for field.factor in (0.9, 1.0, 1.1):
+        late.append(float(flow_matching_loss(field, start, m + s * end, generator(5), late=0.1).mean()))
+    assert late[1] == min(late)
     field.factor = 1.0
     flow = Flow(1, [Continuous(field, 32)])
     x = torch.linspace(-1, 3, 9, dtype=torch.float64)[:, None]
