@@ -69,7 +69,7 @@ def feynman_kac(
 
     Example (V = x^2/2 and psi_1 = 1: psi = exp(-x^2 tanh(t) / 2) / sqrt(cosh t) = 0.5501955 at x = t = 1):
         >>> print(feynman_kac("harmonic", 1.0, 1.0))
-        0.5505(22)
+        0.553(3)
     """
     loaded = load_potential(potential, **parameters)
     dt = time / STEPS if dt is None else dt

@@ -41,7 +41,7 @@ def entropy_production(
 
     Example (dr = (-1 + w J) r dt + dB with a rotation J in the plane: p = N(0, 1/2), rate 2 w^2; here w = 1):
         >>> print(entropy_production(process, samples, gaussian_score(samples)))
-        2.00(3)
+        2.01(3)
     """
     if len(samples) < 2:
         raise BadParameter(f"{len(samples)} samples give no error bar: give at least 2 independent ones")

@@ -205,7 +205,7 @@ def infer(
         >>> simulation = Overdamped(fk.load_potential("double_well"), torch.ones(1, 1))
         >>> seen = Measurement(4.0, torch.ones(1, 1), noise=0.1)
         >>> print(infer(Conditioned(simulation, -torch.ones(1, 1), (seen,))).log_evidence)     # exactly -1.0531
-        -1.053(3)
+        -1.050(6)
     """
     generator = torch.Generator(problem.start.device).manual_seed(seed)
     drift = GuidedDrift(problem, width=width, seed=seed)

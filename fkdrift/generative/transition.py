@@ -85,9 +85,9 @@ def bridge(
     Returns:
         Trajectories; `log_evidence` is log K.
 
-    Example (Mehler's formula gives -2.8768):
+    Example (Mehler's formula gives -2.8762):
         >>> print(fk.bridge("harmonic", -1.0, 1.0, time=2.0).log_evidence)
-        -2.88(1)
+        -2.886(13)
     """
     problem = bridge_problem(load_potential(potential, **parameters), start, end, time, noise=noise, dynamics=dynamics)
     return infer(problem, seed=seed, dt=dt, n_updates=n_updates, n_paths=n_paths)
