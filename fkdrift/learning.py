@@ -120,7 +120,13 @@ class Learning:
         self.finished = True
 
     def free_energy(self, x: Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
-        """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats."""
+        """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats.
+
+        Raises:
+            BadParameter: data of another size than those that the model learned from.
+        """
+        if x.ndim != 2 or x.shape[1] != self.data.size:
+            raise BadParameter(f"data of shape {tuple(x.shape)} do not fit: the model needs (batch, {self.data.size})")
         generator = torch.Generator().manual_seed(seed)
         evaluate = self.recipe.evaluate
         with torch.no_grad():

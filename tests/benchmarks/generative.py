@@ -133,6 +133,7 @@ def images(model: str, data: str, limit: float, seconds: float, **settings: obje
 
 
 VAE_IMAGES = {"latents": 40, "width": 400, "n_updates": 6000}
+VAE_DIGITS = {"latents": 12, "width": 400, "depth": 3, "n_updates": 1200, "weight_decay": 0.4}
 ROWS: dict[str, Callable[[], Iterable[Measured]]] = {
     "components": exact_components,
     "components-diagonal": lambda: learned_components("diagonal"),
@@ -141,7 +142,7 @@ ROWS: dict[str, Callable[[], Iterable[Measured]]] = {
     "chain": linear_chain,
     "mnist-vae": lambda: images("vae", "mnist5k", 0.200, 180, **VAE_IMAGES),
     "mnist-markov": lambda: images("markov", "mnist5k", 0.200, 180, upper=(20,), **VAE_IMAGES),
-    "digits-vae": lambda: images("vae", "digits", 1.90, 180, latents=10, width=200, n_updates=2000),
+    "digits-vae": lambda: images("vae", "digits", 1.90, 180, **VAE_DIGITS),
 }
 
 

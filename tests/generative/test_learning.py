@@ -28,22 +28,15 @@ TINY = {"latents": 3, "width": 16, "depth": 1, "n_updates": 30, "batch_size": 32
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny VAE of digits, trained and saved."""
-    return learn("vae", "digits", out=tmp_path_factory.mktemp("vae") / "run", **TINY), tmp_path_factory
+def saved():
+    """A tiny VAE of digits."""
+    return learn("vae", "digits", **TINY)
 
 
 @pytest.fixture
-def saved(folder):
-    learned, _ = folder
-    return learned
-
-
-@pytest.fixture
-def place(folder, tmp_path):
+def place(saved, tmp_path):
     """A folder with that training."""
-    learned, _ = folder
-    learned.save(tmp_path / "run", figures=False)
+    saved.save(tmp_path / "run", figures=False)
     return tmp_path / "run"
 
 
@@ -144,6 +137,12 @@ def test_other_data_are_noticed(tmp_path):
     with pytest.raises(BadConfig, match="not those"):
         load_learning(tmp_path / "run", x + 1)
     assert load_learning(tmp_path / "run", x).n_updates == 30
+
+
+def test_data_of_another_size_are_refused(saved):
+    for x in (torch.zeros(3, 63), torch.zeros(3, 8, 8)):
+        with pytest.raises(BadParameter, match=r"\(batch, 64\)"):
+            saved.free_energy(x)
 
 
 def test_files_that_are_no_models(place, tmp_path):
