@@ -152,11 +152,13 @@ def show(folder: Folder) -> None:
     """Print the result of a saved run."""
     with errors():
         from fkdrift.archive import read_result
+        from fkdrift.bridge_report import summary as summary_of_bridge
         from fkdrift.learning_report import summary as summary_of_learning
         from fkdrift.report import summary
 
         result = read_result(folder)
-        typer.echo(summary_of_learning(result) if "model" in result else summary(result))
+        words = summary_of_learning if "model" in result else summary if "energies" in result else summary_of_bridge
+        typer.echo(words(result))
 
 
 @app.command()

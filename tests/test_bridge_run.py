@@ -137,6 +137,9 @@ def test_command(tmp_path: Path) -> None:
     again = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "b")])
     assert again.exit_code == 2
     assert "fkdrift bridge --resume" in again.stderr
+    told = CliRunner().invoke(cli.app, ["show", str(tmp_path / "b")])
+    assert told.exit_code == 0
+    assert told.stdout.strip() in shown.stdout
     quiet = CliRunner().invoke(cli.app, [*words, "--quiet"])
     assert quiet.stdout.strip() in shown.stdout
     over = CliRunner().invoke(cli.app, ["bridge", "--resume", str(tmp_path / "b")])
