@@ -55,19 +55,19 @@ def plane(
     reach: float,
     *,
     kind: str | None = None,
-    n_couplings: int = 4,
     n_updates: int = 2000,
+    rate: float = 1e-2,
 ) -> Iterator[Measured]:
     """A density in the plane fitted with fresh samples in every batch."""
     start = exact.sample(4000, torch.Generator().manual_seed(2)).float()
     began = time.perf_counter()
     centre, spread = start.mean(0), start.std(0)
     flow = (
-        coupling_flow(2, centre=centre, spread=spread, n_couplings=n_couplings, width=64)
+        coupling_flow(2, centre=centre, spread=spread, n_couplings=4, width=64)
         if kind is None
         else ZukoDensity(kind, 2, centre=centre, spread=spread, transforms=3, hidden_features=(64, 64))
     )
-    train(flow, lambda _, g: -flow.log_prob(exact.sample(512, g).float()), n_updates, 1e-2 if kind is None else 5e-3)
+    train(flow, lambda _, g: -flow.log_prob(exact.sample(512, g).float()), n_updates, rate)
     seconds = time.perf_counter() - began
     kl, error = divergence(flow, exact)
     name = "own coupling flow" if kind is None else f"zuko {kind}"
@@ -78,7 +78,7 @@ def plane(
 
 def ring() -> Iterator[Measured]:
     """Eight Gaussians of width 0.5 on a ring of radius 4."""
-    yield from plane(eight_gaussians(), 0.015, 15.0, n_couplings=2, n_updates=4000)
+    yield from plane(eight_gaussians(), 0.015, 15.0, n_updates=3500, rate=2e-2)
 
 
 def moons() -> Iterator[Measured]:
@@ -88,7 +88,7 @@ def moons() -> Iterator[Measured]:
 
 def zuko_ring() -> Iterator[Measured]:
     """The same ring with the library's spline flow."""
-    yield from plane(eight_gaussians(), 0.03, 15.0, kind="NSF", n_updates=1000)
+    yield from plane(eight_gaussians(), 0.03, 15.0, kind="NSF", n_updates=1000, rate=5e-3)
 
 
 def cluster_energy(x: Tensor) -> Tensor:
