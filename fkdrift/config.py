@@ -47,7 +47,8 @@ class Settings:
         threads: of the CPU; one is fastest for the small arrays of a few particles, and repeatable anywhere.
         dtype: "float32" or "float64", of network and walkers; energies are summed in float64 always.
         width, depth: units in a hidden layer, number of hidden layers.
-        n_walkers: independent walkers, for training and for the energy; default 1024, and fewer from 8 particles on.
+        n_walkers: independent walkers, for training and for the energy; default 1024, more for a single coordinate with
+            a gradient drift, fewer from 8 particles on.
         n_updates: optimiser steps, at most.
         tolerance: stop training once the expected remaining gain is below this energy; default atol / 10, or 1e-8.
         n_moves: Metropolis-adjusted steps between two updates, and between two local energies.
@@ -75,7 +76,7 @@ class Settings:
     width: int = 32
     depth: int = 2
     n_walkers: int | None = None
-    n_updates: int = 100
+    n_updates: int = 150
     tolerance: float | None = None
     n_moves: int = 5
     n_steps: int = 24

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fkdrift.features import Feature, Features
+from fkdrift.features import Feature, Features, at_neighbours
 from fkdrift.reference import Derivatives
 from fkdrift.shapes import PerWalker, Positions
 from fkdrift.system import System
@@ -183,7 +183,7 @@ class ParticleNetwork(nn.Module):
     def forward(self, one: Feature, pair: Feature | None) -> States:
         z, message = self.first(one.value), None
         if pair is not None:
-            sender = self.sender(one.value)[:, self.neighbours]
+            sender = at_neighbours(self.sender(one.value), self.neighbours)
             message = (self.pair(pair.value) + self.receiver(one.value)[:, :, None] + sender).tanh()
             z = z + self.mean(message.mean(2))
         hidden = [z.tanh()]
@@ -234,11 +234,11 @@ class ParticleNetwork(nn.Module):
         """Derivatives of each message by its receiver's and its sender's position, and its weighted Laplacian."""
         by_vector = pair.jacobian @ self.pair.weight.T
         by_receiver = by_vector + (one.jacobian @ self.receiver.weight.T)[:, :, None]
-        by_sender = (one.jacobian @ self.sender.weight.T)[:, self.neighbours] - by_vector
+        by_sender = at_neighbours(one.jacobian @ self.sender.weight.T, self.neighbours) - by_vector
         here, there = variance[:, None, None], variance[self.neighbours][..., None]
         laplacian = (here + there) * (pair.laplacian @ self.pair.weight.T)
         laplacian = laplacian + here * (one.laplacian @ self.receiver.weight.T)[:, :, None]
-        laplacian = laplacian + there * (one.laplacian @ self.sender.weight.T)[:, self.neighbours]
+        laplacian = laplacian + there * at_neighbours(one.laplacian @ self.sender.weight.T, self.neighbours)
         square = here * by_receiver.square().sum(-2) + there * by_sender.square().sum(-2)
         slope = 1 - message.square()
         return (

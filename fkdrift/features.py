@@ -5,9 +5,9 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     around a nucleus a flat distance of r - R
     ring or torus    sin and cos of 2 pi r / L
     invariant        only flat distances, from the origin and the nuclei
-Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance, also on a finer scale where
-particles repel each other without nuclei to hold them, as their hole may be much smaller than the state; on a torus
-sines and a chord length.
+Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; without nuclei, where a hole may be
+much smaller than the state, also a fine one: closeness 1 / (1 + d^2) in smooth potentials, a flat distance at cusps; on
+a torus sines and a chord length.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
@@ -24,7 +24,7 @@ from fkdrift.geometry import distance
 from fkdrift.shapes import Positions
 from fkdrift.system import System
 
-TRAPPED_ZOOMS = (1.0, 3.0)
+FINE = 3.0
 
 
 class Feature(NamedTuple):
@@ -60,7 +60,7 @@ class Features(nn.Module):
         n, dim = system.shape
         self.periodic, self.invariant = potential.box is not None, invariant
         self.analytic = not (potential.nuclei or potential.coalescence)
-        self.zooms = (1.0,) if potential.nuclei else TRAPPED_ZOOMS
+        self.fine = not potential.nuclei
         points = potential.nuclei or ([(0.0,) * dim] if invariant else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
@@ -75,7 +75,7 @@ class Features(nn.Module):
             "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         )
         self.n_one = (0 if invariant else 2 * dim) + len(self.points) + self.kind.shape[1]
-        self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else len(self.zooms))
+        self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else 1 + self.fine)
 
     def one(self, r: Positions) -> Feature:
         """Features of each particle alone, (batch, particle, n_one)."""
@@ -91,10 +91,13 @@ class Features(nn.Module):
 
         Jacobian and Laplacian are with respect to the first particle; for the second, the Jacobian changes sign.
         """
-        x = r[:, :, None] - r[:, self.neighbours]
+        x = r[:, :, None] - at_neighbours(r, self.neighbours)
         if self.periodic:
             return _torus(x, self.wavenumber)
-        length = _concatenate([self._flat_distances(x[..., None, :], zoom) for zoom in self.zooms])
+        length = self._flat_distances(x[..., None, :])
+        if self.fine:
+            fine = self._closeness if self.analytic else self._flat_distances
+            length = _concatenate([length, fine(x[..., None, :], FINE)])
         if self.invariant:
             return length
         scale = 1 / self.width.mean()
@@ -117,6 +120,16 @@ class Features(nn.Module):
             laplacian = 2 * inverse.pow(3) + (dim - 1) * slope
         return Feature(value, scale * (slope[..., None] * x).transpose(-1, -2), scale.square() * laplacian)
 
+    def _closeness(self, x: Tensor, zoom: float) -> Feature:
+        """1 / (1 + d^2) of vectors x (..., feature, dim), with d in units of the width divided by zoom."""
+        scale = zoom / self.width.mean()
+        x = scale * x
+        square = x.square().sum(-1)
+        value = 1 / (1 + square)
+        slope = -2 * value.square()
+        laplacian = slope * (x.shape[-1] - 4 * square * value)
+        return Feature(value, scale * (slope[..., None] * x).transpose(-1, -2), scale.square() * laplacian)
+
     def _with_kind(self, parts: list[Feature]) -> Feature:
         """The features and, where not all particles are identical, which group each belongs to."""
         if self.kind.shape[1]:
@@ -125,6 +138,11 @@ class Features(nn.Module):
             flat = torch.zeros_like(kind)
             parts.append(Feature(kind, flat[..., None, :].expand(*parts[0].jacobian.shape[:-1], -1), flat))
         return _concatenate(parts)
+
+
+def at_neighbours(x: Tensor, neighbours: Tensor) -> Tensor:
+    """x (batch, particle, ...) of each particle's neighbours, (batch, particle, particle - 1, ...)."""
+    return x.index_select(1, neighbours.flatten()).unflatten(1, neighbours.shape)
 
 
 def _coordinates(z: Tensor, scale: Tensor) -> Feature:

@@ -23,4 +23,4 @@ def pair_indices(n_particles: int, device: torch.device | str = "cpu") -> tuple[
 def pair_vectors(r: Tensor) -> Tensor:
     """r_i - r_j for every pair i < j: (batch, particle, dim) to (batch, pair, dim)."""
     i, j = pair_indices(r.shape[-2], r.device)
-    return r[..., i, :] - r[..., j, :]
+    return r.index_select(-2, i) - r.index_select(-2, j)

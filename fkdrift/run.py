@@ -89,7 +89,8 @@ class Run:
             _take_over(self.drift, start)
         self.process = Process(self.drift, self.system)
         self.method = make_method(self.process, self.system, settings)
-        self._walkers = self.system.initial_walkers(settings.n_walkers or _n_walkers(potential), self.generator)
+        n_walkers = settings.n_walkers or _n_walkers(potential, settings)
+        self._walkers = self.system.initial_walkers(n_walkers, self.generator)
         if start is not None:
             self._settle()
         self.paths: PathSampler | None = None
@@ -312,7 +313,12 @@ def make_method(process: Process, system: System, settings: Settings) -> Method:
     )
 
 
-def _n_walkers(potential: Potential) -> int:
-    """1024 for a few particles; fewer for many, as the cost of each grows with the number of pairs."""
+def _n_walkers(potential: Potential, settings: Settings) -> int:
+    """1024 for a few particles; fewer for many, as the cost of each grows with the number of pairs.
+
+    For log psi of a single coordinate 4096, which cost little more and find the tails.
+    """
+    if potential.n_particles * potential.n_dims == 1 and settings.drift == "gradient":
+        return 4096
     n_pairs = potential.n_particles * (potential.n_particles - 1) // 2
     return max(256, 1024 // max(1, n_pairs // 12))

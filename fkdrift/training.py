@@ -82,7 +82,8 @@ class PathNaturalGradient:
 
     For a gradient drift g = 2 Cov(d_theta f, E_L) over the exact stationary law, reached by Metropolis-adjusted steps
     between updates; for any other drift g is the pathwise gradient of the free energy.  The step eta = 1 / (1 + k /
-    decay) shrinks as the noise takes over, and the last half of the iterates is averaged.
+    decay) shrinks as the noise takes over, and the last eighth of the iterates is averaged: longer, and
+    an average over a curved valley lies on its side.
 
     The energy still to be gained is taken as Var(E_L) time_scale / 2, second-order perturbation theory with a gap of
     1 / time_scale; for a free drift as -g . delta / 2, what a full step would gain.
@@ -91,11 +92,13 @@ class PathNaturalGradient:
         process: its drift is trained.
         time_scale: of the system; makes damping and trust region free of units.
         n_moves: Metropolis-adjusted steps between updates.
-        damping: lambda at the end, in units of 1 / time_scale; default 0.001, or 0.01 with the noisier pathwise
-            gradient. As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.1 Var(E_L)
-            time_scale^2.
+        damping: lambda at the end, in units of 1 / time_scale; default 1e-4, or 0.01 with the noisier pathwise
+            gradient.  As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.02 noise^2 with
+            noise = std(E_L) time_scale.
         n_iterations: conjugate-gradient steps for each update, started from the last solution.
-        trust: largest root mean square change of u, in units of time_scale^(-1/2).
+        thinning: F is averaged over one walker in so many, others in each update.
+        trust: largest root mean square change of u, in units of time_scale^(-1/2), and of noise if that is less than 1:
+            E|u - u*|^2 time_scale is at most noise^2.
         decay: updates after which the step has halved.
         clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
         n_steps, dt, objective: of the path, for drifts without a log psi.
@@ -108,17 +111,19 @@ class PathNaturalGradient:
         time_scale: float,
         n_moves: int = 6,
         damping: float | None = None,
-        n_iterations: int = 8,
-        trust: float = 0.3,
-        decay: float = 15.0,
-        clip: float = 5.0,
+        n_iterations: int = 20,
+        thinning: int = 2,
+        trust: float = 1.0,
+        decay: float = 30.0,
+        clip: float = 10.0,
         n_steps: int = 16,
         dt: float | None = None,
         objective: Objective = path_kl,
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
-        self.damping = damping or (1e-3 if isinstance(process.drift, GradientDrift) else 1e-2)
-        self.n_iterations, self.trust, self.decay, self.clip = n_iterations, trust, decay, clip
+        self.damping = damping or (1e-4 if isinstance(process.drift, GradientDrift) else 1e-2)
+        self.n_iterations, self.thinning = n_iterations, thinning
+        self.trust, self.decay, self.clip = trust, decay, clip
         self.n_steps, self.dt, self.objective = n_steps, dt or time_scale / 32, objective
         self.parameters = _parameters(process)
         start = torch.nn.utils.parameters_to_vector(self.parameters).detach()
@@ -129,18 +134,19 @@ class PathNaturalGradient:
 
     def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
         if isinstance(self.process.drift, GradientDrift):
-            energies, walkers, excess, gradient, control, acceptance = self._stationary(walkers, generator)
-            damping = self.damping + 0.1 * (energies.std() * self.time_scale).square().clamp_max(1)
-            gain = excess.var() * self.time_scale / 2
+            energies, walkers, gradient, noise, acceptance = self._stationary(walkers, generator)
+            gain = noise.square() / (2 * self.time_scale)
         else:
-            energies, walkers, gradient, control = self._pathwise(walkers, generator)
-            damping, gain, acceptance = torch.full_like(self.move_dt, self.damping), None, None
-        product = metric_product(control * self.time_scale**0.5, self.parameters)
+            energies, walkers, gradient = self._pathwise(walkers, generator)
+            noise, gain, acceptance = torch.ones_like(self.move_dt), None, None
+        u = self._control(walkers[index % self.thinning :: self.thinning])
+        product = metric_product(u * self.time_scale**0.5, self.parameters)
         target = -gradient * self.time_scale
+        damping, longest = self.damping + 0.02 * noise.square().clamp_max(1), self.trust * noise.clamp_max(1)
         self.delta = conjugate_gradient(product, target, self.delta, damping, self.n_iterations)
         eta = 1 / (1 + index / self.decay)
         change = self.delta.dot(product(self.delta)).clamp_min(0).sqrt()
-        step = (eta * (self.trust / (eta * change)).clamp_max(1)) * self.delta
+        step = (longest / change.clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(eta) * self.delta
         theta = torch.nn.utils.parameters_to_vector(self.parameters).detach() + step
         self._assign(theta)
         self._add_to_average(theta, index)
@@ -149,7 +155,7 @@ class PathNaturalGradient:
         return Update(energies, walkers, self.remaining, acceptance)
 
     def _stationary(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Local energies at new samples of |psi|^2, their clipped excess and its gradient, and u with its graph."""
+        """Local energies at new samples of |psi|^2, the gradient of their mean, their spread times time_scale."""
         drift = self.process.drift
         assert isinstance(drift, GradientDrift)
         chain = metropolis.start(self.process, walkers, self.move_dt)
@@ -161,20 +167,25 @@ class PathNaturalGradient:
             reach = self.clip * E.std()
             excess = E.clamp(middle - reach, middle + reach)
             excess = excess - excess.mean()
-        f, slope = drift.value_and_gradient(r)
-        gradient = flat_gradient(f, self.parameters, 2 * excess / len(E), retain_graph=True)
-        return E, r, excess, gradient, self.process.sigma * slope, chain.acceptance
+        gradient = flat_gradient(drift.correction(r), self.parameters, 2 * excess / len(E))
+        return E, r, gradient, excess.std() * self.time_scale, chain.acceptance
 
-    def _pathwise(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Actions per unit time, the pathwise gradient of the free energy, and u with its graph."""
+    def _pathwise(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions per unit time, where the path ends, and the pathwise gradient of the free energy."""
         path = evolve(self.process, walkers, n_steps=self.n_steps, dt=self.dt, generator=generator, score_free=True)
         loss = self.objective(path, self.process).loss
         gradient = flat_gradient(loss, self.parameters, torch.ones_like(loss))
-        control = self.process.drift(path.end) / self.process.sigma
-        return path.action[-1].detach() / path.duration, path.end, gradient, control
+        return path.action[-1].detach() / path.duration, path.end, gradient
+
+    def _control(self, r: Positions) -> Positions:
+        """u with its graph to the parameters."""
+        drift = self.process.drift
+        if isinstance(drift, GradientDrift):
+            return self.process.sigma * drift.value_and_gradient(r)[1]
+        return drift(r) / self.process.sigma
 
     def finish(self) -> None:
-        """Set the parameters to the average of the last half of the iterates."""
+        """Set the parameters to the average of the last iterates."""
         if bool(self.n_averaged > 0):
             self._assign(self.average)
 
@@ -183,9 +194,9 @@ class PathNaturalGradient:
             torch.nn.utils.vector_to_parameters(theta.clone(), self.parameters)
 
     def _add_to_average(self, theta: Tensor, index: int) -> None:
-        """An average over a window that grows as half of the number of updates."""
+        """An average over a window that grows as an eighth of the number of updates."""
         self.n_averaged = self.n_averaged + 1
-        weight = 1 / self.n_averaged.clamp_max(max(1.0, index / 2))
+        weight = 1 / self.n_averaged.clamp_max(max(1.0, index / 8))
         self.average = self.average + weight * (theta - self.average)
 
     def state_dict(self) -> dict[str, Any]:

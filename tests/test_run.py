@@ -11,10 +11,12 @@ TINY = {"width": 4, "n_updates": 2, "n_equilibration": 1, "n_path_blocks": 1, "n
 
 
 def test_number_of_walkers_follows_the_system() -> None:
-    """1024 by default, fewer where each costs more, and the summary of a default run says how many."""
+    """More for one coordinate, fewer where each costs more, and the summary of a default run says how many."""
     state = fk.solve("harmonic", settings=fk.Settings(**TINY), progress=False)
-    assert state.result["n_walkers"] == 1024
-    assert "1,024 walkers" in str(state)
+    assert state.result["n_walkers"] == 4096
+    assert "4,096 walkers" in str(state)
+    assert Run(fk.load_potential("harmonic"), fk.Settings(drift="mlp", **TINY)).n_walkers == 1024
+    assert Run(fk.load_potential("helium"), fk.Settings(**TINY)).n_walkers == 1024
     many = Run(fk.load_potential("harmonic_bosons"), fk.Settings(**TINY))
     assert many.n_walkers == 256
     assert Run(fk.load_potential("helium"), fk.Settings(n_walkers=16, **TINY)).n_walkers == 16

@@ -55,7 +55,7 @@ def test_natural_gradient_takes_newton_steps() -> None:
     process = Process(GradientDrift(system, width=16), system)
     g = generator()
     method = PathNaturalGradient(process, time_scale=system.time_scale)
-    steps = list(fit(method, system.initial_walkers(512, g), n_updates=40, generator=g))
+    steps = list(fit(method, system.initial_walkers(2048, g), n_updates=40, generator=g))
     late = steps[-20:]
     assert sorted(step.spread for step in late)[10] < steps[0].spread / 10
     mean = sum(step.energy.mean for step in late) / 20
