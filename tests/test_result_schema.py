@@ -33,6 +33,7 @@ def interrupted(name, n_steps):
 CASES = {
     "harmonic": lambda: finished("harmonic", n_dims=2),
     "free drift": lambda: finished("harmonic", drift="mlp"),
+    "flow": lambda: finished("harmonic", method="flow"),
     "adam": lambda: finished("harmonic", seed=3, atol=0.1),
     "formula": lambda: finished("x**4/4"),
     "callable": lambda: finished(lambda r: r.square().sum((-2, -1)), n_dims=2),
