@@ -60,10 +60,10 @@ class System:
     ) -> None:
         self.potential = potential
         self.dtype, self.device = dtype, torch.device(device)
-        mass = self._tensor(potential.mass)
-        if mass.shape != (potential.n_particles,) or not bool((mass > 0).all()):
+        mass = np.asarray(potential.mass, dtype=float)
+        if mass.shape != (potential.n_particles,) or not (mass > 0).all():
             raise InputError(f"mass = {potential.mass} is not allowed: give {potential.n_particles} positive masses")
-        self.sigma = mass.rsqrt()[:, None]
+        self.sigma = self._tensor(mass**-0.5)[:, None]
         self.reference = potential.log_reference
         if potential.box is not None:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
@@ -74,7 +74,7 @@ class System:
             centre, width = fit_gaussian(potential)
             self.reference = Reference((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
         self.centre, self.width = self._tensor(centre), self._tensor(width)
-        self.time_scale = float(2 * (width / np.asarray(self.sigma.cpu(), dtype=float)).min() ** 2)
+        self.time_scale = float(2 * (mass[:, None] * np.square(width)).min())
 
     def _tensor(self, values: object) -> Tensor:
         return torch.tensor(np.asarray(values, dtype=float), dtype=self.dtype, device=self.device)

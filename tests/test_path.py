@@ -9,6 +9,7 @@ import torchsde
 from fkdrift.errors import BadParameter, DivergedPath
 from fkdrift.path import _Augmented, evolve
 from fkdrift.process import FeynmanKac, Overdamped, Process, TimedProcess
+from fkdrift.stats import from_walkers
 from tests.systems import LinearDrift, euler_energy, generator, oscillator, stationary
 
 
@@ -288,3 +289,22 @@ def test_overdamped_dynamics_keeps_the_boltzmann_law() -> None:
     with torch.no_grad():
         path = evolve(Process(torch.zeros_like, reference), r, n_steps=32, dt=1 / 32, generator=g)
     assert abs(path.positions[-1].var().item() / 2 - 1) < 0.01 + 4 * math.sqrt(2 / 40000)
+
+
+@pytest.mark.parametrize(("averaged", "energy"), [(False, 1 / (2 - 0.4)), (True, 0.5)])
+def test_averaged_noise_has_the_exact_law_of_an_oscillator(averaged, energy) -> None:
+    """v = -r with dt = 0.4: E[v^2 / 2 + V] = E[r^2] is 1 / (2 - dt) for Euler and 1/2 with averaged noise."""
+    process = Process(lambda r: -r, FeynmanKac(lambda r: r.square().sum((-2, -1)) / 2, torch.ones(1, 1)))
+    r0 = torch.randn(4096, 1, 1, generator=generator(), dtype=torch.float64) * energy**0.5
+    path = evolve(process, r0, n_steps=400, dt=0.4, generator=generator(1), averaged=averaged, n_saved=2)
+    stationary = (path.control + path.cost).diff(dim=0)[-1] / (path.duration / 2)
+    estimate = from_walkers(stationary)
+    assert estimate.error < 2e-3
+    assert abs(estimate.deviation(energy)) < 4
+    assert bool((path.ito == 0).all()) == averaged
+
+
+def test_averaged_noise_is_not_weighed() -> None:
+    process = Process(lambda r: -r, FeynmanKac(lambda r: r.square().sum((-2, -1)) / 2, torch.ones(1, 1)))
+    with pytest.raises(BadParameter, match="averaged"):
+        evolve(process, torch.zeros(2, 1, 1), n_steps=1, dt=0.1, generator=generator(), averaged=True, substeps=2)

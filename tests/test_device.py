@@ -1,0 +1,73 @@
+"""The hot loop never waits for the device: on `meta` tensors, which hold no numbers, reading one would raise."""
+
+import pytest
+import torch
+
+import fkdrift as fk
+from fkdrift import metropolis
+from fkdrift.drift import GradientDrift, MLPDrift
+from fkdrift.natural_gradient import conjugate_gradient, flat_gradient, metric_product
+from fkdrift.path import _Augmented
+from fkdrift.process import Process
+from fkdrift.registry import load_potential
+from fkdrift.system import System
+from fkdrift.wavefunction import local_energy
+
+SYSTEMS = {
+    "anharmonic": {},
+    "helium": {},
+    "gaussian_bosons": {"n_particles": 4},
+    "calogero": {"n_particles": 3},
+    "cosine": {"V0": (0.1, 0.2)},
+}
+
+
+def on_meta(name, kind=GradientDrift):
+    system = System(load_potential(name, **SYSTEMS[name]), device="meta")
+    drift = kind(system, width=8)
+    return system, Process(drift, system), torch.empty(16, *system.shape, device="meta")
+
+
+def test_reading_a_number_would_raise():
+    with pytest.raises(RuntimeError):
+        torch.empty(3, device="meta").sum().item()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_sampling_does_not_wait(name):
+    system, process, r = on_meta(name)
+    chain = metropolis.start(process, r, system.time_scale / 4)
+    chain = metropolis.move(process, chain, 2, None, longest=system.time_scale)
+    assert chain.positions.shape == r.shape
+    assert chain.positions.device.type == "meta"
+    assert local_energy(process, chain.positions).shape == (16,)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_natural_gradient_does_not_wait(name):
+    _, process, r = on_meta(name)
+    parameters = list(process.drift.parameters())
+    f, slope = process.drift.value_and_gradient(r)
+    gradient = flat_gradient(f, parameters, torch.ones_like(f), retain_graph=True)
+    damping = torch.empty((), device="meta")
+    step = conjugate_gradient(metric_product(slope, parameters), gradient, torch.zeros_like(gradient), damping, 3)
+    assert step.shape == gradient.shape == (sum(p.numel() for p in parameters),)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("kind", [GradientDrift, MLPDrift])
+def test_a_step_of_a_path_does_not_wait(name, kind):
+    _, process, r = on_meta(name, kind)
+    state = torch.cat([r.flatten(1), r.new_zeros(16, 3)], 1)
+    sde = _Augmented(process, r.shape[1:])
+    f, g_prod = sde.f_and_g_prod(torch.tensor(0.0), state, torch.empty_like(r).flatten(1))
+    assert f.shape == g_prod.shape == state.shape
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_helium_on_cuda():
+    settings = fk.Settings(device="cuda", n_walkers=256, n_updates=30, n_blocks=20)
+    state = fk.solve("helium", settings=settings, progress=False)
+    assert state.run.walkers.device.type == "cuda"
+    assert abs(state.energy.deviation(-2.903724377)) < 4 + 1e-2 / state.energy.error
