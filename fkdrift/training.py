@@ -92,8 +92,8 @@ class PathNaturalGradient:
         process: its drift is trained.
         time_scale: of the system; makes damping and trust region free of units.
         n_moves: Metropolis-adjusted steps between updates.
-        damping: lambda at the end, in units of 1 / time_scale; default 1e-4, or 0.01 with the noisier pathwise
-            gradient.  As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.02 noise^2 with
+        damping: lambda at the end, in units of 1 / time_scale; default 0.002, or 0.01 with the noisier pathwise
+            gradient.  As in Levenberg and Marquardt's method it is larger far from the optimum, by 0.01 noise^2 with
             noise = std(E_L) time_scale.
         n_iterations: conjugate-gradient steps for each update, started from the last solution.
         thinning: F is averaged over one walker in so many, others in each update.
@@ -121,7 +121,7 @@ class PathNaturalGradient:
         objective: Objective = path_kl,
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
-        self.damping = damping or (1e-4 if isinstance(process.drift, GradientDrift) else 1e-2)
+        self.damping = damping or (2e-3 if isinstance(process.drift, GradientDrift) else 1e-2)
         self.n_iterations, self.thinning = n_iterations, thinning
         self.trust, self.decay, self.clip = trust, decay, clip
         self.n_steps, self.dt, self.objective = n_steps, dt or time_scale / 32, objective
@@ -142,7 +142,7 @@ class PathNaturalGradient:
         u = self._control(walkers[index % self.thinning :: self.thinning])
         product = metric_product(u * self.time_scale**0.5, self.parameters)
         target = -gradient * self.time_scale
-        damping, longest = self.damping + 0.02 * noise.square().clamp_max(1), self.trust * noise.clamp_max(1)
+        damping, longest = self.damping + 0.01 * noise.square().clamp_max(1), self.trust * noise.clamp_max(1)
         self.delta = conjugate_gradient(product, target, self.delta, damping, self.n_iterations)
         eta = 1 / (1 + index / self.decay)
         change = self.delta.dot(product(self.delta)).clamp_min(0).sqrt()
