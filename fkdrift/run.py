@@ -30,7 +30,7 @@ from fkdrift.system import System
 from fkdrift.training import PathNaturalGradient, PathwiseAdam
 
 TRAINING, TRAJECTORIES, SAMPLING = range(3)
-MINIMUM_BLOCKS = 8
+MINIMUM_BLOCKS = 32
 N_CHECK_WALKERS = 512
 SETTLING_SCALES, SETTLING_STEPS = 4, 32
 COUNTERS = ("n_updates", "trained", "finished", "wall_seconds", "cpu_seconds")
