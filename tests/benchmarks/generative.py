@@ -178,7 +178,7 @@ def main() -> None:
             failed |= not line.passed
             mark = "" if not line.target else "passed" if line.passed else "MISSED"
             seconds = f"{time.perf_counter() - wall:.0f} s ({time.process_time() - cpu:.0f} s CPU)"
-            print(f"{name:<22}{line.name:<36}{line.measured:<26}{line.target:<20}{mark:<8}{seconds}", flush=True)
+            print(f"{name:<22}{line.name:<66}{line.measured:<26}{line.target:<20}{mark:<8}{seconds}", flush=True)
     sys.exit(failed)
 
 
