@@ -5,7 +5,8 @@
 
 For N bosons in two dimensions with Gaussian repulsion (g = 1), one process for each N so that its peak memory is its
 own: seconds for each walker of a Metropolis-adjusted step, of a local energy, and of a whole update of
-PathNaturalGradient (5 such steps, a local energy, the gradient, 8 conjugate-gradient steps).  CPU time on one core.
+PathNaturalGradient (5 such steps, a local energy, the gradient, 20 conjugate-gradient steps on half of the walkers).
+CPU time on one core.
 
 The Laplacian: f, grad f and sum_i sigma_i^2 lap_i f by the layers' own forward rules (GradientDrift.derivatives),
 against the diagonal of the Hessian by torch.func (jvp of grad along each coordinate, vmapped over coordinates and

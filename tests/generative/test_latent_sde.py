@@ -178,7 +178,7 @@ def test_adjoint_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
         if not adjoint:
             model.free_energy = lambda x, g, model=model: model.log_ratio(x, g).mean(0)  # type: ignore[method-assign]
 
-            def stored(batch: int, size: int, like: Tensor, g: torch.Generator, substeps: int) -> object:
+            def stored(batch: int, size: int, like: Tensor, g: torch.Generator, *options: object) -> object:
                 seed = int(torch.randint(2**31, (), generator=g))
                 return torchsde.BrownianInterval(
                     0.0, 1.5, size=(batch, size), dtype=like.dtype, entropy=seed, dt=1 / 64
