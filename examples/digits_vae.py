@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import fkdrift as fk
-from fkdrift.figures import save_figures
+from fkdrift.figures.ground_state import save_figures
 
 
 def main(folder: Path) -> None:

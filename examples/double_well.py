@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import fkdrift as fk
-from fkdrift.figures import save_figures
+from fkdrift.figures.ground_state import save_figures
 
 
 def main(folder: Path) -> None:

@@ -21,8 +21,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 import fkdrift as fk
+from fkdrift.figures.palette import DASHED, DPI, EXACT, LEARNED, STYLE, WALKERS
 from fkdrift.generative.linear import principal_components
-from fkdrift.palette import DASHED, DPI, EXACT, LEARNED, STYLE, WALKERS
 
 STEP = 2.0**-6
 N, SITES = 4000, 8

@@ -17,8 +17,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 import fkdrift as fk
-from fkdrift.geometry import distance, pair_vectors
-from fkdrift.palette import DASHED, DPI, LEARNED, POTENTIAL, STYLE, WALKERS
+from fkdrift.figures.palette import DASHED, DPI, LEARNED, POTENTIAL, STYLE, WALKERS
+from fkdrift.numerics.geometry import distance, pair_vectors
 
 N_SAMPLES = 8000
 

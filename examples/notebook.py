@@ -35,7 +35,7 @@ figures["wavefunction"]
 
 # %% The same in the open: what `fk.solve` does, with the loop in your hands.
 system = fk.System(fk.load_potential("anharmonic", lam=1.0))
-drift = fk.GradientDrift(system, width=16)
+drift = fk.NeuralWavefunction(system, width=16)
 process = fk.Process(drift, system)
 generator = torch.Generator().manual_seed(0)
 walkers = system.initial_walkers(512, generator)

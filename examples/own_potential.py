@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import fkdrift as fk
-from fkdrift.potential import Potential, require_finite
+from fkdrift.hamiltonian.potential import Potential, require_finite
 
 
 def quartic(r: Tensor) -> Tensor:

@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import fkdrift as fk
-from fkdrift.figures import save_figures
-from fkdrift.generative.data import dataset
+from fkdrift.figures.ground_state import save_figures
+from fkdrift.figures.palette import EXACT, LEARNED, STYLE
+from fkdrift.generative.data.datasets import dataset
 from fkdrift.generative.diagnostics import latent_use, overlaps
-from fkdrift.palette import EXACT, LEARNED, STYLE
-from fkdrift.potential import Potential
-from fkdrift.reference import Derivatives, Reference, Term
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction
 
 N, WELL, SPRING, NOISE = 8, 0.2, 0.9, 0.4
 K = (WELL + 2 * SPRING) * torch.eye(N, dtype=torch.float64)
@@ -56,8 +56,8 @@ class Chain(Potential):
         return (x @ K.to(x) * x).sum(-1) / 2
 
     @property
-    def log_reference(self) -> Reference:
-        return Reference((HarmonicApproximation(),))
+    def trial_function(self) -> TrialFunction:
+        return TrialFunction((HarmonicApproximation(),))
 
 
 def main(folder: Path) -> None:

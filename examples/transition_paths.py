@@ -17,11 +17,11 @@ import torch
 from matplotlib.figure import Figure
 
 import fkdrift as fk
-from fkdrift.figures import save_figures
+from fkdrift.exact.propagator import Propagator
+from fkdrift.figures.bridge import bridge_figure, efficiency_figure
+from fkdrift.figures.ground_state import save_figures
 from fkdrift.generative import Conditioned, Measurement, infer
-from fkdrift.generative.feynman_kac import brownian, effective_fraction
-from fkdrift.generative.path_figure import bridge_figure, efficiency_figure
-from fkdrift.propagator import Line
+from fkdrift.paths.feynman_kac import brownian, effective_fraction
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 T, NOISE = 4.0, 0.1
@@ -36,7 +36,7 @@ def simulation() -> Figure:
     )
 
     # exactly: the diffusion is the h-transform of exp(-U/2) with V = U'^2/8 - U''/4
-    line = Line(lambda x: 2 * x**2 * (x**2 - 1) ** 2 - 3 * x**2 + 1, -4.0, 4.0)
+    line = Propagator(lambda x: 2 * x**2 * (x**2 - 1) ** 2 - 3 * x**2 + 1, -4.0, 4.0)
     h = np.exp(-((line.x**2 - 1) ** 2) / 2)
     likelihoods = [(2.5, line.gaussian(0.4, 0.3)), (T, line.gaussian(1.0, NOISE) * h)]
     times = found.path.times[1:-1].tolist()
@@ -49,7 +49,7 @@ def simulation() -> Figure:
 def imaginary_time() -> Figure:
     """Brownian motion killed at the rate V = (x^2 - 1)^2 between the same points: log of the propagator."""
     found = fk.bridge("double_well", -1.0, 1.0, T, noise=NOISE, dt=1 / 32, n_updates=80)
-    line = Line(lambda x: (x**2 - 1) ** 2, -5.0, 5.0)
+    line = Propagator(lambda x: (x**2 - 1) ** 2, -5.0, 5.0)
     exact = math.log(line.kernel(-1.0, 1.0, T, NOISE))
     print(f"log K(1, {T:g} | -1) = {found.log_evidence}, exactly {exact:.4f}")
     times = found.path.times[1:-1].tolist()

@@ -16,61 +16,61 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fkdrift.config import Settings as Settings
-    from fkdrift.drift import Drift as Drift
-    from fkdrift.drift import GradientDrift as GradientDrift
-    from fkdrift.drift import MLPDrift as MLPDrift
-    from fkdrift.estimate import Energies as Energies
-    from fkdrift.estimate import PathSampler as PathSampler
-    from fkdrift.estimate import StationarySampler as StationarySampler
-    from fkdrift.exact import diagonalise as diagonalise
-    from fkdrift.fitting import Step as Step
-    from fkdrift.fitting import fit as fit
-    from fkdrift.generative.feynman_kac import feynman_kac as feynman_kac
-    from fkdrift.generative.score_matching import drift_from_samples as drift_from_samples
-    from fkdrift.generative.transition import bridge as bridge
-    from fkdrift.ground_state import GroundState as GroundState
-    from fkdrift.levels import Spectrum as Spectrum
-    from fkdrift.objective import path_kl as path_kl
-    from fkdrift.path import Path as Path
-    from fkdrift.path import evolve as evolve
-    from fkdrift.potential import FunctionPotential as FunctionPotential
-    from fkdrift.potential import KnownEnergy as KnownEnergy
-    from fkdrift.potential import Potential as Potential
-    from fkdrift.process import FeynmanKac as FeynmanKac
-    from fkdrift.process import Overdamped as Overdamped
-    from fkdrift.process import Process as Process
-    from fkdrift.process import TimedProcess as TimedProcess
-    from fkdrift.registry import available as available
-    from fkdrift.registry import load_potential as load_potential
-    from fkdrift.solver import load as load
-    from fkdrift.solver import resume as resume
-    from fkdrift.solver import solve as solve
-    from fkdrift.stats import Estimate as Estimate
-    from fkdrift.system import System as System
-    from fkdrift.training import PathNaturalGradient as PathNaturalGradient
-    from fkdrift.training import PathwiseAdam as PathwiseAdam
+    from fkdrift.bridges.transition import bridge as bridge
+    from fkdrift.estimators.energies import Energies as Energies
+    from fkdrift.estimators.energies import PathSampler as PathSampler
+    from fkdrift.estimators.energies import StationarySampler as StationarySampler
+    from fkdrift.exact.diagonalisation import diagonalise as diagonalise
+    from fkdrift.exact.spectrum import Spectrum as Spectrum
+    from fkdrift.hamiltonian.loading import available as available
+    from fkdrift.hamiltonian.loading import load_potential as load_potential
+    from fkdrift.hamiltonian.potential import FunctionPotential as FunctionPotential
+    from fkdrift.hamiltonian.potential import KnownEnergy as KnownEnergy
+    from fkdrift.hamiltonian.potential import Potential as Potential
+    from fkdrift.hamiltonian.system import System as System
+    from fkdrift.numerics.estimates import Estimate as Estimate
+    from fkdrift.paths.evolution import Path as Path
+    from fkdrift.paths.evolution import evolve as evolve
+    from fkdrift.paths.feynman_kac import feynman_kac as feynman_kac
+    from fkdrift.paths.process import FeynmanKac as FeynmanKac
+    from fkdrift.paths.process import Overdamped as Overdamped
+    from fkdrift.paths.process import Process as Process
+    from fkdrift.paths.process import TimedProcess as TimedProcess
+    from fkdrift.runs.ground_state import GroundState as GroundState
+    from fkdrift.runs.settings import Settings as Settings
+    from fkdrift.runs.solver import load as load
+    from fkdrift.runs.solver import resume as resume
+    from fkdrift.runs.solver import solve as solve
+    from fkdrift.training.loop import Step as Step
+    from fkdrift.training.loop import fit as fit
+    from fkdrift.training.objectives import path_kl as path_kl
+    from fkdrift.training.optimisers import PathNaturalGradient as PathNaturalGradient
+    from fkdrift.training.optimisers import PathwiseAdam as PathwiseAdam
+    from fkdrift.training.score_matching import drift_from_samples as drift_from_samples
+    from fkdrift.wavefunction.neural import Drift as Drift
+    from fkdrift.wavefunction.neural import NeuralVectorField as NeuralVectorField
+    from fkdrift.wavefunction.neural import NeuralWavefunction as NeuralWavefunction
 
 _NAMES = {
-    "config": ("Settings",),
-    "drift": ("Drift", "GradientDrift", "MLPDrift"),
-    "estimate": ("Energies", "PathSampler", "StationarySampler"),
-    "exact": ("diagonalise",),
-    "fitting": ("Step", "fit"),
-    "generative.feynman_kac": ("feynman_kac",),
-    "generative.score_matching": ("drift_from_samples",),
-    "generative.transition": ("bridge",),
-    "ground_state": ("GroundState",),
-    "levels": ("Spectrum",),
-    "objective": ("path_kl",),
-    "path": ("Path", "evolve"),
-    "potential": ("FunctionPotential", "KnownEnergy", "Potential"),
-    "process": ("FeynmanKac", "Overdamped", "Process", "TimedProcess"),
-    "registry": ("available", "load_potential"),
-    "solver": ("load", "resume", "solve"),
-    "stats": ("Estimate",),
-    "system": ("System",),
-    "training": ("PathNaturalGradient", "PathwiseAdam"),
+    "runs.settings": ("Settings",),
+    "wavefunction.neural": ("Drift", "NeuralWavefunction", "NeuralVectorField"),
+    "estimators.energies": ("Energies", "PathSampler", "StationarySampler"),
+    "exact.diagonalisation": ("diagonalise",),
+    "training.loop": ("Step", "fit"),
+    "paths.feynman_kac": ("feynman_kac",),
+    "training.score_matching": ("drift_from_samples",),
+    "bridges.transition": ("bridge",),
+    "runs.ground_state": ("GroundState",),
+    "exact.spectrum": ("Spectrum",),
+    "training.objectives": ("path_kl",),
+    "paths.evolution": ("Path", "evolve"),
+    "hamiltonian.potential": ("FunctionPotential", "KnownEnergy", "Potential"),
+    "paths.process": ("FeynmanKac", "Overdamped", "Process", "TimedProcess"),
+    "hamiltonian.loading": ("available", "load_potential"),
+    "runs.solver": ("load", "resume", "solve"),
+    "numerics.estimates": ("Estimate",),
+    "hamiltonian.system": ("System",),
+    "training.optimisers": ("PathNaturalGradient", "PathwiseAdam"),
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -1,6 +1,6 @@
 """`python -m fkdrift` is the command `fkdrift`."""
 
-from fkdrift.cli import main
+from fkdrift.cli.main import main
 
 if __name__ == "__main__":
     main()

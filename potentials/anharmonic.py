@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, require
 
 COMPUTED = {0.1: 0.5591463271835, 1.0: 0.8037706512342, 10.0: 1.5049724077799}
 

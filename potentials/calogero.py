@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, distance, pair_vectors, require, require_count
-from fkdrift.reference import Gaussian, Logarithm, Pair, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, pair_vectors, require, require_count
+from fkdrift.hamiltonian.trial_function import Gaussian, Logarithm, Pair, TrialFunction
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Calogero(Potential):
         return self.n_particles > 1
 
     @property
-    def log_reference(self) -> Reference:
-        return Reference((Pair(Logarithm(self.lam)), Gaussian(((0.0,),), ((math.sqrt(0.5),),))))
+    def trial_function(self) -> TrialFunction:
+        return TrialFunction((Pair(Logarithm(self.lam)), Gaussian(((0.0,),), ((math.sqrt(0.5),),))))
 
     @property
     def known_energy(self) -> KnownEnergy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require, require_finite
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, require, require_finite
 
 COMPUTED = {1.0: -0.53506485, 2.0: -1.32584115}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require, require_positive
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, require, require_positive
 
 COMPUTED = {  # (a, b): E0; the last one is -x^2/2 + x^4/10 with its constant, 0.625, added
     (1.0, 1.0): 0.8695809189,

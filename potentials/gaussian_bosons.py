@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, pair_vectors, require, require_count, require_positive
-from fkdrift.reference import Gaussian, Hole, Pair, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, pair_vectors, require, require_count, require_positive
+from fkdrift.hamiltonian.trial_function import Gaussian, Hole, Pair, TrialFunction
 
 TWO_DIMENSIONS = {  # s = 0.5: (n_particles, g): E0
     (2, 3.0): 2.31198252,
@@ -73,13 +73,13 @@ class GaussianBosons(Potential):
         return True
 
     @property
-    def log_reference(self) -> Reference:
+    def trial_function(self) -> TrialFunction:
         if self.s > 1:
-            return Reference((self._trap(min((0.97**k for k in range(100)), key=self._hartree_energy)),))
+            return TrialFunction((self._trap(min((0.97**k for k in range(100)), key=self._hartree_energy)),))
         x = self.g / (math.pi * self.s**2) ** (self.n_dims / 2) * self.s**2  # height of the repulsion / (1/s^2)
         omega = 1 / (1 + 0.15 * (self.n_particles - 1) ** 0.65 * x / (3 + x))
         hole = Hole(depth=0.85 * x / math.sqrt(1 + 0.42 * x), radius=1.95 * self.s * (1 + x) ** -0.15)
-        return Reference((self._trap(omega), Pair(hole)))
+        return TrialFunction((self._trap(omega), Pair(hole)))
 
     def _trap(self, omega: float) -> Gaussian:
         """-omega/2 sum_i |r_i|^2."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, distance, require_positive
-from fkdrift.reference import Cusp, Envelope, LogSum, OneBody, Pair, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
+from fkdrift.hamiltonian.trial_function import Cusp, Envelope, LogSum, OneBody, Pair, TrialFunction
 
 LITERATURE = {1.0: -1.1245397195, 1.4: -1.17447571422, 1.401: -1.17447593012, 2.0: -1.1381329571, 2.8: -1.07068323348}
 
@@ -61,11 +61,11 @@ class H2(Potential):
         return True
 
     @property
-    def log_reference(self) -> Reference:
+    def trial_function(self) -> TrialFunction:
         R = self.R
         cusps = (OneBody(Cusp(-1.0), A) for A in self.nuclei)
         bond = LogSum(Envelope(-0.88 * math.tanh(R), core=0.8 * math.tanh(0.85 * R)), self.nuclei)
-        return Reference((*cusps, bond, Pair(Cusp(0.5, 0.5 / (1 + 0.42 * R)))))
+        return TrialFunction((*cusps, bond, Pair(Cusp(0.5, 0.5 / (1 + 0.42 * R)))))
 
     @property
     def known_energy(self) -> KnownEnergy | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, distance, require_positive
-from fkdrift.reference import Cusp, Envelope, LogSum, OneBody, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
+from fkdrift.hamiltonian.trial_function import Cusp, Envelope, LogSum, OneBody, TrialFunction
 
 COMPUTED = {2.0: -0.60263421449494646, 1.4: -0.56998352805678537}
 
@@ -50,9 +50,9 @@ class H2Plus(Potential):
         return ((0.0, 0.0, -self.R / 2), (0.0, 0.0, self.R / 2))
 
     @property
-    def log_reference(self) -> Reference:
+    def trial_function(self) -> TrialFunction:
         cusps = (OneBody(Cusp(-1.0), A) for A in self.nuclei)
-        return Reference((*cusps, LogSum(Envelope(-0.9 * math.tanh(0.65 * self.R), core=0.5), self.nuclei)))
+        return TrialFunction((*cusps, LogSum(Envelope(-0.9 * math.tanh(0.65 * self.R), core=0.5), self.nuclei)))
 
     @property
     def known_energy(self) -> KnownEnergy | None:

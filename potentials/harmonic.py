@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require_count, require_positive
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, require_count, require_positive
 
 
 @dataclass(frozen=True)

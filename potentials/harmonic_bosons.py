@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require, require_count, require_finite
-from fkdrift.reference import Gaussian, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, require, require_count, require_finite
+from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class HarmonicBosons(Potential):
         return True
 
     @property
-    def log_reference(self) -> Reference:
+    def trial_function(self) -> TrialFunction:
         omega = math.sqrt(1 + (self.n_particles - 1) * self.k)
         width = 1 / math.sqrt(2 * omega)
-        return Reference((Gaussian(((0.0,) * self.n_dims,), ((width,) * self.n_dims,)),))
+        return TrialFunction((Gaussian(((0.0,) * self.n_dims,), ((width,) * self.n_dims,)),))
 
     @property
     def known_energy(self) -> KnownEnergy:

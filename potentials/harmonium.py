@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, distance, require_positive
-from fkdrift.reference import Cusp, Gaussian, Pair, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
+from fkdrift.hamiltonian.trial_function import Cusp, Gaussian, Pair, TrialFunction
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Harmonium(Potential):
         return True
 
     @property
-    def log_reference(self) -> Reference:
+    def trial_function(self) -> TrialFunction:
         width = 1 / math.sqrt(2 * self.omega)
         trap = Gaussian(((0.0,) * 3,), ((width,) * 3,))
-        return Reference((trap, Pair(Cusp(0.5, 0.29 * math.sqrt(self.omega)))))
+        return TrialFunction((trap, Pair(Cusp(0.5, 0.29 * math.sqrt(self.omega)))))
 
     @property
     def known_energy(self) -> KnownEnergy | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, distance, require
-from fkdrift.reference import Cusp, Envelope, OneBody, Pair, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require
+from fkdrift.hamiltonian.trial_function import Cusp, Envelope, OneBody, Pair, TrialFunction
 
 NUCLEUS = (0.0, 0.0, 0.0)
 LITERATURE = {1.0: -0.5277510165444, 2.0: -2.9037243770341, 3.0: -7.2799134126693}  # H-, He, Li+
@@ -62,10 +62,10 @@ class Helium(Potential):
         return True
 
     @property
-    def log_reference(self) -> Reference:
+    def trial_function(self) -> TrialFunction:
         nucleus = OneBody(Cusp(-self.Z), NUCLEUS)
         tail = OneBody(Envelope(-0.72, core=5.95 / self.Z), NUCLEUS)
-        return Reference((nucleus, tail, Pair(Cusp(0.5, 0.258 * self.Z))))
+        return TrialFunction((nucleus, tail, Pair(Cusp(0.5, 0.258 * self.Z))))
 
     @property
     def known_energy(self) -> KnownEnergy | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, require, require_finite
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, require, require_finite
 
 LAM = math.sqrt(0.0125)
 METASTABLE = 0.99859477260462

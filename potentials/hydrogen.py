@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fkdrift.potential import KnownEnergy, Potential, distance, require_positive
-from fkdrift.reference import Cusp, OneBody, Reference
+from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
+from fkdrift.hamiltonian.trial_function import Cusp, OneBody, TrialFunction
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Hydrogen(Potential):
         return ((0.0, 0.0, 0.0),)
 
     @property
-    def log_reference(self) -> Reference:
-        return Reference((OneBody(Cusp(-self.Z), (0.0, 0.0, 0.0)),))
+    def trial_function(self) -> TrialFunction:
+        return TrialFunction((OneBody(Cusp(-self.Z), (0.0, 0.0, 0.0)),))
 
     @property
     def known_energy(self) -> KnownEnergy:

@@ -11,7 +11,15 @@ import jaxtyping
 import torch
 
 PACKAGE = Path(__file__).parents[1] / "fkdrift"
-NAMES = sorted({file.stem for file in PACKAGE.glob("*.py")} - {"__init__", "expression"})
-jaxtyping.install_import_hook([f"fkdrift.{name}" for name in NAMES], "shape_checks.check_shapes")
+UNCHECKED = {"fkdrift.hamiltonian.formula"}
+
+
+def modules() -> list[str]:
+    """Every module of fkdrift, in every package."""
+    files = (file for file in PACKAGE.rglob("*.py") if file.stem != "__init__")
+    return sorted(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files)
+
+
+jaxtyping.install_import_hook([name for name in modules() if name not in UNCHECKED], "shape_checks.check_shapes")
 
 torch.set_num_threads(1)

@@ -28,7 +28,7 @@ SIGNALLING = '''
 import os, signal
 from dataclasses import dataclass
 
-from fkdrift.potential import Potential
+from fkdrift.hamiltonian.potential import Potential
 
 CALLS = [0]
 

@@ -11,7 +11,7 @@ SHAPES = ("Positions", "PerParticle", "PerWalker", "History", "Accumulated")
 
 
 def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """beartype, for the annotations that name a shape of fkdrift.shapes."""
+    """beartype, for the annotations that name a shape of fkdrift.tensor_types."""
     annotations = getattr(function, "__annotations__", None)
     if annotations:
         function.__annotations__ = {name: hint for name, hint in annotations.items() if _is_shape(hint)}

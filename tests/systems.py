@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fkdrift.drift import Drift
-from fkdrift.process import FeynmanKac
+from fkdrift.paths.process import FeynmanKac
+from fkdrift.wavefunction.neural import Drift
 
 
 class LinearDrift(Drift):

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 import fkdrift as fk
-from fkdrift import metropolis
-from fkdrift.drift import GradientDrift, MLPDrift
-from fkdrift.natural_gradient import conjugate_gradient, flat_gradient, metric_product
-from fkdrift.path import _Augmented
-from fkdrift.process import Process
-from fkdrift.registry import load_potential
-from fkdrift.system import System
-from fkdrift.wavefunction import local_energy
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.numerics.fisher import conjugate_gradient, flat_gradient, metric_product
+from fkdrift.paths.evolution import _Augmented
+from fkdrift.paths.process import Process
+from fkdrift.wavefunction import metropolis
+from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 
 SYSTEMS = {
     "anharmonic": {},
@@ -22,7 +22,7 @@ SYSTEMS = {
 }
 
 
-def on_meta(name, kind=GradientDrift):
+def on_meta(name, kind=NeuralWavefunction):
     system = System(load_potential(name, **SYSTEMS[name]), device="meta")
     drift = kind(system, width=8)
     return system, Process(drift, system), torch.empty(16, *system.shape, device="meta")
@@ -55,7 +55,7 @@ def test_natural_gradient_does_not_wait(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-@pytest.mark.parametrize("kind", [GradientDrift, MLPDrift])
+@pytest.mark.parametrize("kind", [NeuralWavefunction, NeuralVectorField])
 def test_a_step_of_a_path_does_not_wait(name, kind):
     _, process, r = on_meta(name, kind)
     state = torch.cat([r.flatten(1), r.new_zeros(16, 3)], 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fkdrift import cli
+from fkdrift.cli.main import main as cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,7 +22,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", ["library.md", "paths.md", "generative.md", "flows.md"])
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fkdrift.figures.draw_figures", lambda *arguments: {})
+    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments: {})
     names: dict[str, object] = {}
     code = blocks(ROOT / "docs" / page, "python")
     assert len(code) >= 2

@@ -110,7 +110,7 @@ def test_wheel_and_sdist_work_from_another_folder(tmp_path):
         names = set(archive.namelist())
     expected = {f"fkdrift/{file.name}" for file in (ROOT / "fkdrift").glob("*.py")}
     expected |= {f"fkdrift_potentials/{stem}.py" for stem in PLUG_INS}
-    expected |= {"fkdrift/py.typed", "fkdrift/result.schema.json", "fkdrift_potentials/py.typed"}
+    expected |= {"fkdrift/py.typed", "fkdrift/runs/result.schema.json", "fkdrift_potentials/py.typed"}
     assert expected <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"fkdrift", "fkdrift_potentials"}
     with tarfile.open(sdist) as archive:
@@ -122,7 +122,7 @@ def test_wheel_and_sdist_work_from_another_folder(tmp_path):
     borrowed = [path for path in sys.path if path.endswith("site-packages")]  # the dependencies, not installed twice
     (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
     code = (
-        "import json, fkdrift, fkdrift_potentials; from fkdrift.registry import available;"
+        "import json, fkdrift, fkdrift_potentials; from fkdrift.hamiltonian.loading import available;"
         "plug_ins = available().values();"
         "print(json.dumps([fkdrift.__file__, fkdrift_potentials.__file__, [p.name for p in plug_ins if not p.broken],"
         "[p.broken for p in plug_ins if p.broken]]))"

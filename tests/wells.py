@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fkdrift.levels import Array
-from fkdrift.propagator import Line
+from fkdrift.exact.propagator import Propagator
+from fkdrift.exact.spectrum import Array
 
 
 def double_well(x: Array) -> Array:
@@ -17,9 +17,9 @@ def free_double_well(x: Array) -> Array:
     return slope**2 / 8 - curvature / 4
 
 
-def imaginary_line() -> Line:
-    return Line(double_well, -5.0, 5.0)
+def imaginary_line() -> Propagator:
+    return Propagator(double_well, -5.0, 5.0)
 
 
-def overdamped_line() -> Line:
-    return Line(free_double_well, -4.0, 4.0)
+def overdamped_line() -> Propagator:
+    return Propagator(free_double_well, -4.0, 4.0)

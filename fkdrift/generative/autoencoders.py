@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from fkdrift.errors import BadConfig
-from fkdrift.generative.bounds import iwae
-from fkdrift.generative.chain import Chain, infer, log_ratio, terms
-from fkdrift.generative.data import Dataset, check_range
-from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
-from fkdrift.generative.kernels import (
+from fkdrift.densities.kernels import (
     BernoulliDecoder,
     BetaBinomialDecoder,
     CategoricalDecoder,
@@ -29,11 +24,16 @@ from fkdrift.generative.kernels import (
     DistributionKernel,
     FullGaussian,
 )
+from fkdrift.errors import BadConfig
+from fkdrift.generative.chain import Chain, infer, log_ratio, terms
+from fkdrift.generative.data.datasets import Dataset, check_range
+from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 from fkdrift.generative.markov import MarkovAutoencoder, fixed_kernel
-from fkdrift.generative.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
 from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
 from fkdrift.generative.vae import VAE
-from fkdrift.stats import from_walkers
+from fkdrift.numerics.estimates import from_walkers
+from fkdrift.numerics.log_weights import iwae
+from fkdrift.numerics.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -259,7 +259,7 @@ def entries(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
 
 def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
     """Reconstructions, samples, traversals, KL of each unit."""
-    from fkdrift.generative.latent_figure import latent_figures  # here: matplotlib takes a second to import
+    from fkdrift.figures.latent import latent_figures  # here: matplotlib takes a second to import
 
     return latent_figures(cast(Chain, model), data, generator)
 

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from fkdrift.densities.density import Kernel
+from fkdrift.densities.kernels import draw
 from fkdrift.errors import BadParameter
-from fkdrift.generative.bounds import iwae
-from fkdrift.generative.density import Kernel
-from fkdrift.generative.kernels import draw
+from fkdrift.numerics.log_weights import iwae
 
 
 class Chain(Protocol):
@@ -135,7 +135,7 @@ def free_energy(
 def transition_log_ratio(q: Sequence[Kernel], p: Sequence[Kernel], path: Sequence[Tensor] | Tensor) -> Tensor:
     """sum_t log q_t(z_{t+1} | z_t) - log p_t(z_{t+1} | z_t), for two chains that run the same way.
 
-    With Euler kernels it is log dP_v / dP_ref of `fkdrift.path.evolve`, int u . dB + int |u|^2 / 2 dt.
+    With Euler kernels it is log dP_v / dP_ref of `fkdrift.paths.evolution.evolve`, int u . dB + int |u|^2 / 2 dt.
 
     Args:
         q, p: a kernel for each step.

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from fkdrift.densities.kernels import draw, standard_normal_kl, unit_kl
 from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import Chain
-from fkdrift.generative.kernels import draw, standard_normal_kl, unit_kl
-from fkdrift.stats import Estimate, from_walkers
+from fkdrift.numerics.estimates import Estimate, from_walkers
 
 ACTIVE_VARIANCE = 0.01
 N_INFORMATION = 2048

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from fkdrift.errors import BadParameter
-from fkdrift.generative.networks import MLP, Standardise
 from fkdrift.generative.vae import standard_normal
+from fkdrift.numerics.networks import MLP, Standardise
 
 Schedule = Callable[[Tensor], Tensor]
 """log A(s) of the time s in [0, 1], float64; A(0) = 1, falling to nearly 0."""

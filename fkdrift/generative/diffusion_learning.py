@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from fkdrift.generative.data import Dataset
+from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.networks import seeded
 from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.numerics.networks import seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, genera
 
 def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
     """Samples beside data, and the way back from noise."""
-    from fkdrift.generative.diffusion_figure import diffusion_figures  # here: matplotlib takes a second to import
+    from fkdrift.figures.diffusion import diffusion_figures  # here: matplotlib takes a second to import
 
     return diffusion_figures(cast(DDPM, model), data, generator)
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from fkdrift.generative.data import Dataset
-from fkdrift.generative.flows import Flow, coupling_flow
+from fkdrift.densities.coupling import Flow, coupling_flow
+from fkdrift.densities.zuko_density import SMOOTHNESS, ZukoDensity
+from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
-from fkdrift.generative.zuko_density import SMOOTHNESS, ZukoDensity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +139,7 @@ def integral(flow: Flow | ZukoDensity, data: Tensor, reach: float = 3.0) -> floa
 
 def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
     """The density or its samples beside the data."""
-    from fkdrift.generative.flow_figure import flow_figures  # here: matplotlib takes a second to import
+    from fkdrift.figures.flow import flow_figures  # here: matplotlib takes a second to import
 
     return flow_figures(cast(LearnedFlow, model).flow, data.train, generator)
 

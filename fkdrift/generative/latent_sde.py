@@ -27,14 +27,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from fkdrift.densities.kernels import DiagonalGaussian, DistributionKernel, draw, soft_limit
 from fkdrift.errors import BadParameter
-from fkdrift.generative.bounds import iwae, log_variance
-from fkdrift.generative.kernels import DiagonalGaussian, DistributionKernel, draw, soft_limit
-from fkdrift.generative.networks import MLP, seeded
-from fkdrift.path import Path, evolve, require_ito
-from fkdrift.process import Process, TimedProcess
-from fkdrift.shapes import Positions
-from fkdrift.system import Rates
+from fkdrift.hamiltonian.system import Rates
+from fkdrift.numerics.log_weights import iwae, log_variance
+from fkdrift.numerics.networks import MLP, seeded
+from fkdrift.paths.evolution import Path, evolve, require_ito
+from fkdrift.paths.process import Process, TimedProcess
+from fkdrift.tensor_types import Positions
 
 LOSSES = ("kl", "log_variance")
 
@@ -151,7 +151,7 @@ class LatentSDE(nn.Module):
         prior: h and sigma; default an MLP, and sigma = 1 to start from.
         width: units of the networks.
         n_context: components of c.
-        method: of integration; "euler" only, see `fkdrift.path.evolve`.
+        method: of integration; "euler" only, see `fkdrift.paths.evolution.evolve`.
         scales: mean and width of the observations, (n_observed,) each: the encoder sees them standardised, and the
             default decoder starts from them.
         adjoint: gradients by the adjoint equation, in memory that does not grow with the number of steps.
@@ -226,7 +226,7 @@ class LatentSDE(nn.Module):
             x: (batch, time, observed), or (batch, time * observed).
             generator: source of the noise.
             n_samples: paths of each series.
-            score_free, detached: see `fkdrift.path.evolve`.
+            score_free, detached: see `fkdrift.paths.evolution.evolve`.
 
         Returns:
             (sample, batch), differentiable.

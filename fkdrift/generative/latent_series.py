@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadConfig
-from fkdrift.generative.data import Dataset
+from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.latent_sde import LOSSES, LatentSDE
 from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
-from fkdrift.stats import from_walkers
+from fkdrift.numerics.estimates import from_walkers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def figures(
     model: nn.Module, settings: LatentSDESettings, data: Dataset, generator: torch.Generator
 ) -> dict[str, Figure]:
     """Test series with the bands of their hidden paths, and series made by the model."""
-    from fkdrift.generative.path_figure import series_figure
+    from fkdrift.figures.bridge import series_figure
 
     return {"series": series_figure(cast(LatentSDE, model), data.test[:4], data.test, generator)}
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fkdrift.densities.kernels import DiagonalGaussian, FullGaussian
 from fkdrift.errors import BadParameter
-from fkdrift.generative.kernels import DiagonalGaussian, FullGaussian
 from fkdrift.generative.markov import MarkovAutoencoder
 from fkdrift.generative.vae import VAE
 

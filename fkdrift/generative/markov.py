@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
+from fkdrift.densities.kernels import DiagonalGaussian, DistributionKernel
 from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import free_energy
-from fkdrift.generative.kernels import DiagonalGaussian, DistributionKernel
 from fkdrift.generative.vae import standard_normal
 
 

@@ -1,7 +1,7 @@
 """What `fkdrift learn NAME` has to know: settings, how to build a model, what to minimise, what to report.
 
 A recipe is all that a new model has to bring; data, training, checkpoints, resuming, the progress line and the folder
-of results are `fkdrift.learning`'s.
+of results are `fkdrift.runs.learning`'s.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fkdrift.config import check_setting
-from fkdrift.generative.data import Dataset
+from fkdrift.generative.data.datasets import Dataset
+from fkdrift.runs.settings import check_setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

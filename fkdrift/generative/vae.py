@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from fkdrift.densities.kernels import DistributionKernel, draw, standard_normal_kl
 from fkdrift.generative.chain import free_energy
-from fkdrift.generative.kernels import DistributionKernel, draw, standard_normal_kl
 
 
 class VAE(nn.Module):

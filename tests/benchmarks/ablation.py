@@ -9,7 +9,7 @@ For helium and for 4 bosons with g = 15, the same network and 1024 walkers are t
     Adam on E_L        2 Cov(d_theta f, E_L) at Metropolis samples, the gradient that the next one starts from too
     natural gradient   in path space (PathNaturalGradient), the default of `fkdrift solve`
 
-and each again without the h-transform: the potential's own log_reference is hidden, which leaves the Gaussian of
+and each again without the h-transform: the potential's own trial_function is hidden, which leaves the Gaussian of
 lowest energy.  The network and its features stay the same.  The clock is CPU time of the updates alone.  It stands
 still while the energy is measured: the mean of E_L over |psi|^2, with Metropolis-adjusted steps, for every curve
 alike; for the natural gradient at the average of its iterates, which is what it would return if stopped there.
@@ -34,22 +34,22 @@ from matplotlib.figure import Figure
 from matplotlib.style import context
 from torch import Tensor
 
-from fkdrift import metropolis
-from fkdrift.config import Settings
-from fkdrift.drift import GradientDrift
 from fkdrift.errors import DivergedPath
-from fkdrift.estimate import StationarySampler
-from fkdrift.fitting import Method, Update, fit
-from fkdrift.natural_gradient import flat_gradient
-from fkdrift.palette import DPI, PARTICLES, POTENTIAL, STYLE
-from fkdrift.potential import Potential
-from fkdrift.process import Process
-from fkdrift.registry import load_potential
-from fkdrift.shapes import Positions
-from fkdrift.stats import Estimate
-from fkdrift.system import System
-from fkdrift.training import PathNaturalGradient, PathwiseAdam
-from fkdrift.wavefunction import local_energy
+from fkdrift.estimators.energies import StationarySampler
+from fkdrift.figures.palette import DPI, PARTICLES, POTENTIAL, STYLE
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.fisher import flat_gradient
+from fkdrift.paths.process import Process
+from fkdrift.runs.settings import Settings
+from fkdrift.tensor_types import Positions
+from fkdrift.training.loop import Optimiser, Update, fit
+from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
+from fkdrift.wavefunction import metropolis
+from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.wavefunction.neural import NeuralWavefunction
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/ablation.png"
 SYSTEMS = {"helium": {}, "gaussian_bosons": {"n_particles": 4, "g": 15.0}}
@@ -104,7 +104,7 @@ class LocalEnergyAdam:
     Clipping and Metropolis moves are those of PathNaturalGradient, the decay of the rate that of PathwiseAdam.
 
     Args:
-        process: its drift, a GradientDrift, is trained.
+        process: its drift, a NeuralWavefunction, is trained.
         time_scale: of the system.
         n_updates: length of the schedule.
         learning_rate: at the start.
@@ -117,7 +117,7 @@ class LocalEnergyAdam:
         self.process, self.time_scale, self.n_updates = process, time_scale, n_updates
         self.learning_rate, self.n_moves = learning_rate, n_moves
         self.remaining: float | None = None
-        assert isinstance(process.drift, GradientDrift)
+        assert isinstance(process.drift, NeuralWavefunction)
         self.drift, self.parameters = process.drift, list(process.drift.parameters())
         self.adam = torch.optim.Adam(self.parameters, lr=learning_rate, betas=(0.9, 0.99))
         self.dt = torch.tensor(time_scale / 4)
@@ -133,7 +133,7 @@ class LocalEnergyAdam:
             reach = 5 * E.std()
             excess = E.clamp(E.median() - reach, E.median() + reach)
             excess = excess - excess.mean()
-        gradient = flat_gradient(self.drift.correction(r), self.parameters, 2 * excess / len(E))
+        gradient = flat_gradient(self.drift.log_jastrow(r), self.parameters, 2 * excess / len(E))
         for parameter, part in zip(self.parameters, gradient.split([p.numel() for p in self.parameters]), strict=True):
             parameter.grad = part.reshape(parameter.shape)
         self.adam.step()
@@ -165,13 +165,13 @@ class Training:
         self.system = System(potential if reference == "h-transform" else Bare(potential))
         torch.manual_seed(seed)
         self.generator = torch.Generator().manual_seed(seed)
-        self.drift = GradientDrift(self.system)
+        self.drift = NeuralWavefunction(self.system)
         self.process = Process(self.drift, self.system)
         self.walkers = self.system.initial_walkers(N_WALKERS, self.generator)
         self.method = self._method(method, n_updates)
         self.n_updates = n_updates
 
-    def _method(self, method: str, n_updates: int) -> Method:
+    def _method(self, method: str, n_updates: int) -> Optimiser:
         settings, tau = Settings(), self.system.time_scale
         if method == "natural":
             return PathNaturalGradient(self.process, time_scale=tau, n_moves=settings.n_moves)

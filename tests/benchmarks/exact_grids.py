@@ -16,9 +16,9 @@ import time
 import numpy as np
 import torch
 
-from fkdrift.landscape import landscape
-from fkdrift.potential import FunctionPotential
-from fkdrift.product import solve_grid
+from fkdrift.exact.product_grid import solve_grid
+from fkdrift.exact.separability import landscape
+from fkdrift.hamiltonian.potential import FunctionPotential
 
 
 def peak_mib() -> float:

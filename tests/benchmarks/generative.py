@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from fkdrift.generative.chain import generate, log_ratio, path_log_ratio
-from fkdrift.generative.data import Dataset, load_data
+from fkdrift.generative.data.datasets import Dataset, load_data
 from fkdrift.generative.diagnostics import latent_use, overlaps
 from fkdrift.generative.linear import LinearChain, principal_components
-from fkdrift.learning import Learning, learn
+from fkdrift.runs.learning import Learning, learn
 
 
 @dataclass(frozen=True)

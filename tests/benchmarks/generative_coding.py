@@ -27,9 +27,9 @@ from generative import Measured, at_most, harmonic_chain, within
 
 from fkdrift.generative import compress, decompress
 from fkdrift.generative.chain import log_ratio
-from fkdrift.generative.compression import Compression
+from fkdrift.generative.coding.compression import Compression
 from fkdrift.generative.linear import principal_components
-from fkdrift.learning import learn
+from fkdrift.runs.learning import learn
 
 OTHERS: dict[str, Callable[[bytes], bytes]] = {
     "bz2": lambda data: bz2.compress(data, 9),

@@ -23,11 +23,11 @@ from generative import Measured, at_most
 from test_diffusion import exact_model, expected_bound, reverse_variance
 from test_score_matching import E0, SYSTEM, cold, exact_energy, updates_until, well_samples
 
-from fkdrift.fitting import fit
 from fkdrift.generative import Adam
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, linear_schedule
-from fkdrift.generative.networks import seeded
-from fkdrift.generative.score_matching import drift_from_samples
+from fkdrift.numerics.networks import seeded
+from fkdrift.training.loop import fit
+from fkdrift.training.score_matching import drift_from_samples
 
 
 def gaussian() -> Iterator[Measured]:

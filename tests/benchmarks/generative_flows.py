@@ -11,16 +11,16 @@ from generative import Measured, at_least, at_most, within
 from torch import Tensor, nn
 
 import fkdrift as fk
-from fkdrift.fitting import fit
-from fkdrift.generative.adam import Adam
-from fkdrift.generative.bounds import effective_sample_size
-from fkdrift.generative.continuous import Continuous, align, flow_matching_loss
-from fkdrift.generative.flows import Flow, Scale, coupling_flow
-from fkdrift.generative.known_densities import Mixture, eight_gaussians, two_moons
-from fkdrift.generative.networks import seeded
-from fkdrift.generative.symmetric import MessageField
-from fkdrift.generative.zuko_density import ZukoDensity
-from fkdrift.geometry import distance, pair_vectors
+from fkdrift.densities.continuous import Continuous, align, flow_matching_loss
+from fkdrift.densities.coupling import Flow, Scale, coupling_flow
+from fkdrift.densities.known_densities import Mixture, eight_gaussians, two_moons
+from fkdrift.densities.symmetric import MessageField
+from fkdrift.densities.zuko_density import ZukoDensity
+from fkdrift.numerics.geometry import distance, pair_vectors
+from fkdrift.numerics.log_weights import effective_sample_size
+from fkdrift.numerics.networks import seeded
+from fkdrift.training.adam import Adam
+from fkdrift.training.loop import fit
 
 MCMC_ENERGY = -22.48  # of the cluster below
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/generative.py --only ou-bridge trajectories fk-bridge splitting feynman-kac irreversibility
 
-Exact numbers are closed forms, or the grid propagator of `fkdrift.propagator`.
+Exact numbers are closed forms, or the grid propagator of `fkdrift.exact.propagator`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fkdrift as fk
-from fkdrift.generative.conditioned import Conditioned, Measurement
-from fkdrift.generative.irreversibility import entropy_production
-from fkdrift.generative.trajectories import infer, weigh
-from fkdrift.generative.transition import bridge_problem, splitting
-from fkdrift.process import FeynmanKac, Overdamped, Process
-from fkdrift.stats import Estimate
-from fkdrift.system import Rates
+from fkdrift.bridges.conditioned import Conditioned, Measurement
+from fkdrift.bridges.trajectories import infer, weigh
+from fkdrift.bridges.transition import bridge_problem, splitting
+from fkdrift.hamiltonian.system import Rates
+from fkdrift.numerics.estimates import Estimate
+from fkdrift.paths.entropy_production import entropy_production
+from fkdrift.paths.process import FeynmanKac, Overdamped, Process
 from tests.wells import double_well, imaginary_line, overdamped_line
 
 ONE = torch.ones(1, 1, dtype=torch.float64)

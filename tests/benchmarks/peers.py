@@ -67,9 +67,9 @@ Trace = list[tuple[float, float, float]]
 
 def run_fkdrift(peer: Peer, seed: int, quick: bool, started: float) -> dict[str, Any]:
     """What fkdrift does by default."""
-    from fkdrift.config import Settings
-    from fkdrift.registry import load_potential
-    from fkdrift.run import Run
+    from fkdrift.hamiltonian.loading import load_potential
+    from fkdrift.runs.run import Run
+    from fkdrift.runs.settings import Settings
 
     short: dict[str, Any] = {"n_updates": 30, "n_blocks": 10, "n_path_blocks": 1} if quick else {}
     run = Run(load_potential(peer.name, **peer.parameters), Settings(seed=seed, **short))

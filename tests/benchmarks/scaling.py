@@ -8,7 +8,7 @@ own: seconds for each walker of a Metropolis-adjusted step, of a local energy, a
 PathNaturalGradient (5 such steps, a local energy, the gradient, 20 conjugate-gradient steps on half of the walkers).
 CPU time on one core.
 
-The Laplacian: f, grad f and sum_i sigma_i^2 lap_i f by the layers' own forward rules (GradientDrift.derivatives),
+The Laplacian: f, grad f and sum_i sigma_i^2 lap_i f by the layers' own forward rules (NeuralWavefunction.derivatives),
 against the diagonal of the Hessian by torch.func (jvp of grad along each coordinate, vmapped over coordinates and
 walkers).
 """
@@ -30,14 +30,14 @@ from matplotlib.figure import Figure
 from matplotlib.style import context
 from torch import Tensor
 
-from fkdrift import metropolis
-from fkdrift.drift import GradientDrift
-from fkdrift.palette import DPI, PARTICLES, POTENTIAL, STYLE
-from fkdrift.process import Process
-from fkdrift.registry import load_potential
-from fkdrift.system import System
-from fkdrift.training import PathNaturalGradient
-from fkdrift.wavefunction import local_energy
+from fkdrift.figures.palette import DPI, PARTICLES, POTENTIAL, STYLE
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.paths.process import Process
+from fkdrift.training.optimisers import PathNaturalGradient
+from fkdrift.wavefunction import metropolis
+from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.wavefunction.neural import NeuralWavefunction
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/scaling.png"
 SIZES = (2, 4, 8, 16, 32, 64)
@@ -55,7 +55,7 @@ def prepare(name: str, n_walkers: int, **parameters: object) -> tuple[System, Pr
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     system = System(load_potential(name, **parameters))
-    drift = GradientDrift(system)
+    drift = NeuralWavefunction(system)
     with torch.no_grad():
         drift.readout.weight.normal_(std=0.05)
     return system, Process(drift, system), system.initial_walkers(n_walkers, generator), generator
@@ -102,14 +102,14 @@ def exponent(sizes: list[float], costs: list[float]) -> float:
     return float(np.polyfit(*np.log(np.array(chosen)).T, 1)[0])
 
 
-def hessian_diagonal(drift: GradientDrift, r: Tensor) -> tuple[Tensor, Tensor]:
+def hessian_diagonal(drift: NeuralWavefunction, r: Tensor) -> tuple[Tensor, Tensor]:
     """grad f and sum_i sigma_i^2 lap_i f by automatic differentiation of f alone, walker by walker under vmap."""
     shape = r.shape[1:]
     basis = torch.eye(shape.numel(), dtype=r.dtype).reshape(-1, *shape)
     variance = drift.variance.expand(shape)
 
     def one_walker(x: Tensor) -> tuple[Tensor, Tensor]:
-        gradient = torch.func.grad(lambda y: drift.correction(y[None])[0])
+        gradient = torch.func.grad(lambda y: drift.log_jastrow(y[None])[0])
 
         def along(e: Tensor) -> Tensor:
             return (torch.func.jvp(gradient, (x,), (e,))[1] * e * variance).sum()
@@ -123,7 +123,7 @@ def compare_laplacians(name: str, batch: int, **parameters: object) -> str:
     """One row: milliseconds of both, their ratio, and the largest difference relative to the largest value."""
     _, process, r, _ = prepare(name, batch, **parameters)
     drift = process.drift
-    assert isinstance(drift, GradientDrift)
+    assert isinstance(drift, NeuralWavefunction)
     with torch.no_grad():
         forward, automatic = drift.derivatives(r).laplacian.sum(-1), hessian_diagonal(drift, r)[1]
         fast, slow = seconds(lambda: drift.derivatives(r)), seconds(lambda: hessian_diagonal(drift, r))

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+from fkdrift.densities.kernels import BetaBinomialDecoder, DiagonalGaussian, FullGaussian, draw, standard_normal_kl
 from fkdrift.errors import BadParameter
-from fkdrift.generative.bounds import iwae
 from fkdrift.generative.chain import generate, infer, log_ratio, path_log_ratio, terms, transition_log_ratio
-from fkdrift.generative.kernels import BetaBinomialDecoder, DiagonalGaussian, FullGaussian, draw, standard_normal_kl
 from fkdrift.generative.linear import LinearChain, copula, principal_components
 from fkdrift.generative.markov import MarkovAutoencoder, euler_kernel, fixed_kernel
-from fkdrift.generative.networks import MLP, seeded
 from fkdrift.generative.vae import VAE
-from fkdrift.path import evolve
-from fkdrift.process import Overdamped, Process
+from fkdrift.numerics.log_weights import iwae
+from fkdrift.numerics.networks import MLP, seeded
+from fkdrift.paths.evolution import evolve
+from fkdrift.paths.process import Overdamped, Process
 
 
 def generator(seed=0):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadParameter
-from fkdrift.fitting import fit
-from fkdrift.generative.adam import Adam
 from fkdrift.generative.chain import generate, log_ratio
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.networks import seeded
 from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow, reverse_sde
+from fkdrift.numerics.networks import seeded
+from fkdrift.training.adam import Adam
+from fkdrift.training.loop import fit
 
 UNIT = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
 """Data of mean 0 and scale 1: z_0 = x."""

@@ -9,11 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fkdrift import cli
+from fkdrift.cli.main import main as cli
 from fkdrift.errors import BadConfig
 from fkdrift.generative import compress, decompress
 from fkdrift.generative.diffusion import DDPM
-from fkdrift.learning import learn, load_model, resume_learning
+from fkdrift.runs.learning import learn, load_model, resume_learning
 
 SMALL = {"n_updates": 30, "steps": 8, "width": 16, "depth": 2, "batch_size": 64}
 

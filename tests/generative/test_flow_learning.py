@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from fkdrift.densities.known_densities import eight_gaussians
 from fkdrift.errors import BadConfig
 from fkdrift.generative.flow_learning import integral
-from fkdrift.generative.known_densities import eight_gaussians
-from fkdrift.learning import learn, load_model
+from fkdrift.runs.learning import learn, load_model
 from tests.systems import generator
 
 SMALL = {"n_updates": 60, "batch_size": 128, "width": 16, "couplings": 2, "progress": False}

@@ -8,12 +8,12 @@ import torch
 import torchsde
 from torch import Tensor, nn
 
+from fkdrift.densities.kernels import DiagonalGaussian
 from fkdrift.errors import BadParameter
-from fkdrift.fitting import fit
-from fkdrift.generative.adam import Adam
-from fkdrift.generative.kernels import DiagonalGaussian
 from fkdrift.generative.latent_sde import LatentSDE, Prior
-from fkdrift.stats import log_mean
+from fkdrift.numerics.estimates import log_mean
+from fkdrift.training.adam import Adam
+from fkdrift.training.loop import fit
 from tests.systems import generator
 
 TIMES = (0.0, 0.5, 0.75, 1.5)
@@ -184,7 +184,7 @@ def test_adjoint_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
                     0.0, 1.5, size=(batch, size), dtype=like.dtype, entropy=seed, dt=1 / 64
                 )
 
-            monkeypatch.setattr("fkdrift.path.WhiteNoise", stored)
+            monkeypatch.setattr("fkdrift.paths.evolution.WhiteNoise", stored)
         else:
 
             def seeded(walkers: Tensor, times: Tensor, dt: float, g: torch.Generator) -> object:
@@ -192,7 +192,7 @@ def test_adjoint_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
                 size = (len(walkers), walkers[0].numel())
                 return torchsde.BrownianInterval(0.0, 1.5, size=size, dtype=walkers.dtype, entropy=seed, dt=dt)
 
-            monkeypatch.setattr("fkdrift.path._stored_noise", seeded)
+            monkeypatch.setattr("fkdrift.paths.evolution._stored_noise", seeded)
         scatter(model, 0.1)
         model.free_energy(x, generator(2)).mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fkdrift import cli
+from fkdrift.cli.main import main as cli
 from fkdrift.errors import BadConfig
 from fkdrift.generative.latent_sde import LatentSDE
-from fkdrift.learning import learn, load_learning, load_model, resume_learning
+from fkdrift.runs.learning import learn, load_learning, load_model, resume_learning
 
 QUICK = {"n_updates": 4, "width": 8, "context": 4, "dt": 0.25, "latents": 1, "spacing": 0.5, "batch_size": 16}
 

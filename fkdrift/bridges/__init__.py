@@ -1,0 +1,1 @@
+"""Diffusions conditioned on measurements: propagators, transition paths, trajectory inference."""

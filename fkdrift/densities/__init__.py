@@ -1,0 +1,1 @@
+"""Normalised densities: conditional kernels, normalizing flows, and densities known in closed form."""

@@ -1,0 +1,150 @@
+"""Velocities that respect exchange of particles, rotation and reflection, for flows of bosons and clusters.
+
+    v_i = sum_j phi(r_ij^2, t) (x_i - x_j) + chi(|x_i|^2, t) x_i                          `RadialField`
+    v_i = sum_j phi(r_ij, h_i + h_j, t) (x_i - x_j),   h_i = sum_j message(r_ij, t)       `MessageField`
+
+The flow of an equivariant velocity from a symmetric normal density has a symmetric density.  A radial field has its
+divergence in closed form,
+
+    div v = sum_{i != j} ( d phi + 2 r^2 phi' ) + sum_i ( d chi + 2 |x_i|^2 chi' ),     ' = d / d(r^2)
+
+which makes second derivatives of log p affordable; the other is richer, and its divergence is differentiated.
+
+Reference: J. Koehler, L. Klein and F. Noe, Equivariant flows, ICML 2020.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from fkdrift.densities.continuous import Field
+from fkdrift.numerics.geometry import pair_indices
+from fkdrift.tensor_types import PerWalker
+
+N_TIMES = 3
+
+
+class RadialField(Field):
+    """Pair forces and a central force, both sums of Gaussians of several widths with coefficients that depend on time.
+
+    Coordinates are flat, (batch, particle * dim).
+
+    Args:
+        n_particles, n_dims: of the system.
+        n_widths: Gaussians in phi and in chi.
+        shortest, longest: their widths, in units of the coordinates.
+        isotropic: without it the one-body force is chi_k(x_ik, t) x_ik for each dimension k on its own.
+    """
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(
+        self,
+        n_particles: int,
+        n_dims: int,
+        *,
+        n_widths: int = 6,
+        shortest: float = 0.3,
+        longest: float = 3.0,
+        isotropic: bool = True,
+    ) -> None:
+        super().__init__()
+        self.shape, self.isotropic = (n_particles, n_dims), isotropic
+        first, second = pair_indices(n_particles)
+        self.register_buffer("first", torch.as_tensor(first))
+        self.register_buffer("second", torch.as_tensor(second))
+        widths = torch.linspace(0, 1, n_widths)
+        log = math.log(shortest) + widths * math.log(longest / shortest)
+        self.log_pair, self.log_one = nn.Parameter(log), nn.Parameter(log.clone())
+        self.pair = nn.Parameter(torch.zeros(N_TIMES, n_widths))
+        self.one = nn.Parameter(torch.zeros(N_TIMES, n_widths + 1))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.with_divergence(x, t)[0]
+
+    def with_divergence(self, x: Tensor, t: Tensor) -> tuple[Tensor, PerWalker]:
+        n, dim = self.shape
+        r = x.reshape(-1, n, dim)
+        times = torch.cat([torch.ones_like(t), t, t.square()], -1)
+        square = r.square().sum(-1, keepdim=True) if self.isotropic else r.square()
+        chi, slope = _gaussians(square, times @ self.one, self.log_one)
+        each = dim if self.isotropic else 1
+        v = chi * r
+        divergence = (each * chi + 2 * square * slope).sum((-2, -1))
+        if n > 1:
+            apart = r[:, self.first] - r[:, self.second]
+            square = apart.square().sum(-1, keepdim=True)
+            phi, slope = _gaussians(square, times @ self.pair, self.log_pair)
+            force = phi * apart
+            v = v.index_add(1, self.first, force).index_add(1, self.second, -force)
+            divergence = divergence + 2 * (dim * phi + 2 * square * slope).sum((-2, -1))
+        return v.flatten(1), divergence
+
+
+def _gaussians(square: Tensor, coefficients: Tensor, log_widths: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_k c_k exp(-q / 2 l_k^2), and its derivative by q, at q = square (batch, m, n); a last c is a constant."""
+    rate = 0.5 * (-2 * log_widths).exp()
+    terms = torch.exp(-square[..., None] * rate) * coefficients[:, None, None, : len(rate)]
+    value = terms.sum(-1)
+    if coefficients.shape[-1] > len(rate):
+        value = value + coefficients[:, None, None, -1]
+    return value, -(terms * rate).sum(-1)
+
+
+class MessageField(Field):
+    """Pair forces that depend on the surroundings of both particles; the mean of x stays at rest.
+
+    Args:
+        n_particles, n_dims: of the system.
+        width: units in the hidden layers.
+        n_features: Gaussians of the distance that the network sees.
+        reach: largest distance that they resolve, in units of the coordinates.
+    """
+
+    first: Tensor
+    second: Tensor
+    centres: Tensor
+
+    def __init__(
+        self, n_particles: int, n_dims: int, *, width: int = 64, n_features: int = 24, reach: float = 6.0
+    ) -> None:
+        super().__init__()
+        self.shape = (n_particles, n_dims)
+        first, second = pair_indices(n_particles)
+        self.register_buffer("first", torch.as_tensor(first))
+        self.register_buffer("second", torch.as_tensor(second))
+        self.register_buffer("centres", torch.linspace(0, reach, n_features))
+        n_seen = n_features + 5
+        self.message = nn.Sequential(nn.Linear(n_seen, width), nn.SiLU(), nn.Linear(width, width))
+        self.state = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.seen, self.around = nn.Linear(n_seen, width), nn.Linear(2 * width, width, bias=False)
+        last = nn.Linear(width, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.force = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        n, dim = self.shape
+        r = x.reshape(-1, n, dim)
+        apart = r[:, self.first] - r[:, self.second]
+        distance = (apart.square().sum(-1, keepdim=True) + 1e-4).sqrt()
+        spacing = self.centres[1] - self.centres[0]
+        waves = torch.cat([t, (torch.pi * t).sin(), (torch.pi * t).cos(), (2 * torch.pi * t).sin()], -1)
+        seen = torch.cat(
+            [torch.exp(-0.5 * ((distance - self.centres) / spacing).square()), distance / self.centres[-1],
+             waves[:, None].expand(-1, distance.shape[1], -1)], -1,
+        )  # fmt: skip
+        message = self.message(seen)
+        total = message.new_zeros(len(r), n, message.shape[-1])
+        total = total.index_add(1, self.first, message).index_add(1, self.second, message)
+        state = self.state(total)
+        one, other = state[:, self.first], state[:, self.second]
+        around = self.around(torch.cat([one + other, one * other], -1))
+        force = self.force(silu(self.seen(seen) + around)) * apart / (1 + distance)
+        v = torch.zeros_like(r).index_add(1, self.first, force).index_add(1, self.second, -force)
+        return v.flatten(1)

@@ -1,0 +1,191 @@
+"""Pictures of a model with latents: loss, reconstructions, samples, traversals, and how much each latent carries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from fkdrift.densities.kernels import BetaBinomial
+from fkdrift.figures.palette import DASHED, EXACT, LEARNED, STYLE, WALKERS
+from fkdrift.generative.chain import Chain, generate, infer
+from fkdrift.generative.data.datasets import Dataset
+from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
+
+N_SHOWN, N_TRAVERSED, REACH = 12, 8, 2.5
+SMOOTHING = 50
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of fkdrift's figures."""
+    with rc_context(STYLE):
+        yield
+
+
+def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figure:
+    """F of the minibatches against updates, its running mean, and the bounds reached.
+
+    Args:
+        history: rows (update, F, error, seconds).
+        bounds: mean for "train" and "test".
+    """
+    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    x, F = history[:, 0], history[:, 1]
+    axes.plot(x, F, color=WALKERS, lw=0.7, label="minibatch")
+    if len(F) > 2 * SMOOTHING:
+        kernel = np.ones(SMOOTHING) / SMOOTHING
+        axes.plot(
+            x[SMOOTHING // 2 : len(x) - (SMOOTHING - 1) // 2],
+            np.convolve(F, kernel, "valid"),
+            color=LEARNED,
+            label="running mean",
+        )
+    if bounds["test"]["mean"] is not None:
+        axes.axhline(bounds["test"]["mean"], **DASHED, label=f"test data: {bounds['test']['mean']:.2f}")
+    settled = F[len(F) // 10 :]
+    if len(settled):
+        values = [*np.quantile(settled, [0.005, 0.995]), bounds["test"]["mean"] or settled.mean()]
+        margin = 0.08 * (max(values) - min(values)) or 1.0
+        axes.set_ylim(min(values) - margin, max(values) + 3 * margin)
+    axes.set(xlabel="update", ylabel=r"$F = -\mathrm{ELBO}$ (nats per datum)", title="training")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def latent_figures(chain: Chain, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
+    """Figures by name: reconstructions and samples; for one latent also traversals and the KL of each unit."""
+    figures = {"reconstructions": _reconstructions(chain, data, generator), "samples": _samples(chain, data, generator)}
+    if chain.n_steps == 1:
+        use = latent_use(chain, data.test, generator)
+        order = use.unit_kl.argsort(descending=True)
+        figures["latents"] = _latents(use.unit_kl[order], use.variance[order] > ACTIVE_VARIANCE, order)
+        figures["traversals"] = _traversals(chain, data, order[:N_TRAVERSED], use.unit_kl)
+    return figures
+
+
+def _reconstructions(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
+    """Test data, and the mean of p(x | z_1) at a draw of z_1."""
+    x = _spread(data)
+    path, _ = infer(chain, x, generator)
+    mean = expectation(chain.generative(1, path[1]))
+    if not data.is_image:
+        return _lines([("data", x), ("reconstruction", mean)])
+    return _gallery(torch.stack([x, mean]), data, "data, and what one draw of the latents gives back", ("data", "mean"))
+
+
+def _samples(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
+    """What the model makes of its prior."""
+    rows = 4
+    states = generate(chain, rows * N_SHOWN, generator)
+    mean = expectation(chain.generative(1, states[-2]))
+    if not data.is_image:
+        return _lines([("data", _spread(data)), ("samples", states[-1][:N_SHOWN])])
+    return _gallery(mean.unflatten(0, (rows, N_SHOWN)), data, "drawn from the model (means of the pixels)")
+
+
+def _traversals(chain: Chain, data: Dataset, units: Tensor, kl: Tensor) -> Figure:
+    """Each leading unit moved from -2.5 to 2.5, the others at 0."""
+    values = torch.linspace(-REACH, REACH, N_SHOWN - 1, dtype=kl.dtype)
+    z = torch.zeros(len(units), len(values), len(kl), dtype=kl.dtype)
+    for row, unit in enumerate(units):
+        z[row, :, unit] = values
+    mean = expectation(chain.generative(1, z.flatten(0, 1))).unflatten(0, z.shape[:2])
+    names = tuple(f"$z_{{{int(unit)}}}$  {kl[unit]:.2f}" for unit in units)
+    title = rf"one latent from ${-REACH}$ to ${REACH}$, the others 0; KL in nats"
+    if data.is_image:
+        return _gallery(mean, data, title, names)
+    figure = Figure(figsize=(8.4, 1.9 * math.ceil(len(units) / 4)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(units) / 4), min(4, len(units)), squeeze=False, sharex=True, sharey=True)
+    for axes in panels.flat[len(units) :]:
+        axes.remove()
+    for axes, curves, name in zip(panels.flat, mean, names, strict=False):
+        for shade, curve in zip(np.linspace(0.15, 1.0, len(curves)), curves, strict=True):
+            axes.plot(curve.numpy(), color=LEARNED, alpha=shade, lw=1.0)
+        axes.set_title(name, fontsize=9)
+    figure.supxlabel("component", fontsize=9)
+    figure.supylabel(r"mean of $p(x\,|\,z)$", fontsize=9)
+    figure.suptitle(title, fontsize=9.5)
+    return figure
+
+
+def _latents(kl: Tensor, active: Tensor, order: Tensor) -> Figure:
+    """Bars of the KL of each unit, largest first."""
+    n = len(kl)
+    figure = Figure(figsize=(min(9.0, 3.2 + 0.22 * n), 3.2), layout="constrained")
+    axes = figure.subplots()
+    colours = [LEARNED if on else WALKERS for on in active]
+    axes.bar(range(n), kl.numpy(), color=colours, width=0.75)
+    for label, colour in ((f"{int(active.sum())} active", LEARNED), (f"{n - int(active.sum())} collapsed", WALKERS)):
+        axes.bar(0, 0, color=colour, label=label)
+    axes.set(xlabel="latent unit", ylabel=r"KL of the unit (nats)", title="what each latent carries")
+    axes.set_xticks(range(n), [str(int(k)) for k in order], fontsize=7 if n > 16 else 9)
+    axes.grid(axis="x", visible=False)
+    axes.legend()
+    return figure
+
+
+def _gallery(images: Tensor, data: Dataset, title: str, names: tuple[str, ...] = ()) -> Figure:
+    """Rows of square images (row, column, size)."""
+    rows, columns = images.shape[:2]
+    left = 0.9 if names else 0.05
+    figure = Figure(figsize=(left + 0.62 * columns + 0.05, 0.4 + 0.62 * rows))
+    top = (data.n_levels or 2) - 1 if data.n_levels else float(data.test.max())
+    low = 0.0 if data.n_levels else float(data.test.min())
+    width, height = figure.get_size_inches()
+    for row in range(rows):
+        for column in range(columns):
+            box = (left + 0.62 * column + 0.02, height - 0.33 - 0.62 * (row + 1), 0.58, 0.58)
+            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+            _picture(axes, images[row, column].reshape(data.shape), low, top)
+            if column == 0 and names:
+                axes.set_ylabel(names[row], rotation=0, ha="right", va="center", fontsize=8)
+    figure.text(0.02 / width + left / width, 1 - 0.2 / height, title, fontsize=9.5, color="#444444")
+    return figure
+
+
+def _picture(axes: Axes, image: Tensor, low: float, top: float) -> None:
+    axes.imshow(image.double().numpy(), cmap="Greys", vmin=low, vmax=top, interpolation="nearest")
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    for side in axes.spines.values():
+        side.set_visible(True)
+        side.set_color("#dddddd")
+
+
+def _lines(parts: list[tuple[str, Tensor]]) -> Figure:
+    """Data that are no images, as curves over their components."""
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(parts), sharey=True)
+    for axes, (title, curves), colour in zip(panels, parts, (EXACT, LEARNED), strict=True):
+        axes.plot(curves.double().numpy().T, color=colour, lw=1.0, alpha=0.6)
+        axes.set(title=title, xlabel="component", ylabel=r"$x$")
+    return figure
+
+
+def expectation(distribution: Distribution) -> Tensor:
+    """The mean of each component, of categories too."""
+    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    if isinstance(base, torch.distributions.Categorical):
+        levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype)
+        return (base.probs * levels).sum(-1)
+    return base.mean if isinstance(base, BetaBinomial) else distribution.mean
+
+
+def _spread(data: Dataset) -> Tensor:
+    """Some test data, one from each class in turn where there are classes."""
+    if data.test_labels is None:
+        return data.test[:N_SHOWN]
+    labels = data.test_labels
+    ranks = torch.stack([(labels[: k + 1] == labels[k]).sum() - 1 for k in range(len(labels))])
+    return data.test[(ranks * (int(labels.max()) + 1) + labels).argsort()[:N_SHOWN]]

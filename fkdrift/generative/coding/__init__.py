@@ -1,0 +1,1 @@
+"""Lossless bits-back coding with generative models."""

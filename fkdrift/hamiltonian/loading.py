@@ -1,0 +1,362 @@
+"""One loader for every way of naming a potential.
+
+    load_potential("helium", Z=2.0)              an installed plug-in (entry-point group fkdrift.potentials)
+    load_potential("wells.py:Quartic", a=3.0)    a Potential class, or a function f(r) -> V, in a file
+    load_potential("x**2/2 + 0.1*x**4")          a formula (fkdrift.hamiltonian.formula)
+    load_potential("well.csv")                   a table (fkdrift.hamiltonian.table)
+    load_potential(function, n_dims=2)           any callable on tensors, or a Potential
+
+`describe` is the way back: the name and the parameters from which the same potential can be loaded again.
+Nothing has to be stored for that: a class knows its module, and the module its entry point or its file.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import math
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fkdrift.errors import BadParameter, UnknownPotential
+from fkdrift.hamiltonian.formula import VARIABLES, FormulaPotential
+from fkdrift.hamiltonian.potential import FunctionPotential, KnownEnergy, Potential
+from fkdrift.hamiltonian.table import TablePotential
+
+GROUP = "fkdrift.potentials"
+_FILES = "fkdrift_files"  # modules executed from a user's file are called fkdrift_files.<digest>.<stem>
+_WAYS = "a file.py:Name, a formula such as 'x**2/2', or a table.csv or table.npz"
+
+
+def load_potential(
+    source: str | Path | Potential | type[Potential] | Callable[[Tensor], Tensor], /, **parameters: object
+) -> Potential:
+    """The potential that `source` names, with its parameters set and checked.
+
+    Args:
+        source: a plug-in's name, `path/to/file.py:Name`, a formula, a table's path, a callable on tensors
+            (batch, particle, dim) -> (batch,), or a Potential (class or instance).
+        parameters: fields of the potential's dataclass; for a callable those of `FunctionPotential`.
+
+    Raises:
+        UnknownPotential: nothing goes by this name; the message has the closest names.
+        BadParameter: a parameter is unknown, missing, of the wrong type, or out of range.
+        BadFormula, BadTable: the formula or the table cannot be read.
+
+    Example:
+        >>> load_potential("harmonic", omega=2.0).known_energy.value
+        1.0
+        >>> load_potential("x**2/2 + 0.1*x**4").n_dims
+        1
+    """
+    if isinstance(source, Path):
+        source = str(source)
+    return _load_text(source.strip(), parameters) if isinstance(source, str) else _load_object(source, parameters)
+
+
+def parse_parameters(assignments: Iterable[str]) -> dict[str, object]:
+    """Parameters from the command line: ["omega=2", "n_dims=3"] to {"omega": 2, "n_dims": 3}.
+
+    Values are Python literals (numbers, true/false, tuples); anything else stays a string.
+
+    Raises:
+        BadParameter: an assignment has no `=`, no name, or a name given before.
+    """
+    parameters: dict[str, object] = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not (equals and name.isidentifier() and text):
+            raise BadParameter(f"cannot read the parameter {assignment!r}: write name=value, such as omega=2")
+        if name in parameters:
+            raise BadParameter(f"the parameter {name} was given twice: {parameters[name]!r} and {text}; keep one")
+        parameters[name] = _literal(text)
+    return parameters
+
+
+@dataclass(frozen=True)
+class PlugIn:
+    """One line of `fkdrift potentials`: an installed potential, or the reason why it cannot be used.
+
+    Args:
+        name: what `load_potential` takes.
+        distribution: the package it comes from.
+        potential: its class, or None if broken.
+        broken: why it cannot be used; empty if it can.
+    """
+
+    name: str
+    distribution: str
+    potential: type[Potential] | None = None
+    broken: str = ""
+
+    @property
+    def formula(self) -> str:
+        return self.potential.formula if self.potential else ""
+
+    @property
+    def citation(self) -> str:
+        return self.potential.citation if self.potential else ""
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Names and defaults; a parameter without a default has inspect.Parameter.empty."""
+        return {name: p.default for name, p in _signature(self.potential).items()} if self.potential else {}
+
+    @property
+    def known_energy(self) -> KnownEnergy | None:
+        """The ground-state energy at the default parameters, where it is known."""
+        try:
+            return self.potential().known_energy if self.potential else None
+        except Exception:  # a third party's constructor may do anything; the listing must survive it
+            return None
+
+
+def available() -> dict[str, PlugIn]:
+    """Every installed plug-in by name, third-party ones included; one that fails to import is marked broken."""
+    return {name: _import_plug_in(entry) for name, entry in _entries().items()}
+
+
+def describe(potential: Potential) -> dict[str, Any]:
+    """How to load this potential again, in values that JSON and TOML can hold.
+
+    Returns:
+        {"name": ..., "parameters": {...}, "reloadable": bool}; where reloadable,
+        `load_potential(d["name"], **d["parameters"]) == potential`.
+
+    Example:
+        >>> describe(load_potential("harmonic", omega=2))
+        {'name': 'harmonic', 'parameters': {'omega': 2.0, 'n_dims': 1, 'n_particles': 1}, 'reloadable': True}
+    """
+    name = _reloadable_name(potential)
+    parameters = {key: _plain(value) for key, value in potential.parameters.items() if value is not None}
+    return {"name": name or potential.name, "parameters": parameters, "reloadable": name is not None}
+
+
+# The five ways
+
+
+def _load_text(text: str, parameters: dict[str, object]) -> Potential:
+    entries = _entries()
+    if text in entries:
+        plug_in = _import_plug_in(entries[text])
+        if plug_in.potential is None:
+            raise UnknownPotential(f"the plug-in {text!r} of {plug_in.distribution} cannot be used: {plug_in.broken}")
+        return _build(plug_in.potential, parameters)
+    path, colon, name = text.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _load_object(_from_file(path, name), parameters)
+    if text.endswith((".csv", ".npz")):
+        return _build(TablePotential, parameters, text)
+    if text.endswith(".py"):
+        raise UnknownPotential(f"{text!r} is a file: say which potential in it, as {text}:Name")
+    if text and Path(text).exists():
+        raise UnknownPotential(f"{text!r} exists, but is not of a kind that can be read: give {_WAYS}")
+    if _is_formula(text):
+        return _build(FormulaPotential, parameters, text)
+    raise UnknownPotential(_unknown(text, entries))
+
+
+def _load_object(source: object, parameters: dict[str, object]) -> Potential:
+    if isinstance(source, Potential):
+        return _build(type(source), {**_fields(source), **parameters}) if parameters else source
+    if isinstance(source, type) and issubclass(source, Potential):
+        return _build(source, parameters)
+    if callable(source):
+        return _build(FunctionPotential, parameters, source)
+    raise UnknownPotential(
+        f"cannot make a potential from {source!r}; give a name, a callable on tensors, or a Potential"
+    )
+
+
+def _is_formula(text: str) -> bool:
+    words = set(re.findall(r"[^\W\d]\w*", text))
+    return bool(words & set(VARIABLES)) or not re.fullmatch(r"[\w\s.+-]*[^\W\d][\w\s.+-]*|", text)
+
+
+def _unknown(text: str, entries: dict[str, EntryPoint]) -> str:
+    close = difflib.get_close_matches(text.lower().replace("-", "_"), entries, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"unknown potential {text!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."
+
+
+# Plug-ins
+
+
+def _entries() -> dict[str, EntryPoint]:
+    """Entry points, sorted by name; where two distributions use one name, fkdrift's own is kept."""
+    found = sorted(entry_points(group=GROUP), key=_priority)
+    first = {entry.name: entry for entry in reversed(found)}
+    return dict(sorted(first.items()))
+
+
+def _priority(entry: EntryPoint) -> tuple[bool, str]:
+    return _distribution(entry) != "fkdrift", _distribution(entry)
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "unknown"
+
+
+def _import_plug_in(entry: EntryPoint) -> PlugIn:
+    distribution = _distribution(entry)
+    try:
+        potential = entry.load()
+    except (Exception, SystemExit) as error:  # whatever a third party's module does, the others must stay usable
+        return PlugIn(entry.name, distribution, broken=f"{type(error).__name__}: {error}")
+    if not (isinstance(potential, type) and issubclass(potential, Potential)):
+        return PlugIn(entry.name, distribution, broken=f"{entry.value} is not a class that inherits fkdrift.Potential")
+    return PlugIn(entry.name, distribution, potential)
+
+
+# Files
+
+
+def _from_file(path: str, name: str) -> object:
+    """The object called `name` in a Python file; the same content is executed once only."""
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise UnknownPotential(f"there is no file {path!r} (looked for {file}); check the path")
+    content = file.read_bytes()
+    digest = hashlib.sha256(str(file).encode() + b"\0" + content).hexdigest()[:12]
+    module = sys.modules.get(f"{_FILES}.{digest}.{file.stem}") or _execute(file, f"{_FILES}.{digest}.{file.stem}")
+    if not hasattr(module, name):
+        names = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise UnknownPotential(f"{path} has no {name!r}; it defines {', '.join(names) or 'nothing'}")
+    return getattr(module, name)
+
+
+def _execute(file: Path, module_name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise UnknownPotential(f"{file} is not Python source; give a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before execution: dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise UnknownPotential(f"{file} cannot be used: {type(error).__name__}: {error}") from error
+    return module
+
+
+# Parameters
+
+
+def _build(potential: type[Potential], parameters: dict[str, object], *first: object) -> Potential:
+    """An instance, with every parameter checked against the signature."""
+    allowed = dict(list(_signature(potential).items())[len(first) :])
+    label = potential.__name__
+    for name in parameters.keys() - allowed.keys():
+        close = difflib.get_close_matches(name, allowed, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise BadParameter(f"{label} has no parameter {name!r}: {hint}It has {', '.join(allowed) or 'none'}.")
+    missing = [name for name, p in allowed.items() if p.default is p.empty and name not in parameters]
+    if missing:
+        raise BadParameter(f"{label} needs a value for {', '.join(missing)}: add --param {missing[0]}=VALUE")
+    kinds = _kinds(potential)
+    try:
+        return potential(*first, **{name: _convert(name, value, kinds.get(name)) for name, value in parameters.items()})
+    except TypeError as error:  # an abstract method left out, say
+        raise BadParameter(f"{label} cannot be made: {error}") from error
+
+
+def _signature(potential: type[Potential]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(potential).parameters)
+
+
+def _kinds(potential: type[Potential]) -> dict[str, object]:
+    """The annotated type of each parameter, as far as the annotations can be resolved."""
+    owner = potential if dataclasses.is_dataclass(potential) else potential.__init__
+    try:
+        return typing.get_type_hints(owner)
+    except (NameError, TypeError):
+        return {}
+
+
+def _convert(name: str, value: object, kind: object) -> object:
+    """`value` as the annotated type, where that loses nothing."""
+    options = (
+        typing.get_args(kind)
+        if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+        else (kind,)
+    )
+    if value is None and type(None) in options:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and not _finite(value):
+        raise BadParameter(f"{name} = {value!r} is not allowed: {name} must be a finite number")
+    for option in options:
+        if option is bool and isinstance(value, bool):
+            return value
+        if option is int and number and value == int(value):  # type: ignore[call-overload]
+            return int(value)  # type: ignore[call-overload]
+        if option is float and number:
+            return float(value)  # type: ignore[arg-type]
+        if option is str and isinstance(value, str):
+            return value
+        if option is tuple or typing.get_origin(option) is tuple:
+            items = value if isinstance(value, list | tuple) else (value,)
+            inner = next(iter(typing.get_args(option)), None)
+            return tuple(_convert(name, item, inner) for item in items)
+    if any(option in _WORDS for option in options):
+        wanted = " or ".join(_WORDS[option] for option in options if option in _WORDS)
+        raise BadParameter(f"{name} = {value!r} is not allowed: {name} must be {wanted}")
+    return value
+
+
+_WORDS: dict[object, str] = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a string"}
+
+
+def _finite(value: object) -> bool:
+    try:
+        return math.isfinite(float(value))  # type: ignore[arg-type]
+    except OverflowError:
+        return False
+
+
+def _literal(text: str) -> object:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text) if len(text) <= 1000 else text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+# The way back
+
+
+def _reloadable_name(potential: Potential) -> str | None:
+    """What to give to load_potential to get this class or function again, or None."""
+    if isinstance(potential, FormulaPotential | TablePotential):
+        return potential.name
+    source = potential.function if isinstance(potential, FunctionPotential) else type(potential)
+    module, name = getattr(source, "__module__", ""), getattr(source, "__qualname__", "")
+    for entry in _entries().values():
+        if entry.value == f"{module}:{name}":
+            return entry.name
+    if module.startswith(f"{_FILES}.") and getattr(sys.modules.get(module), name, None) is source:
+        return f"{sys.modules[module].__file__}:{name}"
+    return None
+
+
+def _fields(potential: Potential) -> dict[str, object]:
+    return {name: getattr(potential, name) for name in _signature(type(potential))}
+
+
+def _plain(value: object) -> object:
+    """Tuples as lists, all the way down."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,211 @@
+"""What a potential is: V(r) in H = sum_i p_i^2 / (2 m_i) + V(r), with hbar = 1.
+
+A plug-in is a frozen dataclass that inherits `Potential`, holds its parameters as fields, and computes
+V from positions of shape (batch, particle, dim).  Everything else here is optional and has a default:
+masses, a periodic box, groups of identical particles, nuclei, a reference log psi, a known energy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fkdrift.errors import BadParameter
+from fkdrift.hamiltonian.trial_function import TrialFunction
+from fkdrift.numerics.geometry import distance as distance
+from fkdrift.numerics.geometry import pair_indices as pair_indices
+from fkdrift.numerics.geometry import pair_vectors as pair_vectors
+from fkdrift.tensor_types import PerWalker, Positions
+
+
+@dataclass(frozen=True)
+class KnownEnergy:
+    """A ground-state energy from elsewhere: its value, how it is known, and the source to cite."""
+
+    value: float
+    kind: Literal["exact", "computed", "literature", "variational"]
+    source: str
+
+
+class Potential(ABC):
+    """The potential energy V(r) of `n_particles` particles in `n_dims` dimensions (hbar = 1).
+
+    A subclass is a frozen dataclass; its fields are the parameters that `--param name=value` sets.
+    Class attributes `formula`, `units` and `citation` are what `fkdrift potentials` prints.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Quartic(Potential):
+        ...     strength: float = 1.0
+        ...     formula = "V = strength x^4"
+        ...     def __call__(self, r):
+        ...         return self.strength * r.pow(4).sum((-2, -1))
+        >>> Quartic(2.0)(torch.ones(1, 1, 1))
+        tensor([2.])
+    """
+
+    n_particles: int = 1
+    n_dims: int = 1
+    formula: str = ""
+    units: str = "hbar = m = 1"
+    citation: str = ""
+
+    @abstractmethod
+    def __call__(self, r: Positions) -> PerWalker:
+        """V(r): positions (batch, particle, dim) to energies (batch,)."""
+
+    @property
+    def name(self) -> str:
+        """How the potential is called in results: the plug-in's module name unless overridden."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The dataclass fields and their values, as written to result.json and config.toml."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def mass(self) -> tuple[float, ...]:
+        """One mass for each particle; sigma_i = 1 / sqrt(m_i)."""
+        return (1.0,) * self.n_particles
+
+    @property
+    def box(self) -> tuple[float, ...] | None:
+        """Period along each dimension for a system on a ring or torus; None for open space."""
+        return None
+
+    @property
+    def domain(self) -> tuple[tuple[float, float], ...] | None:
+        """The range of each dimension in which V is defined; None if V is defined everywhere."""
+        return None
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of identical particles that V is symmetric in; by default every particle is its own."""
+        return tuple((i,) for i in range(self.n_particles))
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether V is unchanged when all particles are rotated (or reflected) together about the origin."""
+        return False
+
+    @property
+    def nuclei(self) -> tuple[tuple[float, ...], ...]:
+        """Points where V is singular for a single particle, such as clamped nuclei."""
+        return ()
+
+    @property
+    def coalescence(self) -> bool:
+        """Whether V is singular, or has a hard core, where two particles meet."""
+        return False
+
+    @property
+    def trial_function(self) -> TrialFunction | None:
+        """A reference log psi, W(r), that removes the singularities of V; None to have one fitted."""
+        return None
+
+    @property
+    def known_energy(self) -> KnownEnergy | None:
+        """The ground-state energy where it is known, with its source."""
+        return None
+
+
+def require(condition: bool, name: str, value: object, allowed: str) -> None:
+    """Raise BadParameter naming the parameter, its value and what is allowed, unless `condition` holds."""
+    if not condition:
+        raise BadParameter(f"{name} = {value!r} is not allowed: {name} must be {allowed}")
+
+
+def require_finite(**parameters: float) -> None:
+    """Raise BadParameter unless every parameter is a finite number."""
+    for name, value in parameters.items():
+        require(_is_number(value) and math.isfinite(value), name, value, "a finite number")
+
+
+def require_positive(**parameters: float) -> None:
+    """Raise BadParameter unless every parameter is a finite number above zero."""
+    for name, value in parameters.items():
+        require(_is_number(value) and 0 < value < math.inf, name, value, "a finite number above zero")
+
+
+def require_count(**parameters: int) -> None:
+    """Raise BadParameter unless every parameter is a whole number of at least 1."""
+    for name, value in parameters.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole and value >= 1, name, value, "a whole number of at least 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class FunctionPotential(Potential):
+    """A potential made from any callable on tensors, (batch, particle, dim) to (batch,).
+
+    Args:
+        function: computes V; must be differentiable by torch for the pathwise gradient.
+        n_particles, n_dims: shape of one walker.
+        masses: one for each particle (default 1).
+        period: period along each dimension for a ring or torus (default: open space).
+        identical: whether V is symmetric under exchange of any two particles.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    n_particles: int = 1
+    n_dims: int = 1
+    masses: tuple[float, ...] | None = None
+    period: tuple[float, ...] | None = None
+    identical: bool = False
+
+    formula = "V = f(r), a Python callable"
+
+    def __post_init__(self) -> None:
+        require(callable(self.function), "function", self.function, "callable")
+        require(self.n_particles >= 1, "n_particles", self.n_particles, "at least 1")
+        require(self.n_dims >= 1, "n_dims", self.n_dims, "at least 1")
+        r = torch.zeros(2, self.n_particles, self.n_dims).normal_(generator=torch.Generator().manual_seed(0))
+        try:
+            value = self.function(r)
+        except Exception as error:
+            raise BadParameter(
+                f"{self.name} raised {type(error).__name__}: {error}, for positions {tuple(r.shape)}"
+            ) from error
+        require(
+            isinstance(value, Tensor) and value.shape == (2,),
+            "function",
+            f"returning {getattr(value, 'shape', type(value).__name__)} for positions {tuple(r.shape)}",
+            "a callable that takes (batch, particle, dim) to (batch,)",
+        )
+
+    def __call__(self, r: Positions) -> PerWalker:
+        return self.function(r)
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        return {name: value for name, value in super().parameters.items() if name != "function"}
+
+    @property
+    def mass(self) -> tuple[float, ...]:
+        return self.masses or super().mass
+
+    @property
+    def box(self) -> tuple[float, ...] | None:
+        return self.period
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        return (tuple(range(self.n_particles)),) if self.identical else super().groups

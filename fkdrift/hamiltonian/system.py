@@ -1,0 +1,158 @@
+"""A potential made ready for a stochastic process: masses, the reference measure, where walkers start.
+
+A `System` is the Feynman-Kac measure that a learned process is compared with,
+
+    dr = h dt + sigma dB,   killed at the rate   E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
+
+with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
+(Coulomb cusps, say) or is the Gaussian of lowest energy.  Walkers start from |phi_ref|^2, and its centre and width
+set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fkdrift.errors import InputError
+from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
+from fkdrift.tensor_types import PerWalker, Positions
+
+
+class Rates(NamedTuple):
+    """The reference drift h (batch, particle, dim) and the killing rate E_W (batch,) at the same positions."""
+
+    drift: Positions
+    killing: PerWalker
+
+
+class System:
+    """A potential with its reference measure, in one dtype on one device.
+
+    Args:
+        potential: the potential energy V(r).
+        dtype, device: of all tensors made from this system.
+
+    Attributes:
+        sigma: (particle, 1), 1 / sqrt(mass).
+        reference: W = log phi_ref, or None on a ring or torus.
+        centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
+        time_scale: 2 min(m width^2), the relaxation time of the stiffest coordinate (1 / omega for an oscillator).
+
+    Raises:
+        Unbound: no Gaussian of finite width has lowest energy.
+        InputError: V is not finite, or not of shape (batch,).
+
+    Example:
+        >>> system = System(load_potential("harmonic", omega=2.0))
+        >>> round(system.width.item(), 4), round(system.time_scale, 4)
+        (0.5, 0.5)
+    """
+
+    def __init__(
+        self, potential: Potential, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> None:
+        self.potential = potential
+        self.dtype, self.device = dtype, torch.device(device)
+        mass = np.asarray(potential.mass, dtype=float)
+        if mass.shape != (potential.n_particles,) or not (mass > 0).all():
+            raise InputError(f"mass = {potential.mass} is not allowed: give {potential.n_particles} positive masses")
+        self.sigma = self._tensor(mass**-0.5)[:, None]
+        self.reference = potential.trial_function
+        if potential.box is not None:
+            width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
+            centre = np.zeros_like(width)
+        elif self.reference is not None:
+            centre, width = _moments(sample_trial_function(self.reference, potential, 1024), potential.groups)
+        else:
+            centre, width = fit_gaussian(potential)
+            self.reference = TrialFunction((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
+        self.centre, self.width = self._tensor(centre), self._tensor(width)
+        self.time_scale = float(2 * (mass[:, None] * np.square(width)).min())
+
+    def _tensor(self, values: object) -> Tensor:
+        return torch.tensor(np.asarray(values, dtype=float), dtype=self.dtype, device=self.device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_particles, n_dims)."""
+        return self.potential.n_particles, self.potential.n_dims
+
+    def rates(self, r: Positions) -> Rates:
+        """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""
+        V = self.potential(r)
+        if self.reference is None:
+            return Rates(torch.zeros_like(r), V)
+        _, gradient, laplacian = self.reference.derivatives(r)
+        variance = self.sigma.square()
+        kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
+        return Rates(variance * gradient, V - kinetic)
+
+    def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
+        """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box."""
+        shape = (n_walkers, *self.shape)
+        if self.potential.box is not None:
+            uniform = torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
+            return uniform * self._tensor(self.potential.box)
+        if self.potential.trial_function is not None:
+            seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
+            return self._tensor(sample_trial_function(self.potential.trial_function, self.potential, n_walkers, seed))
+        normal = torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
+        r = self.centre + self.width * normal
+        if self.potential.domain is not None:
+            low, high = self._tensor(self.potential.domain).T
+            r = r.clamp(low, high)
+        return r
+
+    @cached_property
+    def homogeneity(self) -> float | None:
+        """The degree n if V(c r) = c^n V(r), found by trying; then the virial theorem says <V> / <T> = 2 / n."""
+        if self.potential.box is not None or self.potential.domain is not None:
+            return None
+        generator = torch.Generator().manual_seed(1)
+        r = torch.randn((16, *self.shape), generator=generator, dtype=torch.float64)
+        ratio = self.potential(1.5 * r) / self.potential(r)
+        if not bool((ratio > 0).all()) or float(ratio.std()) > 1e-8 * float(ratio.mean()):
+            return None
+        degree = float(ratio.mean().log()) / np.log(1.5)
+        return round(degree) if abs(degree - round(degree)) < 1e-6 else degree
+
+    def wrap(self, r: Positions) -> Positions:
+        """Positions brought back into the periodic box, for display; unchanged in open space."""
+        return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
+
+
+def sample_trial_function(
+    reference: TrialFunction, potential: Potential, n_walkers: int, seed: int = 0, n_steps: int = 500
+) -> np.ndarray:
+    """Positions (walker, particle, dim) drawn from |phi_ref|^2, each by its own random-walk Metropolis chain."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n_walkers, potential.n_particles, potential.n_dims)
+    nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)
+    home = torch.arange(potential.n_particles) % len(nuclei)
+    r = nuclei[home] + torch.randn(shape, generator=generator, dtype=torch.float64)
+    W = reference(r)
+    step = 1.0 / np.sqrt(shape[1] * shape[2])
+    for k in range(n_steps):
+        proposal = r + step * torch.randn(shape, generator=generator, dtype=torch.float64)
+        W_new = reference(proposal)
+        accept = torch.rand(n_walkers, generator=generator, dtype=torch.float64).log() < 2 * (W_new - W)
+        r, W = torch.where(accept[:, None, None], proposal, r), torch.where(accept, W_new, W)
+        if k < n_steps // 2:
+            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
+    return r.numpy()
+
+
+def _moments(r: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (particle, dim) of sampled positions, shared by identical particles."""
+    centre, width = np.empty(r.shape[1:]), np.empty(r.shape[1:])
+    for members in map(list, groups):
+        centre[members] = r[:, members].mean((0, 1))
+        width[members] = r[:, members].std((0, 1))
+    return centre, width

@@ -1,0 +1,221 @@
+"""Trial functions: W(r) = log phi_ref(r) as a sum of terms whose derivatives are known in closed form.
+
+A reference turns the singular potential into the bounded cost of the h-transformed process,
+
+    E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
+
+and h = sigma^2 grad W into its drift.  Kato's cusp conditions make E_W bounded: slope -Z at a nucleus,
++1/2 where two electrons of opposite spin meet.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fkdrift.numerics.geometry import distance, pair_indices, pair_vectors
+from fkdrift.tensor_types import PerParticle, PerWalker, Positions
+
+
+class Derivatives(NamedTuple):
+    """W (batch,), its gradient (batch, particle, dim) and Laplacian for each particle (batch, particle)."""
+
+    value: PerWalker
+    gradient: Positions
+    laplacian: PerParticle
+
+
+class Radial(ABC):
+    """A function w(d) of a distance d with its first two derivatives."""
+
+    @abstractmethod
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(w, w', w'') at distances d of any shape."""
+
+
+@dataclass(frozen=True)
+class Cusp(Radial):
+    """w = slope d / (1 + screening d): slope at contact, saturating beyond 1 / screening."""
+
+    slope: float
+    screening: float = 0.0
+
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        screen = 1 / (1 + self.screening * d)
+        slope = self.slope * screen.square()
+        return self.slope * d * screen, slope, -2 * self.screening * slope * screen
+
+
+@dataclass(frozen=True)
+class Envelope(Radial):
+    """w = -decay (sqrt(d^2 + core^2) - core): flat at d = 0, decaying like exp(-decay d) far away."""
+
+    decay: float
+    core: float = 1.0
+
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        root = (d.square() + self.core**2).sqrt()
+        return -self.decay * (root - self.core), -self.decay * d / root, -self.decay * self.core**2 / root.pow(3)
+
+
+@dataclass(frozen=True)
+class Logarithm(Radial):
+    """w = power log d: phi_ref vanishes like d^power, as for a 1/d^2 repulsion."""
+
+    power: float
+
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.power * d.log(), self.power / d, -self.power / d.square()
+
+
+@dataclass(frozen=True)
+class Hole(Radial):
+    """w = -depth / (1 + d^2 / radius^2): particles that repel softly keep apart; flat at d = 0, gone far away."""
+
+    depth: float
+    radius: float
+
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = d / self.radius
+        share = 1 / (1 + x.square())
+        slope = 2 * self.depth / self.radius * x * share.square()
+        curvature = 2 * self.depth / self.radius**2 * (1 - 3 * x.square()) * share.pow(3)
+        return -self.depth * share, slope, curvature
+
+
+class Term(ABC):
+    """One term of W."""
+
+    @abstractmethod
+    def __call__(self, r: Positions) -> Derivatives:
+        """Value, gradient and per-particle Laplacian."""
+
+
+@dataclass(frozen=True)
+class Gaussian(Term):
+    """-sum (r - centre)^2 / (4 width^2): |phi_ref|^2 is a normal density with these means and widths.
+
+    Args:
+        centre, width: nested tuples (particle, dim); a single row stands for every particle.
+    """
+
+    centre: tuple[tuple[float, ...], ...]
+    width: tuple[tuple[float, ...], ...]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        stiffness = 0.5 * r.new_tensor(self.width).pow(-2)
+        x = r - r.new_tensor(self.centre)
+        gradient = -stiffness * x
+        laplacian = -stiffness.sum(-1).expand(r.shape[:-1])
+        return Derivatives(0.5 * (gradient * x).sum((-2, -1)), gradient, laplacian)
+
+
+@dataclass(frozen=True)
+class OneBody(Term):
+    """sum_i w(|r_i - point|): one radial function around one fixed point, for every particle."""
+
+    radial: Radial
+    point: tuple[float, ...]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        x = r - r.new_tensor(self.point)
+        w, slope, curvature, direction = _radial(self.radial, x)
+        return Derivatives(w.sum(-1), slope[..., None] * direction, curvature + (r.shape[-1] - 1) * slope / distance(x))
+
+
+@dataclass(frozen=True)
+class LogSum(Term):
+    """sum_i log sum_A exp w(|r_i - A|): the logarithm of an orbital summed over centres.
+
+    With a smooth w it changes no cusp.  `LogSum(Envelope(-1.0), nuclei)` undoes, near each nucleus, the slope of
+    the other nuclei's exp(-|r - B|), so that a molecule pulled apart becomes atoms.
+    """
+
+    radial: Radial
+    points: tuple[tuple[float, ...], ...]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        x = r[..., None, :] - r.new_tensor(self.points)  # (batch, particle, centre, dim)
+        w, slope, curvature, direction = _radial(self.radial, x)
+        weight = w.softmax(-1)
+        push = slope[..., None] * direction
+        gradient = (weight[..., None] * push).sum(-2)
+        second = curvature + (r.shape[-1] - 1) * slope / distance(x) + slope.square()
+        laplacian = (weight * second).sum(-1) - gradient.square().sum(-1)
+        return Derivatives(w.logsumexp(-1).sum(-1), gradient, laplacian)
+
+
+@dataclass(frozen=True)
+class Pair(Term):
+    """sum_{i<j} w(|r_i - r_j|) over all pairs of particles."""
+
+    radial: Radial
+
+    def __call__(self, r: Positions) -> Derivatives:
+        i, j = pair_indices(r.shape[-2], r.device)
+        x = pair_vectors(r)
+        w, slope, curvature, direction = _radial(self.radial, x)
+        force = slope[..., None] * direction
+        second = curvature + (r.shape[-1] - 1) * slope / distance(x)
+        gradient = torch.zeros_like(r).index_add(-2, i, force).index_add(-2, j, -force)
+        laplacian = torch.zeros_like(r[..., 0]).index_add(-1, i, second).index_add(-1, j, second)
+        return Derivatives(w.sum(-1), gradient, laplacian)
+
+
+@dataclass(frozen=True)
+class Smooth(Term):
+    """Any twice differentiable function (batch, particle, dim) -> (batch,); derivatives by autograd (slower)."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        with torch.enable_grad():
+            x = r if r.requires_grad else r.detach().requires_grad_()
+            value = self.function(x)
+            (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+            flat = gradient.flatten(1)
+            second = [
+                torch.autograd.grad(flat[:, k].sum(), x, create_graph=r.requires_grad, retain_graph=True)[0].flatten(1)[
+                    :, k
+                ]
+                if flat[:, k].requires_grad
+                else torch.zeros_like(value)
+                for k in range(flat.shape[1])
+            ]
+        laplacian = torch.stack(second, 1).unflatten(1, r.shape[1:]).sum(-1)
+        derivatives = Derivatives(value, gradient, laplacian)
+        return derivatives if r.requires_grad else Derivatives(*(x.detach() for x in derivatives))
+
+
+@dataclass(frozen=True)
+class TrialFunction:
+    """W(r) = log phi_ref(r), a sum of terms.
+
+    Example:
+        >>> W = TrialFunction((OneBody(Cusp(-1.0), (0.0, 0.0, 0.0)),))     # log of the hydrogen ground state
+        >>> value, gradient, laplacian = W.derivatives(torch.tensor([[[0.0, 0.0, 2.0]]]))
+        >>> value.item(), laplacian.item()                              # -r and -2/r
+        (-2.0, -1.0)
+    """
+
+    terms: tuple[Term, ...]
+
+    def __call__(self, r: Positions) -> PerWalker:
+        """W(r), shape (batch,)."""
+        return self.derivatives(r).value
+
+    def derivatives(self, r: Positions) -> Derivatives:
+        """W, grad W and the Laplacian of W for each particle."""
+        parts = [term(r) for term in self.terms]
+        return Derivatives(*(torch.stack(part).sum(0) for part in zip(*parts, strict=True)))
+
+
+def _radial(radial: Radial, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """w, w', w'' and the unit vector x / |x|."""
+    d = distance(x)
+    return *radial(d), x / d[..., None]

@@ -1,0 +1,1 @@
+"""Controlled diffusions and their trajectories: dr = (h + v) dt + sigma dB, with the path action l_T."""

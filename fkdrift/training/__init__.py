@@ -1,0 +1,1 @@
+"""What improves a wavefunction, a drift or a generative model."""

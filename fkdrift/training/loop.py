@@ -1,0 +1,114 @@
+"""The training loop: a generator that drives one way of improving a model, physical or generative.
+
+The caller decides when to log, save and stop.  All that training depends on is in the model, the method's state, the
+walkers and the random generator, so a saved and resumed run takes the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from fkdrift.errors import DivergedPath
+from fkdrift.numerics.estimates import Estimate, from_walkers
+from fkdrift.tensor_types import PerWalker
+
+MINIMUM_UPDATES = 20
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one optimiser step saw and did.
+
+    Args:
+        energies: (batch,) before the step: E_L or l_T / T of each walker, the free energy -ELBO of each datum.
+        walkers: (batch, particle, dim), where the next step starts; for a model of data, what was passed in.
+        remaining: expected energy still to be gained, see `Optimiser`.
+        acceptance: of Metropolis moves; None without them.
+    """
+
+    energies: PerWalker
+    walkers: Tensor
+    remaining: float | None = None
+    acceptance: Tensor | None = None
+
+
+@runtime_checkable
+class Optimiser(Protocol):
+    """One way to improve a model.
+
+    Attributes:
+        remaining: expected energy still to be gained, smoothed over updates; None if not known.
+    """
+
+    remaining: float | None
+
+    def update(self, walkers: Tensor, index: int, generator: torch.Generator) -> Update:
+        """Change the model's parameters once; `index` counts from 0."""
+
+    def finish(self) -> None:
+        """Called once after the last update."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of `fit`.
+
+    Args:
+        index: number of updates made so far.
+        energy: mean of the batch, before the update, with its error; of l_T / T it includes the step bias.
+        spread: standard deviation over the batch; 0 at the optimum when it is that of E_L.
+        update: the rest, see `Update`.
+    """
+
+    index: int
+    energy: Estimate
+    spread: float
+    update: Update
+
+
+def fit(
+    method: Optimiser,
+    walkers: Tensor,
+    *,
+    n_updates: int,
+    generator: torch.Generator,
+    first: int = 0,
+    tolerance: float = 0.0,
+) -> Iterator[Step]:
+    """Train a model in place, yielding a `Step` after every update.
+
+    Args:
+        method: how to improve it, such as PathNaturalGradient(process, time_scale=...).
+        walkers: starting positions (batch, particle, dim); for a model of data an empty tensor.
+        n_updates: how many updates at most; `first` of them have been made already.
+        generator: source of the noise.
+        tolerance: stop once the expected remaining gain in energy falls below this.
+
+    Raises:
+        DivergedPath: walkers left every finite range.
+
+    Example:
+        >>> method = PathNaturalGradient(process, time_scale=system.time_scale)
+        >>> for step in fit(method, walkers, n_updates=100, generator=g):
+        ...     print(step.index, step.energy, step.spread)
+    """
+    for index in range(first, n_updates):
+        if method.remaining is not None and method.remaining < tolerance and index >= MINIMUM_UPDATES:
+            return
+        update = method.update(walkers, index, generator)
+        walkers = update.walkers
+        energies = update.energies.double()
+        if not bool(torch.isfinite(energies).all()):
+            raise DivergedPath(
+                f"energies are no longer finite in update {index}: use smaller steps, or a trial_function"
+            )
+        yield Step(index + 1, from_walkers(energies), energies.std().item(), update)

@@ -1,0 +1,1 @@
+"""Wavefunctions and learned drifts: networks, flows, the local energy, Metropolis-adjusted steps."""

@@ -1,0 +1,254 @@
+"""The command: what it prints, what it refuses, and that an interruption loses nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from runs import SIGNALLING, SMALL, assert_same, checkpoint, fkdrift, history, write_small_config
+from typer.testing import CliRunner
+
+from fkdrift.cli.main import console as terminal
+from fkdrift.cli.main import main as cli
+from fkdrift.hamiltonian.loading import available
+from fkdrift.runs.settings import Settings
+
+RUNNER = CliRunner()
+ENERGY = re.compile(r"-?\d+\.\d+\(\d+\)")
+
+
+@pytest.fixture
+def small(tmp_path):
+    return write_small_config(tmp_path)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments: {})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of a potential in a file."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "own.py").write_text(SIGNALLING)
+    arguments = ("solve", "-p", "own.py:Quartic", "--config", write_small_config(folder), "--quiet")
+    result = fkdrift(*arguments, "--out", "whole", folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, arguments, result.stdout
+
+
+def invoke(*arguments: object):
+    result = RUNNER.invoke(cli.app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+# Output
+
+
+def test_version_and_help_do_not_import_torch():
+    code = "import sys, fkdrift.cli.main; print(*[name in sys.modules for name in ('torch', 'scipy', 'matplotlib')])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False", "False"]
+
+
+def test_version():
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"fkdrift \d+\.\d+\.\d+\S*\n", result.stdout)
+
+
+def test_solve_writes_a_folder(tmp_path, small):
+    out = tmp_path / "run"
+    result = invoke("solve", "-p", "harmonic", "-P", "omega=2", "--config", small, "--seed", 3, "--out", out)
+    assert result.exit_code == 0
+    assert "variational" in result.stdout
+    assert str(out) in result.stdout
+    files = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
+    figures = {f"figures/{name}.png" for name in ("energy", "wavefunction", "trajectories")}
+    assert files == {"result.json", "config.toml", "history.csv", "checkpoint.pt"} | figures
+    written = tomllib.loads((out / "config.toml").read_text())
+    assert written["potential"]["parameters"]["omega"] == 2.0
+    assert written["settings"]["seed"] == 3
+    assert written["settings"]["width"] == SMALL["width"]
+    assert invoke("show", out).stdout.strip() in result.stdout
+
+
+def test_config_of_a_run_repeats_it(tmp_path, small, no_figures):
+    first, second = tmp_path / "first", tmp_path / "second"
+    invoke("solve", "-p", "morse", "-P", "D=8", "--config", small, "--seed", 5, "--out", first)
+    assert invoke("solve", "--config", first / "config.toml", "--out", second).exit_code == 0
+    assert history(first) == history(second)
+    assert_same(checkpoint(first), checkpoint(second))
+
+
+def test_command_line_wins_over_file(tmp_path, small, no_figures):
+    out = tmp_path / "run"
+    small.write_text(small.read_text() + '[potential]\nname = "harmonic"\nparameters = { omega = 2.0, n_dims = 2 }\n')
+    invoke("solve", "--config", small, "-P", "omega=3", "--n-walkers", 16, "--out", out)
+    result = json.loads((out / "result.json").read_text())
+    assert result["potential"]["parameters"] == {"omega": 3.0, "n_dims": 2, "n_particles": 1}
+    assert result["settings"]["n_walkers"] == 16
+    invoke("solve", "--config", small, "-p", "anharmonic", "--out", out, "--overwrite")  # without the file's parameters
+    assert json.loads((out / "result.json").read_text())["potential"]["parameters"] == {"lam": 1.0}
+
+
+def test_quiet_prints_the_energy_only(small):
+    result = invoke("solve", "-p", "x**2/2 + 0.1*x**4", "--config", small, "--quiet")
+    assert result.exit_code == 0
+    assert ENERGY.fullmatch(result.stdout.strip())
+    assert result.stderr == ""
+
+
+def test_exact_prints_levels():
+    result = invoke("exact", "-p", "morse", "--levels", 2)
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines() if line[:1].isdigit()]
+    assert [row[0] for row in rows] == ["0", "1"]
+    assert abs(float(rows[0][1]) - 2.1110679775) < 1e-9
+    assert abs(float(rows[1][2]) - 3.472135955) < 1e-8
+    assert "method:" in result.stdout
+
+
+def test_potentials_lists_every_plug_in():
+    listed = json.loads(invoke("potentials", "--json").stdout)
+    assert {row["name"] for row in listed} == set(available())
+    morse = next(row for row in listed if row["name"] == "morse")
+    assert morse["parameters"] == {"D": 10.0, "a": 1.0}
+    assert abs(morse["known_energy"]["value"] - 2.1110679775) < 1e-9
+    text = invoke("potentials").stdout
+    for row in listed:
+        assert row["name"] in text
+        assert row["formula"] in text
+
+
+def test_doctor_can_fail():
+    assert cli.passes(0.50001, 1e-5, 0.5)
+    assert not cli.passes(0.5001, 1e-5, 0.5)  # far outside its error bar
+    assert not cli.passes(0.5001, 2e-3, 0.5)  # an error bar too wide to mean anything
+    assert not cli.passes(float("nan"), float("nan"), 0.5)
+    assert not cli.passes(0.8125, 1e-4, cli.SELF_TEST["anharmonic"])  # what an untrained drift gives
+
+
+def test_doctor_reports_a_failure(monkeypatch):
+    settings = Settings(**SMALL)
+    monkeypatch.setattr(cli, "settings_from", lambda values: settings)
+    monkeypatch.setattr(cli, "SELF_TEST", {"harmonic": 0.4})
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "FAILED" in result.stdout
+    assert "torch" in result.stdout
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["solve"], ["which potential", "fkdrift potentials"]),
+        (["solve", "-p", "morze"], ["unknown potential", "morse"]),
+        (["solve", "-p", "morse", "-P", "depth=3"], ["no parameter", "depth"]),
+        (["solve", "-p", "morse", "-P", "D=shallow"], ["D = 'shallow'", "number"]),
+        (["solve", "-p", "morse", "-P", "D"], ["name=value"]),
+        (["solve", "-p", "x**2 + foo(x)"], ["foo", "^"]),
+        (["solve", "-p", "x**2 +"], ["^"]),
+        (["solve", "-p", "harmonic", "--drift", "spline"], ["spline", "gradient", "mlp"]),
+        (["solve", "-p", "harmonic", "--n-walkers", "-4"], ["n_walkers = -4", "above 0"]),
+        (["solve", "-p", "harmonic", "--device", "cuda:7"], ["cuda:7", "--device cpu"]),
+        (["solve", "-p", "harmonic", "--config", "nowhere.toml"], ["nowhere.toml"]),
+        (["solve", "-p", "harmonic", "--n-walkers", "100000000000000"], ["not enough memory", "--n-walkers"]),
+        (["exact", "-p", "helium"], ["helium"]),
+        (["show", "nowhere"], ["nowhere", "not a saved run"]),
+        (["resume", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_bad_input_is_one_clear_complaint(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_not_replaced(tmp_path, small, no_figures):
+    out = tmp_path / "run"
+    assert invoke("solve", "-p", "harmonic", "--config", small, "--out", out).exit_code == 0
+    before = (out / "result.json").read_bytes()
+    result = invoke("solve", "-p", "morse", "--config", small, "--out", out)
+    assert result.exit_code == 2
+    assert "--overwrite" in result.stderr
+    assert "fkdrift resume" in result.stderr
+    assert (out / "result.json").read_bytes() == before
+    assert invoke("solve", "-p", "morse", "--config", small, "--out", out, "--overwrite").exit_code == 0
+    assert json.loads((out / "result.json").read_text())["potential"]["name"] == "morse"
+
+
+def test_out_must_be_a_folder_that_can_be_made(tmp_path, small):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = invoke("solve", "-p", "harmonic", "--config", small, "--out", out)
+        assert result.exit_code == 2
+        assert "folder" in result.stderr
+
+
+def test_settings_of_a_file_are_checked(tmp_path):
+    config = write_small_config(tmp_path, n_walker=3)
+    result = invoke("solve", "-p", "harmonic", "--config", config)
+    assert result.exit_code == 2
+    assert "did you mean n_walkers?" in result.stderr
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 300, {"trajectories", "sampling"})]
+)
+def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
+    folder, arguments, printed = whole
+    before = set(folder.iterdir())
+    stopped = fkdrift(*arguments, folder=folder, AT=str(at), SIGNAL=name)
+    assert stopped.returncode == 130, stopped.stderr
+    (saved,) = set(folder.iterdir()) - before
+    assert saved.name.startswith("fkdrift-")
+    assert f"fkdrift resume {saved.name}" in stopped.stderr
+    assert json.loads((saved / "result.json").read_text())["status"] == "interrupted"
+    rows, all_rows = history(saved), history(folder / "whole")
+    assert 1 < len(rows) < len(all_rows)
+    assert rows == all_rows[: len(rows)]
+    assert rows[-1][0] in phases
+    resumed = fkdrift("resume", saved.name, "--quiet", folder=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == printed
+    assert history(saved) == all_rows
+    assert_same(checkpoint(saved), checkpoint(folder / "whole"))
+    results = [json.loads((path / "result.json").read_text()) for path in (saved, folder / "whole")]
+    assert results[0]["energies"] == results[1]["energies"]
+    assert results[0]["status"] == "finished"
+
+
+def test_interrupted_runs_do_not_replace_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(terminal.new_folder("fkdrift-x**2/2-seed0")) == "fkdrift-x__2_2-seed0"
+    (tmp_path / "fkdrift-morse-seed0").mkdir()
+    (tmp_path / "fkdrift-morse-seed0-2").mkdir()
+    assert str(terminal.new_folder("fkdrift-morse-seed0")) == "fkdrift-morse-seed0-3"
+
+
+def test_resume_goes_further(tmp_path, small, no_figures):
+    out = tmp_path / "run"
+    invoke("solve", "-p", "morse", "--config", small, "--out", out)
+    rows = len(history(out))
+    assert invoke("resume", out, "--n-blocks", SMALL["n_blocks"] + 7).exit_code == 0
+    assert len(history(out)) == rows + 7
+    assert tomllib.loads((out / "config.toml").read_text())["settings"]["n_blocks"] == SMALL["n_blocks"] + 7

@@ -1,0 +1,180 @@
+"""`fkdrift bridge`: what it prints and writes, and that an interrupted bridge ends where it would have ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from fkdrift.cli.main import main as cli
+from fkdrift.runs.bridge_run import BridgeRun, BridgeSettings, load_bridge
+from fkdrift.errors import BadConfig, BadParameter
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.runs.run import Progress
+from fkdrift.numerics.estimates import Estimate
+
+QUICK = {"n_updates": 6, "n_paths": 512, "dt": 0.25, "width": 8}
+
+
+def small(**changes: object) -> BridgeRun:
+    settings = BridgeSettings(**{"start": (-1.0,), "end": (1.0,), "time": 2.0, **QUICK, **changes})
+    return BridgeRun(load_potential("double_well"), settings)
+
+
+def finish(run: BridgeRun) -> BridgeRun:
+    for _ in run.advance():
+        pass
+    return run
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+def test_a_resumed_bridge_ends_where_it_would_have(tmp_path: Path, stop: int) -> None:
+    whole = finish(small())
+    part = small()
+    for step in part.advance():
+        if step.step == stop:
+            break
+    assert not part.finished
+    part.save(tmp_path)
+    again = finish(load_bridge(tmp_path))
+    assert whole.trajectories is not None
+    assert again.trajectories is not None
+    assert torch.equal(whole.trajectories.log_weight, again.trajectories.log_weight)
+    assert whole.result["log_evidence"] == again.result["log_evidence"]
+
+
+def test_files(tmp_path: Path) -> None:
+    finish(small()).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "result.json", "config.toml", "history.csv", "checkpoint.pt", "figures",
+    }  # fmt: skip
+    assert (tmp_path / "figures" / "trajectories.png").stat().st_size > 5000
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert 0 < result["efficiency"] <= 1
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 7
+
+
+def test_the_exact_propagator_stands_beside_it() -> None:
+    """In one coordinate the result has the grid's log K; the drift learned in six updates already agrees with it."""
+    run = finish(small(n_paths=8192, dt=0.125, noise=0.3))
+    found, exact = run.result["log_evidence"], run.result["exact"]["mean"]
+    assert found["error"] < 0.15
+    assert abs(Estimate(**found).deviation(exact)) < 4
+    times = [0.5, 1.0, 1.5]
+    bands = run.exact_quantiles(times)
+    assert bands is not None
+    assert bands.shape == (5, 3)
+    assert abs(bands[2, 1]) < 0.05  # half way, by symmetry but for the noisy end
+
+
+def test_transition_paths_of_a_simulation_have_no_propagator() -> None:
+    run = small(dynamics="overdamped")
+    assert run.line is None
+    assert run.exact_quantiles([1.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"dynamics": "quantum"}, "dynamics"),
+        ({"loss": "mse"}, "loss"),
+        ({"time": -1.0}, "time"),
+        ({"time": math.nan}, "time"),
+        ({"noise": -0.1}, "noise"),
+        ({"n_paths": 1}, "error bar"),
+        ({"dt": 3.0}, "longer"),
+    ],
+)
+def test_bad_settings(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(BadConfig, match=why):
+        small(**changes)
+
+
+def test_ends_have_to_fit_the_potential() -> None:
+    with pytest.raises(BadParameter, match="start"):
+        small(start=(0.0, 1.0))
+    with pytest.raises(BadParameter, match="end"):
+        small(end=(math.inf,))
+
+
+def test_load_refuses_what_is_no_bridge(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="checkpoint"):
+        load_bridge(tmp_path)
+    torch.save({"format": 1, "kind": "learned"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(BadConfig, match="no bridge"):
+        load_bridge(tmp_path)
+
+
+def test_command(tmp_path: Path) -> None:
+    words = [
+        "bridge",
+        "-p",
+        "double_well",
+        "--from",
+        "-1",
+        "--to",
+        "1",
+        "--time",
+        "2",
+        "--noise",
+        "0.3",
+        "--updates",
+        "4",
+    ]
+    words += ["--paths", "256", "--dt", "0.25", "--width", "8"]
+    shown = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "b")])
+    assert shown.exit_code == 0
+    assert "log K" in shown.stdout
+    assert "exact" in shown.stdout
+    again = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "b")])
+    assert again.exit_code == 2
+    assert "fkdrift bridge --resume" in again.stderr
+    told = CliRunner().invoke(cli.app, ["show", str(tmp_path / "b")])
+    assert told.exit_code == 0
+    assert told.stdout.strip() in shown.stdout
+    quiet = CliRunner().invoke(cli.app, [*words, "--quiet"])
+    assert quiet.stdout.strip() in shown.stdout
+    over = CliRunner().invoke(cli.app, ["bridge", "--resume", str(tmp_path / "b")])
+    assert over.exit_code == 0
+
+
+def test_an_interruption_is_saved_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT after the third update: exit code 130, a folder, and a resumed run that equals an uninterrupted one."""
+
+    @contextmanager
+    def press_control_c(title: str, show: bool | None, symbol: str) -> Iterator[Callable[[Progress], None]]:
+        yield lambda progress: signal.raise_signal(signal.SIGINT) if progress.step == 3 else None
+
+    words = ["bridge", "-p", "double_well", "--from", "-1", "--to", "1", "-T", "2", "--updates", "6", "--paths", "256"]
+    words += ["--dt", "0.25", "--width", "8"]
+    whole = CliRunner().invoke(cli.app, [*words, "--quiet"]).stdout
+    with monkeypatch.context() as patch:
+        patch.setattr("fkdrift.runs.bridge_run.progress_line", press_control_c)
+        shown = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "b")])
+    assert shown.exit_code == 130
+    assert "interrupted" in shown.stdout
+    assert f"fkdrift bridge --resume {tmp_path / 'b'}" in shown.stderr
+    assert CliRunner().invoke(cli.app, ["bridge", "--resume", str(tmp_path / "b"), "--quiet"]).stdout == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--from", "-1"], "--potential"),
+        (["-p", "double_well", "--from", "left", "--to", "1", "--time", "1"], "numbers"),
+        (["--resume", "nowhere", "--seed", "1"], "no other options"),
+        (["--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_commands(words: list[str], why: str) -> None:
+    shown = CliRunner().invoke(cli.app, ["bridge", *words])
+    assert shown.exit_code == 2
+    assert why in shown.stderr

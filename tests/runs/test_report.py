@@ -1,0 +1,276 @@
+"""A run in words and pictures: what is said, what is drawn, and that drawing changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import io
+from itertools import islice
+
+import pytest
+import torch
+from PIL import Image
+from runs import SMALL
+
+import fkdrift as fk
+from fkdrift.figures.ground_state import draw_figures, save_figures
+from fkdrift.runs.report import headline, html, progress_line, summary
+from fkdrift.runs.run import Progress
+
+RESULT = {
+    "potential": {"name": "morse", "parameters": {"D": 10.0, "a": 1.0}, "reloadable": True},
+    "seed": 4,
+    "status": "finished",
+    "settings": {"drift": "gradient", "dtype": "float32"},
+    "versions": {},
+    "device": "cpu",
+    "wall_seconds": 8.04,
+    "cpu_seconds": 7.9,
+    "n_parameters": 1153,
+    "n_walkers": 1024,
+    "n_updates": 150,
+    "energies": {
+        "variational": {"mean": 2.11119, "error": 0.00012, "effective_samples": 81234.5, "estimator": "mean of E_L"},
+        "path_action": {"mean": 2.1101, "error": 0.0031},
+        "exact": {"mean": 2.1110679775, "source": "scipy, elements on a line"},
+        "reference": {"mean": 2.1110679775, "kind": "exact", "source": "a sqrt(D/2) - a^2/8"},
+    },
+    "step_bias": {
+        "removed": {"mean": 0.0123, "error": 0.0021},
+        "time_steps": [0.0625, 0.03125, 0.015625],
+        "by_time_step": [],
+    },
+    "sampling": {"spread": 0.16, "acceptance": 0.9, "time_step": 0.119},
+    "virial": {"ratio": -2.001, "expected": -2.0},
+    "deviation": {"standard_errors": 1.0, "difference": 1.2e-4, "against": "exact", "verdict": "agrees"},
+}
+
+
+def words(result):
+    return " ".join(summary(result).split())
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "morse D = 10, a = 1",
+        "variational 2.11119(12) mean of E_L; 81,234 effective samples",
+        "path action 2.110(3) E[l_T]/T, extrapolated to dt = 0",
+        "exact 2.111067977 scipy, elements on a line",
+        "reference 2.111067977 exact: a sqrt(D/2) - a^2/8",
+        "+1.0 standard errors from the exact energy (+1.2e-04, relative +5.7e-05): agrees",
+        "dt = 0.0625, 0.0312, 0.0156 to dt = 0; removed 0.012(2) from the finest",
+        "spread of E_L 0.16; acceptance 90% at dt = 0.119",
+        "<V>/<T> = -2.0010, expected -2",
+        "150 updates, 1,024 walkers, gradient drift with 1,153 parameters, seed 4",
+        "8.0 s wall, 7.9 s CPU on cpu in float32",
+    ],
+)
+def test_summary_says(said):
+    assert said in words(RESULT)
+    assert max(map(len, summary(RESULT).splitlines())) < 100
+
+
+def test_summary_needs_only_what_is_always_there():
+    result = {k: v for k, v in RESULT.items() if k not in ("step_bias", "sampling", "virial", "deviation")}
+    result["energies"] = {
+        "variational": {"mean": None, "error": None, "estimator": "last batch"},
+        "path_action": {"mean": 1.5, "error": None},
+    }
+    result["status"] = "interrupted"
+    text = words({**result, "a key of tomorrow": 3})
+    assert "variational ? last batch" in text
+    assert "1.5(?) last training batch" in text
+    assert "interrupted" in text
+    assert "exact" not in text
+
+
+def test_headline():
+    assert headline(RESULT) == "2.11119(12)"
+
+
+def test_html_escapes_everything():
+    result = copy.deepcopy(RESULT)
+    result["potential"]["name"] = "<script>x</script>"
+    result["energies"]["exact"]["source"] = "a < b & c"
+    text = html(result)
+    assert "<script>" not in text
+    assert "a &lt; b &amp; c" in text
+    assert "2.11119(12)" in text
+    assert text.count("<tr>") == text.count("</tr>") == 4
+
+
+def test_progress_line_draws_to_stderr_only_when_asked(capsys):
+    steps = [Progress("training", k, 30, fk.Estimate(0.5, 0.01), 0.1 * k) for k in range(1, 31)]
+    for show in (False, None):  # nobody is looking at the stderr of a test
+        with progress_line("harmonic", show) as line:
+            for step in steps:
+                line(step)
+        assert capsys.readouterr() == ("", "")
+    with progress_line("harmonic", True) as line:
+        for step in steps:
+            line(step)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "harmonic" in err
+
+
+def test_progress_line_shows_phase_energy_and_speed(monkeypatch):
+    from rich.console import Console
+
+    from fkdrift.runs import report
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(report, "Console", lambda **options: console)
+    monkeypatch.setattr(report, "REFRESH_SECONDS", 0.0)
+    with progress_line("harmonic", True) as line:
+        for k in range(1, 4):
+            line(Progress("training", k, 30, fk.Estimate(0.5, 0.01), 0.1 * k))
+        line(Progress("sampling", 7, 9, fk.Estimate(0.50003, 0.00008), 1.0))
+    shown = screen.getvalue()
+    for text in ("training", " 3/30", "E = 0.500(10)", "steps/s", "sampling", "7/9", "E = 0.50003(8)"):
+        assert text in shown
+
+
+# Pictures
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """States and figures by name; each system is solved once."""
+    cases = {
+        "line": ("anharmonic", {}),
+        "ring": ("cosine", {}),
+        "plane": ("henon_heiles", {}),
+        "free drift": ("harmonic", {"n_particles": 2, "drift": "mlp"}),
+        "central": ("hydrogen", {}),
+        "molecule": ("h2", {}),
+        "chain": ("calogero", {"n_particles": 3}),
+    }
+    found = {}
+    for label, (name, options) in cases.items():
+        state = fk.solve(name, settings=fk.Settings(**SMALL), progress=False, **options)
+        found[label] = (state, state.plot())
+    return found
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+def labels(axes):
+    return [text.get_text() for text in (axes.get_legend().get_texts() if axes.get_legend() else [])]
+
+
+def test_every_figure_is_titled_and_labelled(drawn):
+    for label, (state, figures) in drawn.items():
+        assert list(figures) == ["energy", "wavefunction", "trajectories"]
+        for name, figure in figures.items():
+            assert figure.get_suptitle().startswith(state.potential.name), (label, name)
+            assert titles(figure), (label, name)
+            panels = [axes for axes in figure.axes if axes.get_title()]
+            bottom = [axes for axes in panels if axes.get_xlabel()]
+            assert bottom, (label, name)
+            assert any(axes.get_ylabel() for axes in panels), (label, name)
+
+
+def test_energy_has_a_panel_for_each_phase(drawn):
+    state, figures = drawn["line"]
+    axes = figures["energy"].axes
+    assert len(axes) == 3
+    assert axes[0].get_title() == "training"
+    for panel in axes:
+        assert panel.get_ylabel() == "energy $E$"
+        low, high = panel.get_ylim()
+        assert low < state.spectrum.ground_state < high
+        assert f"exact {state.spectrum.ground_state:.7g}" in labels(panel)
+    assert len(drawn["free drift"][1]["energy"].axes) == 2
+    assert any("reference" in text for text in labels(drawn["molecule"][1]["energy"].axes[0]))
+
+
+def test_a_line_has_density_log_psi_and_drift(drawn):
+    for label in ("line", "ring"):
+        state, figures = drawn[label]
+        density, log, drift = figures["wavefunction"].axes
+        assert [axes.get_xlabel() for axes in (density, log, drift)] == ["$x$"] * 3
+        assert labels(log) == labels(drift) == ["learned", "exact"]
+        assert len(labels(density)) == 3
+        x, exact = log.lines[1].get_data()
+        expected = state.spectrum.log_psi(x)
+        assert abs((exact - exact.max()) - (expected - expected.max())).max() < 1e-9
+        x, learned = drift.lines[0].get_data()
+        assert torch.allclose(torch.as_tensor(learned).float(), state.drift(x)[:, 0, 0], atol=1e-4)
+
+
+def test_two_coordinates_have_maps(drawn):
+    names = {"plane": ("$x$", "$y$"), "free drift": ("$x_1$", "$x_2$")}
+    for label, (x, y) in names.items():
+        panels = [axes for axes in drawn[label][1]["wavefunction"].axes if axes.get_title()]
+        assert len(panels) == 4
+        assert {axes.get_xlabel() for axes in panels[2:]} == {x}
+        assert panels[0].get_ylabel() == y
+        assert "exact" in panels[1].get_title()
+
+
+def test_more_coordinates_have_distributions(drawn):
+    assert titles(drawn["molecule"][1]["wavefunction"]) == ["one-body density", "pair distances", "density, projected"]
+    assert titles(drawn["chain"][1]["wavefunction"]) == ["one-body density", "pair distances"]
+    assert "wavefunction" in titles(drawn["central"][1]["wavefunction"])
+    assert "pair distances" not in titles(drawn["central"][1]["wavefunction"])
+    assert drawn["molecule"][1]["wavefunction"].axes[2].get_xlabel() == "$z$"  # along the bond
+
+
+def test_trajectories(drawn):
+    time, V = drawn["line"][1]["trajectories"].axes
+    assert time.get_xlabel() == "time $t$"
+    assert labels(V) == ["$V(x)$", "$E$"]
+    assert len(time.lines) == 24 + 3
+    assert "contours: $V$" in titles(drawn["plane"][1]["trajectories"])[0]
+    (chain,) = drawn["chain"][1]["trajectories"].axes
+    assert len(chain.lines) == 3
+    assert len(drawn["molecule"][1]["trajectories"].axes) == 2
+
+
+def test_drawing_leaves_the_run_alone(drawn):
+    state, _ = drawn["plane"]
+    before = copy.deepcopy(state.run.state_dict())
+    draw_figures(state.run, state.spectrum, state.result)
+    after = state.run.state_dict()
+    assert torch.equal(before["generator"], after["generator"])
+    assert torch.equal(before["stationary"]["walkers"], after["stationary"]["walkers"])
+    assert before["history"].equal(after["history"])
+
+
+def test_an_interrupted_run_can_be_drawn():
+    from fkdrift.runs.run import Run
+
+    run = Run(fk.load_potential("harmonic"), fk.Settings(**SMALL))
+    list(islice(run.advance(), 2))
+    state = fk.GroundState(run)
+    assert len(state.plot()["energy"].axes) == 1
+    assert "interrupted" in str(state)
+
+
+def test_files_are_small_pictures(drawn, tmp_path):
+    _, figures = drawn["plane"]
+    save_figures(figures, tmp_path / "figures")
+    assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == [
+        "energy.png",
+        "trajectories.png",
+        "wavefunction.png",
+    ]
+    for file in (tmp_path / "figures").iterdir():
+        assert 5_000 < file.stat().st_size < 150_000
+        with Image.open(file) as image:
+            assert 500 < image.width < 2000
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_repr_in_a_notebook(drawn):
+    state, _ = drawn["line"]
+    assert state._repr_html_() == html(state.result)
+    assert str(state.energy) in repr(state)
+    assert summary(state.result) == str(state)

@@ -1,0 +1,212 @@
+"""fk.solve, fk.load and fk.resume: every way in, when a run ends, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from itertools import islice
+
+import pytest
+import torch
+from runs import SMALL, assert_same, checkpoint, history
+
+import fkdrift as fk
+from fkdrift.errors import BadConfig, BadParameter, UnknownPotential
+from fkdrift.runs.run import Run
+from fkdrift.runs.solver import drive, interruptible
+
+SETTINGS = fk.Settings(**SMALL)
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments: {})
+
+
+def solve(potential="harmonic", **options):
+    return fk.solve(potential, settings=SETTINGS, progress=False, **options)
+
+
+def bowl(r):
+    return r.square().sum((-2, -1))
+
+
+def agrees(state, exact):
+    return abs(state.energy.mean - exact) < 4 * state.energy.error + 1e-5
+
+
+def test_a_name_with_parameters():
+    state = solve(omega=2.0)
+    assert agrees(state, 1.0)
+    assert state.result["energies"]["exact"]["mean"] == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_callable():
+    state = solve(bowl, n_particles=2, n_dims=2)  # 4 oscillators of frequency sqrt(2)
+    assert agrees(state, 2 * 2**0.5)
+    assert state.result["potential"] == {
+        "name": "bowl",
+        "parameters": {"n_particles": 2, "n_dims": 2, "identical": False},
+        "reloadable": False,
+    }
+
+
+def test_a_potential_and_its_class():
+    harmonic = fk.load_potential("harmonic", n_dims=2)
+    first, second = solve(harmonic), solve(type(harmonic), n_dims=2)
+    assert first.energy == second.energy
+    assert agrees(first, 1.0)
+
+
+def test_a_formula():
+    assert agrees(solve("x**2/2 + y**2/2"), 1.0)
+
+
+def test_seeds_decide_everything():
+    first, again, other = solve("anharmonic", seed=1), solve("anharmonic", seed=1), solve("anharmonic", seed=2)
+    assert first.energy == again.energy
+    assert first.run.history != other.run.history
+    assert [row[:4] for row in first.run.history] == [row[:4] for row in again.run.history]
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    state = solve("anharmonic")
+    state.sample(5)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_arguments_win_over_settings():
+    state = solve(seed=9, dtype="float64", drift="mlp")
+    assert (state.settings.seed, state.settings.dtype, state.settings.drift) == (9, "float64", "mlp")
+    assert state.settings.n_walkers == SMALL["n_walkers"]
+    assert state.walkers.dtype == torch.float64
+
+
+def test_bad_requests():
+    with pytest.raises(UnknownPotential, match="did you mean harmonic"):
+        solve("harmonics")
+    with pytest.raises(BadParameter, match="omega"):
+        solve("harmonic", omega=-1.0)
+    with pytest.raises(BadConfig, match="spline"):
+        solve(drift="spline")
+
+
+# The end of a run
+
+
+def test_atol_is_reached():
+    loose = solve("anharmonic", atol=0.03)
+    tight = solve("anharmonic", atol=loose.energy.error / 3)
+    assert loose.energy.error <= 0.03
+    assert tight.energy.error <= loose.energy.error / 3
+    assert len(tight.run.history) > len(loose.run.history)
+
+
+def test_max_seconds_ends_a_run():
+    state = fk.solve(
+        "anharmonic", settings=fk.Settings(**{**SMALL, "n_updates": 10**7, "n_blocks": 10**7}), max_seconds=1.5
+    )
+    assert state.run.finished
+    assert 1.0 < state.run.wall_seconds < 6.0
+    assert 0 < state.run.n_updates < 10**7
+    assert state.result["status"] == "finished"
+    assert {row[0] for row in state.run.history} == {0, 1, 2}
+
+
+def test_wall_and_cpu_time_add_up(tmp_path):
+    state = solve("anharmonic", out=tmp_path)
+    first = state.run.wall_seconds
+    again = fk.resume(tmp_path, n_blocks=SMALL["n_blocks"] + 5, progress=False)
+    assert first < again.run.wall_seconds < first + 60
+    assert again.run.cpu_seconds > state.run.cpu_seconds > 0
+
+
+# Saved runs
+
+
+@pytest.mark.parametrize(("potential", "options"), [("anharmonic", {}), ("harmonic", {"drift": "mlp"}), ("x**4", {})])
+def test_load_gives_the_same_state(tmp_path, potential, options):
+    state = solve(potential, out=tmp_path, **options)
+    loaded = fk.load(tmp_path)
+    assert loaded.energy == state.energy
+    assert loaded.result["energies"] == state.result["energies"]
+    x = torch.linspace(-1, 1, 5)
+    assert torch.equal(loaded.log_psi(x), state.log_psi(x))
+    assert torch.equal(loaded.sample(7), state.sample(7))
+    assert loaded.potential == state.potential
+
+
+def test_load_needs_the_callable_again(tmp_path):
+    state = solve(bowl, n_dims=2, out=tmp_path)
+    with pytest.raises(BadConfig, match="pass it again"):
+        fk.load(tmp_path)
+    assert fk.load(tmp_path, bowl).energy == state.energy
+
+
+def test_load_refuses_what_does_not_fit(tmp_path):
+    solve("anharmonic", out=tmp_path)
+    with pytest.raises(BadConfig, match="no folder"):
+        fk.load(tmp_path / "nowhere")
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace(f"width = {SMALL['width']}", "width = 5"))
+    with pytest.raises(BadConfig, match="does not fit"):
+        fk.load(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{}, {"drift": "mlp"}, {"optimiser": "adam"}])
+def test_stopping_anywhere_changes_nothing(tmp_path, options):
+    settings = fk.Settings(**{**SMALL, **options})
+    potential = fk.load_potential("anharmonic")
+    whole = drive(Run(potential, settings), out=tmp_path / "whole", progress=False)
+    part, rows = tmp_path / "part", len(whole.run.history)
+    run = Run(potential, settings)
+    for _ in range(4 * rows):  # three steps in each session
+        list(islice(run.advance(), 3))
+        state = fk.GroundState(run)
+        state.save(part)
+        if run.finished:
+            break
+        run = fk.load(part).run
+    assert state.result["status"] == "finished"
+    assert history(part) == history(tmp_path / "whole")
+    assert_same(checkpoint(part), checkpoint(tmp_path / "whole"))
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path):
+    state = solve("anharmonic", out=tmp_path)
+    again = fk.resume(tmp_path, progress=False)
+    assert again.energy == state.energy
+    assert len(again.run.history) == len(state.run.history)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_flag_and_the_second_acts(number):
+    seen = []
+    before = signal.signal(number, lambda *arguments: seen.append(arguments))
+    try:
+        with interruptible() as interrupted:
+            assert not interrupted()
+            os.kill(os.getpid(), number)
+            assert interrupted()
+            assert seen == []
+            os.kill(os.getpid(), number)
+            assert len(seen) == 1
+        os.kill(os.getpid(), number)
+        assert len(seen) == 2
+    finally:
+        signal.signal(number, before)
+
+
+def test_other_threads_leave_signals_alone():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(solve("anharmonic").energy))
+    thread.start()
+    thread.join()
+    assert results == [solve("anharmonic").energy]

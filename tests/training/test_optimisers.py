@@ -1,0 +1,120 @@
+"""Training reaches the optimum where it is known, by both methods and for both kinds of drift."""
+
+import math
+
+import pytest
+import torch
+
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.paths.evolution import evolve
+from fkdrift.paths.process import Process
+from fkdrift.training.loop import fit
+from fkdrift.training.objectives import path_kl
+from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
+from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
+from tests.systems import LinearDrift, generator, oscillator, stationary
+
+F64 = torch.float64
+
+
+def test_pathwise_adam_finds_the_exact_slope() -> None:
+    """v = -k x on V = x^2 / 2 trained on paths of T = 1 ends at k = 1, less what the step size does to the fixed point.
+
+    Setting the gradient of the Euler chain's free energy with its terminal term to zero gives, to first order in dt,
+    k = 1 - (dt / 2) (T + A / 2) / (T - A / 2) with A = 1 - exp(-2 T).
+    """
+    drift = LinearDrift(0.4)
+    g = generator()
+    dt = 1 / 32
+    method = PathwiseAdam(Process(drift, oscillator()), n_steps=32, dt=(dt, dt), n_updates=300, learning_rate=0.05)
+    steps = list(fit(method, stationary(0.4, 0, 1024, g), n_updates=300, generator=g))
+    assert [step.index for step in steps] == list(range(1, 301))
+    A = 1 - math.exp(-2)
+    assert drift.k.item() == pytest.approx(1 - dt / 2 * (1 + A / 2) / (1 - A / 2), abs=0.005)
+
+
+def test_terminal_term_is_what_makes_short_paths_work() -> None:
+    """The gradient at the optimum k = 1 vanishes with the terminal term, and pulls k down without it."""
+    drift = LinearDrift(1.0)
+    process = Process(drift, oscillator())
+    path = evolve(
+        process, stationary(1.0, 0, 20000, generator()), n_steps=32, dt=1 / 64, generator=generator(1), score_free=True
+    )
+    terms = path_kl(path, process)
+    (whole,) = torch.autograd.grad(terms.loss, drift.k, retain_graph=True)
+    (without,) = torch.autograd.grad(terms.loss - terms.terminal, drift.k)
+    assert abs(whole.item()) < 0.01
+    assert without.item() > 0.1
+    assert terms.terminal.item() == 0.0
+
+
+def test_natural_gradient_takes_newton_steps() -> None:
+    """The quartic oscillator, E_0 = 0.8037706512: the spread of E_L falls tenfold in 40 updates, the energy to 5e-4."""
+    system = System(load_potential("anharmonic"), F64)
+    process = Process(NeuralWavefunction(system, width=16), system)
+    g = generator()
+    method = PathNaturalGradient(process, time_scale=system.time_scale)
+    steps = list(fit(method, system.initial_walkers(2048, g), n_updates=40, generator=g))
+    late = steps[-20:]
+    assert sorted(step.spread for step in late)[10] < steps[0].spread / 10
+    mean = sum(step.energy.mean for step in late) / 20
+    error = (sum(step.energy.error**2 for step in late)) ** 0.5 / 20
+    assert abs(mean - 0.8037706512) < 5e-4 + 4 * error
+    assert late[-1].update.remaining < 2e-3 < steps[0].update.remaining * 10
+    method.finish()
+    assert torch.equal(torch.nn.utils.parameters_to_vector(process.drift.parameters()), method.average)
+
+
+def test_training_stops_by_itself() -> None:
+    system = System(load_potential("harmonic"), F64)
+    process = Process(NeuralWavefunction(system, width=8), system)
+    g = generator()
+    method = PathNaturalGradient(process, time_scale=system.time_scale)
+    steps = list(fit(method, system.initial_walkers(64, g), n_updates=500, generator=g, tolerance=1e-6))
+    assert len(steps) < 60
+
+
+@pytest.mark.parametrize("method", ["adam", "natural"])
+def test_free_drift_improves(method: str) -> None:
+    """A free vector field lowers the path action of the double well by most of what there is to gain."""
+    system = System(load_potential("double_well"), F64)
+    process = Process(NeuralVectorField(system, width=16), system)
+    g = generator()
+    tau = system.time_scale
+    if method == "adam":
+        trainer = PathwiseAdam(process, n_steps=16, dt=(tau / 8, tau / 32), n_updates=80)
+    else:
+        trainer = PathNaturalGradient(process, time_scale=tau, n_steps=16, dt=tau / 16)
+    steps = list(fit(trainer, system.initial_walkers(512, g), n_updates=80, generator=g))
+    first = sum(step.energy.mean for step in steps[:3]) / 3
+    last = sum(step.energy.mean for step in steps[-15:]) / 15
+    assert first > 0.93
+    assert 0.86 < last < 0.91
+
+
+def test_saved_method_goes_on_identically() -> None:
+    system = System(load_potential("double_well"), F64)
+    results = []
+    for split in (False, True):
+        process = Process(NeuralWavefunction(system, width=4), system)
+        for parameter in process.drift.parameters():
+            torch.nn.init.constant_(parameter, 0.1)
+        g = generator()
+        method = PathNaturalGradient(process, time_scale=system.time_scale)
+        walkers = system.initial_walkers(16, g)
+        if split:
+            *_, step = fit(method, walkers, n_updates=3, generator=g)
+            state = method.state_dict()
+            method = PathNaturalGradient(process, time_scale=system.time_scale)
+            method.load_state_dict(state)
+            *_, step = fit(method, step.update.walkers, n_updates=6, generator=g, first=3)
+        else:
+            *_, step = fit(method, walkers, n_updates=6, generator=g)
+        results.append(torch.nn.utils.parameters_to_vector(process.drift.parameters()).detach())
+    assert torch.equal(*results)
+
+
+def test_drift_without_parameters_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be a Drift"):
+        PathwiseAdam(Process(lambda r: -r, oscillator()), n_steps=4, dt=(0.1, 0.1), n_updates=1)
