@@ -27,12 +27,11 @@ from fkdrift.figures.palette import DPI, EXACT, LEARNED, STYLE, WALKERS
 from fkdrift.figures.trajectories import trajectory_figure
 from fkdrift.figures.wavefunction import wavefunction_figure
 from fkdrift.paths.evolution import evolve
-from fkdrift.runs.run import SAMPLING, TRAINING, TRAJECTORIES, Run
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.neural import NeuralWavefunction
 
 
-def draw_figures(run: Run, spectrum: Spectrum | None, result: dict[str, Any]) -> dict[str, Figure]:
+def draw_figures(run: Any, spectrum: Spectrum | None, result: dict[str, Any]) -> dict[str, Figure]:
     """Figures by name: energy, wavefunction, trajectories.
 
     Args:
@@ -60,14 +59,14 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> None:
         Image.open(raw).convert("RGB").quantize(256).save(folder / f"{name}.png", optimize=True)
 
 
-def _title(run: Run) -> str:
+def _title(run: Any) -> str:
     """The potential, its parameters and its units."""
     potential = run.potential
     values = ", ".join(f"{k} = {v:.6g}" for k, v in potential.parameters.items() if isinstance(v, int | float))
     return "   ".join(filter(None, (potential.name, values, potential.units.partition(";")[0])))
 
 
-def _samples(run: Run) -> Tensor:
+def _samples(run: Any) -> Tensor:
     """Some thousand positions (sample, particle, dim): of |psi|^2 where psi is known, of the process otherwise."""
     coordinates = run.system.shape[0] * run.system.shape[1]
     r, rounds = run.walkers[: max(64, 4096 // coordinates)], max(6, 48 // coordinates)
@@ -85,13 +84,13 @@ def _samples(run: Run) -> Tensor:
 
 
 PHASES = (
-    (TRAINING, "training", "update", "batch mean"),
-    (TRAJECTORIES, r"trajectories: $E[\ell_T]\,/\,T$, $dt \to 0$", r"length of the paths / $\tau$", "running mean"),
-    (SAMPLING, r"sampling: $\langle E_L \rangle$", "block", "running mean"),
+    (0, "training", "update", "batch mean"),
+    (1, r"trajectories: $E[\ell_T]\,/\,T$, $dt \to 0$", r"length of the paths / $\tau$", "running mean"),
+    (2, r"sampling: $\langle E_L \rangle$", "block", "running mean"),
 )
 
 
-def _energy(run: Run, result: dict[str, Any]) -> Figure:
+def _energy(run: Any, result: dict[str, Any]) -> Figure:
     """Energy against step, one panel for each phase, each at its own scale."""
     history = np.asarray(run.history, dtype=float).reshape(-1, 5)
     rows = {phase: history[history[:, 0] == phase] for phase, *_ in PHASES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -9,10 +11,9 @@ from matplotlib.figure import Figure
 from fkdrift.figures.palette import LEARNED, PARTICLES, POTENTIAL, WALKERS
 from fkdrift.figures.wavefunction import plane
 from fkdrift.paths.evolution import Path, evolve
-from fkdrift.runs.run import Run
 
 
-def trajectory_figure(run: Run, energy: float) -> Figure:
+def trajectory_figure(run: Any, energy: float) -> Figure:
     """Where some walkers go; `energy` is marked beside V for a single coordinate."""
     coordinates = run.system.shape[0] * run.system.shape[1]
     if coordinates == 1:
@@ -20,7 +21,7 @@ def trajectory_figure(run: Run, energy: float) -> Figure:
     return _over_contours(run) if coordinates == 2 else _world_lines(run)
 
 
-def _against_time(run: Run, E: float) -> Figure:
+def _against_time(run: Any, E: float) -> Figure:
     """Walkers of one coordinate against time, with V along the same axis."""
     path = _follow(run, n_walkers=24, times=30, n_saved=480)
     t, x = path.times.numpy(), path.positions[:, :, 0, 0].double().cpu().numpy()
@@ -51,7 +52,7 @@ def _against_time(run: Run, E: float) -> Figure:
     return figure
 
 
-def _over_contours(run: Run) -> Figure:
+def _over_contours(run: Any) -> Figure:
     """Paths of two coordinates over the contours of V."""
     path = _follow(run, n_walkers=6, times=12, n_saved=768)
     r = path.positions.flatten(2).double().cpu().numpy()
@@ -82,7 +83,7 @@ def _over_contours(run: Run) -> Figure:
     return figure
 
 
-def _world_lines(run: Run) -> Figure:
+def _world_lines(run: Any) -> Figure:
     """One walker's particles against time; in two or more dimensions also projected on a plane."""
     n, dim = run.system.shape
     path = _follow(run, n_walkers=1, times=4, n_saved=256)
@@ -122,7 +123,7 @@ def _world_lines(run: Run) -> Figure:
     return figure
 
 
-def _follow(run: Run, *, n_walkers: int, times: int, n_saved: int) -> Path:
+def _follow(run: Any, *, n_walkers: int, times: int, n_saved: int) -> Path:
     """A path of some walkers over `times` time scales, with finer steps where particles repel at short range."""
     n_steps = n_saved * (8 if run.potential.coalescence else 2)
     generator = torch.Generator(run.system.device).manual_seed(2)

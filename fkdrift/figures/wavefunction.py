@@ -19,14 +19,13 @@ from torch import Tensor
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
 from fkdrift.numerics.geometry import pair_vectors
-from fkdrift.runs.run import Run
 from fkdrift.wavefunction.local_energy import log_psi
 from fkdrift.wavefunction.neural import NeuralWavefunction
 
 TAIL = 1e-4  # curves and maps reach to these quantiles of the walkers
 
 
-def wavefunction_figure(run: Run, spectrum: Spectrum | None, samples: Tensor) -> Figure:
+def wavefunction_figure(run: Any, spectrum: Spectrum | None, samples: Tensor) -> Figure:
     """The learned wavefunction of a run.
 
     Args:
@@ -46,7 +45,7 @@ def wavefunction_figure(run: Run, spectrum: Spectrum | None, samples: Tensor) ->
 # One coordinate
 
 
-def _line(run: Run, exact: Spectrum | None, values: np.ndarray) -> Figure:
+def _line(run: Any, exact: Spectrum | None, values: np.ndarray) -> Figure:
     """Density, log psi and drift over the range that the walkers visit."""
     box = run.potential.box
     low, high = (0.0, box[0]) if box is not None else np.quantile(values, [TAIL, 1 - TAIL])
@@ -78,7 +77,7 @@ def _line(run: Run, exact: Spectrum | None, values: np.ndarray) -> Figure:
 # Two coordinates
 
 
-def _maps(run: Run, exact: Spectrum | None, samples: Tensor) -> Figure:
+def _maps(run: Any, exact: Spectrum | None, samples: Tensor) -> Figure:
     """Density and log psi over two coordinates, learned on the left and exact on the right."""
     r = samples.reshape(-1, 2).double().cpu().numpy()
     x, y = _axes_of_map(run, r)
@@ -113,7 +112,7 @@ def _maps(run: Run, exact: Spectrum | None, samples: Tensor) -> Figure:
     return figure
 
 
-def _axes_of_map(run: Run, r: np.ndarray, n: int = 121) -> tuple[np.ndarray, np.ndarray]:
+def _axes_of_map(run: Any, r: np.ndarray, n: int = 121) -> tuple[np.ndarray, np.ndarray]:
     """Two axes that cover the walkers, or the periodic box."""
     box = run.potential.box
     if box is not None:
@@ -131,7 +130,7 @@ def _axes_of_map(run: Run, r: np.ndarray, n: int = 121) -> tuple[np.ndarray, np.
 class _Samples(NamedTuple):
     """What the panels are drawn from; weights (sample,) turn the learned density into the exact one, where known."""
 
-    run: Run
+    run: Any
     exact: Spectrum | None
     positions: Tensor
     weights: np.ndarray | None
@@ -221,7 +220,7 @@ def _histogram(axes: Axes, values: Tensor, weights: np.ndarray | None) -> None:
     axes.legend(loc="upper right")
 
 
-def _exact_weights(run: Run, exact: Spectrum, samples: Tensor) -> np.ndarray | None:
+def _exact_weights(run: Any, exact: Spectrum, samples: Tensor) -> np.ndarray | None:
     """phi_0^2 / psi^2 at the samples; None where psi^2 is not their density, or the overlap is poor."""
     if not isinstance(run.drift, NeuralWavefunction):
         return None

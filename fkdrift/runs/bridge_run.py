@@ -22,23 +22,23 @@ import numpy as np
 import tomli_w
 import torch
 
-from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
-from fkdrift.runs.bridge_report import summary
-from fkdrift.runs.settings import check_setting
-from fkdrift.errors import BadConfig
-from fkdrift.training.loop import fit
 from fkdrift.bridges.conditioned import GuidedDrift
 from fkdrift.bridges.trajectories import LOSSES, Trajectories, collect, path_adam, weigh_in_parts
 from fkdrift.bridges.transition import DYNAMICS, bridge_problem
-from fkdrift.runs.ground_state import versions
-from fkdrift.exact.spectrum import Array
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.errors import BadConfig
 from fkdrift.exact.propagator import Propagator
+from fkdrift.exact.spectrum import Array
 from fkdrift.hamiltonian.loading import describe, load_potential
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.numerics.estimates import Estimate, log_mean
+from fkdrift.runs.bridge_report import summary
+from fkdrift.runs.ground_state import versions
 from fkdrift.runs.report import progress_line
 from fkdrift.runs.run import Progress
+from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
+from fkdrift.runs.settings import check_setting
 from fkdrift.runs.solver import CHECKPOINT_SECONDS, cpu_threads, interruptible
-from fkdrift.numerics.estimates import Estimate, log_mean
+from fkdrift.training.loop import fit
 
 KIND = "bridge"
 COLUMNS = ("phase", "step", "free_energy", "error", "seconds")
@@ -213,8 +213,8 @@ class BridgeRun:
         }
         write_folder(folder, self.state_dict(), self.result, others)
         if figures and self.trajectories is not None:
-            from fkdrift.figures.ground_state import save_figures
             from fkdrift.figures.bridge import bridge_figure  # here: matplotlib takes a second to import
+            from fkdrift.figures.ground_state import save_figures
 
             times = self.trajectories.path.times[1:-1].tolist()
             title = f"{self.potential.name}, {self.settings.dynamics}"

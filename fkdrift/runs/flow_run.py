@@ -13,17 +13,17 @@ from typing import Any
 
 import torch
 
-from fkdrift.runs.settings import Settings
 from fkdrift.estimators.energies import Energies, StationaryEnergy
-from fkdrift.training.loop import fit
-from fkdrift.wavefunction.flow_start import make_flow
-from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, local_energy
-from fkdrift.training.flow_natural_gradient import FlowNaturalGradient
 from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.process import Process
 from fkdrift.runs.run import MINIMUM_BLOCKS, SAMPLING, TRAINING, Progress, Run
-from fkdrift.numerics.estimates import Estimate
-from fkdrift.hamiltonian.system import System
+from fkdrift.runs.settings import Settings
+from fkdrift.training.flow_natural_gradient import FlowNaturalGradient
+from fkdrift.training.loop import fit
+from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, local_energy
+from fkdrift.wavefunction.flow_start import make_flow
 
 N_SAMPLES = 1024
 N_SYMMETRIC = 256

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fkdrift.runs import report
-from fkdrift.runs.run_folder import write_run
 from fkdrift.errors import ComputationError, InputError
 from fkdrift.estimators.energies import Energies
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
-from fkdrift.paths.evolution import evolve
 from fkdrift.hamiltonian.loading import describe
-from fkdrift.runs.run import Run
-from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.numerics.estimates import Estimate
+from fkdrift.paths.evolution import evolve
+from fkdrift.runs import report
+from fkdrift.runs.run import Run
+from fkdrift.runs.run_folder import write_run
+from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.wavefunction.local_energy import log_psi
 
 if TYPE_CHECKING:
@@ -188,7 +188,9 @@ class GroundState:
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
-        from fkdrift.figures.ground_state import draw_figures  # here: matplotlib takes a second to import, and few runs need it
+        from fkdrift.figures.ground_state import (
+            draw_figures,  # here: matplotlib takes a second to import, and few runs need it
+        )
 
         return draw_figures(self.run, self.spectrum, self.result)
 

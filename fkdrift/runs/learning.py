@@ -28,19 +28,19 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
-from fkdrift.runs.settings import refuse_unknown
 from fkdrift.errors import BadConfig, BadParameter
-from fkdrift.training.loop import fit
-from fkdrift.training.adam import Adam
 from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
-from fkdrift.generative.recipe import LearningSettings, Recipe
+from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.runs.ground_state import versions
 from fkdrift.runs.learning_report import summary
+from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
 from fkdrift.runs.report import progress_line
 from fkdrift.runs.run import Progress
+from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
+from fkdrift.runs.settings import refuse_unknown
 from fkdrift.runs.solver import CHECKPOINT_SECONDS, cpu_threads, interruptible, load
-from fkdrift.numerics.estimates import Estimate, from_walkers
+from fkdrift.training.adam import Adam
+from fkdrift.training.loop import fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 RECIPES = {
     "vae": "autoencoders:VAE_RECIPE",
     "markov": "autoencoders:MARKOV_RECIPE",
-    "diffusion": "diffusion_learning:DIFFUSION_RECIPE",
-    "flow": "flow_learning:FLOW_RECIPE",
-    "latent-sde": "latent_series:LATENT_SDE_RECIPE",
+    "diffusion": "diffusion:DIFFUSION_RECIPE",
+    "flow": "flow:FLOW_RECIPE",
+    "latent-sde": "latent_sde:LATENT_SDE_RECIPE",
 }
-"""Models by name, and where in `fkdrift.generative` their recipe is."""
+"""Models by name, and where in `fkdrift.runs.recipes` their recipe is."""
 
 COLUMNS = ("phase", "step", "free_energy", "error", "seconds")
 KIND = "learned"
@@ -381,7 +381,7 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise BadParameter(f"there is no model called {name!r}: choose from {', '.join(RECIPES)}")
     module, attribute = RECIPES[name].split(":")
-    return getattr(import_module(f"fkdrift.generative.{module}"), attribute)
+    return getattr(import_module(f"fkdrift.runs.recipes.{module}"), attribute)
 
 
 def find_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Line
 
-from fkdrift.runs.run import Progress
 from fkdrift.numerics.estimates import format_with_error
+from fkdrift.runs.run import Progress
 
 WIDTH = 96
 REFRESH_SECONDS = 0.1

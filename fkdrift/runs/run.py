@@ -15,19 +15,19 @@ from typing import Any
 
 import torch
 
-from fkdrift.runs.run_folder import read_checkpoint
-from fkdrift.runs.settings import Settings
-from fkdrift.wavefunction.neural import Drift, NeuralWavefunction, NeuralVectorField
 from fkdrift.errors import BadConfig
 from fkdrift.estimators.energies import Energies, PathSampler, StationarySampler
-from fkdrift.training.loop import Optimiser, fit
-from fkdrift.paths.evolution import evolve
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.paths.process import Process
-from fkdrift.tensor_types import Positions
-from fkdrift.numerics.estimates import Estimate
 from fkdrift.hamiltonian.system import System
+from fkdrift.numerics.estimates import Estimate
+from fkdrift.paths.evolution import evolve
+from fkdrift.paths.process import Process
+from fkdrift.runs.run_folder import read_checkpoint
+from fkdrift.runs.settings import Settings
+from fkdrift.tensor_types import Positions
+from fkdrift.training.loop import Optimiser, fit
 from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
+from fkdrift.wavefunction.neural import Drift, NeuralVectorField, NeuralWavefunction
 
 TRAINING, TRAJECTORIES, SAMPLING = range(3)
 MINIMUM_BLOCKS = 32

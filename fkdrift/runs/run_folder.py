@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from fkdrift.runs.settings import Settings, write_config
 from fkdrift.errors import BadConfig, CannotWrite
+from fkdrift.runs.settings import Settings, write_config
 
 FORMAT = 1
 HISTORY_COLUMNS = ("phase", "step", "energy", "error", "seconds")

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fkdrift.errors import BadConfig
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.report import progress_line
+from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import make_folder, read_checkpoint
 from fkdrift.runs.settings import Settings, read_config, settings_from
 from fkdrift.wavefunction.neural import Drift
-from fkdrift.errors import BadConfig
-from fkdrift.runs.ground_state import GroundState
-from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.loading import load_potential
-from fkdrift.runs.report import progress_line
-from fkdrift.runs.run import Run
 
 CHECKPOINT_SECONDS = 30.0
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.generative.test_conditioned import Restoring, tensor
+from test_conditioned import Restoring, tensor
 
 import fkdrift as fk
 from fkdrift.bridges.conditioned import Conditioned, Guide, Measurement

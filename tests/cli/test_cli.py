@@ -12,8 +12,8 @@ import pytest
 from runs import SIGNALLING, SMALL, assert_same, checkpoint, fkdrift, history, write_small_config
 from typer.testing import CliRunner
 
-from fkdrift.cli.main import console as terminal
-from fkdrift.cli.main import main as cli
+from fkdrift.cli import console as terminal
+from fkdrift.cli import main as cli
 from fkdrift.hamiltonian.loading import available
 from fkdrift.runs.settings import Settings
 

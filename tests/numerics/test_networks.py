@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from fkdrift.errors import BadParameter
-from fkdrift.generative.autoencoders import AutoencoderSettings, build_vae, resolve
 from fkdrift.generative.data.datasets import load_data
 from fkdrift.numerics.networks import (
     MLP,
@@ -16,6 +15,7 @@ from fkdrift.numerics.networks import (
     image_side,
     seeded,
 )
+from fkdrift.runs.recipes.autoencoders import AutoencoderSettings, build_vae, resolve
 
 
 @pytest.mark.parametrize("widths", [(), (8,), (8, 8, 6)])

@@ -13,12 +13,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fkdrift.cli.main import main as cli
-from fkdrift.runs.bridge_run import BridgeRun, BridgeSettings, load_bridge
+from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.hamiltonian.loading import load_potential
-from fkdrift.runs.run import Progress
 from fkdrift.numerics.estimates import Estimate
+from fkdrift.runs.bridge_run import BridgeRun, BridgeSettings, load_bridge
+from fkdrift.runs.run import Progress
 
 QUICK = {"n_updates": 6, "n_paths": 512, "dt": 0.25, "width": 8}
 

@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 import fkdrift as fk
-from fkdrift.cli.main import main as cli
+from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig, BadParameter, DivergedPath
 from fkdrift.generative.chain import log_ratio
 from fkdrift.generative.data.datasets import dataset

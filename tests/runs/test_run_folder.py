@@ -10,10 +10,10 @@ import pytest
 import torch
 from runs import SMALL
 
+from fkdrift.errors import BadConfig, CannotWrite
 from fkdrift.runs import run_folder as archive
 from fkdrift.runs.run_folder import read_checkpoint, read_result, write_run
 from fkdrift.runs.settings import Settings, read_config, settings_from, write_config
-from fkdrift.errors import BadConfig, CannotWrite
 
 POTENTIAL = {"name": "gaussian_bosons", "parameters": {"n_particles": 3, "g": 1.5}, "reloadable": True}
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tests.generative.test_flows import shaken
+from test_coupling import shaken
 
 import fkdrift as fk
 from fkdrift.densities.continuous import Continuous

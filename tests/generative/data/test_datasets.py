@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fkdrift.errors import BadConfig, BadParameter, MissingExtra
-from fkdrift.generative.autoencoders import AutoencoderSettings, MarkovSettings, resolve
+from fkdrift.generative.data import datasets as sources
 from fkdrift.generative.data.datasets import blank, check_range, dataset, load_data, split
-from fkdrift.generative.data.datasets import datasets as sources
 from fkdrift.generative.data.images import distort
+from fkdrift.runs.recipes.autoencoders import AutoencoderSettings, MarkovSettings, resolve
 
 
 def numbers(n=50, size=4, seed=0):

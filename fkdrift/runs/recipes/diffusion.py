@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
 from fkdrift.numerics.networks import seeded
+from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

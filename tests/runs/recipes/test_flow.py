@@ -9,8 +9,8 @@ import torch
 
 from fkdrift.densities.known_densities import eight_gaussians
 from fkdrift.errors import BadConfig
-from fkdrift.generative.flow_learning import integral
 from fkdrift.runs.learning import learn, load_model
+from fkdrift.runs.recipes.flow import integral
 from tests.systems import generator
 
 SMALL = {"n_updates": 60, "batch_size": 128, "width": 16, "couplings": 2, "progress": False}

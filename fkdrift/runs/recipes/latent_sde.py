@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from fkdrift.errors import BadConfig
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.latent_sde import LOSSES, LatentSDE
-from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
 from fkdrift.numerics.estimates import from_walkers
+from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fkdrift.cli.main import main as cli
+from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig
 from fkdrift.generative.latent_sde import LatentSDE
 from fkdrift.runs.learning import learn, load_learning, load_model, resume_learning

@@ -29,11 +29,11 @@ from fkdrift.generative.chain import Chain, infer, log_ratio, terms
 from fkdrift.generative.data.datasets import Dataset, check_range
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 from fkdrift.generative.markov import MarkovAutoencoder, fixed_kernel
-from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
 from fkdrift.generative.vae import VAE
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.log_weights import iwae
 from fkdrift.numerics.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
+from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

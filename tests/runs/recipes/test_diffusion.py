@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fkdrift.cli.main import main as cli
+from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig
 from fkdrift.generative import compress, decompress
 from fkdrift.generative.diffusion import DDPM

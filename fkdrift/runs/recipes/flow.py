@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fkdrift.densities.coupling import Flow, coupling_flow
 from fkdrift.densities.zuko_density import SMOOTHNESS, ZukoDensity
 from fkdrift.generative.data.datasets import Dataset
-from fkdrift.generative.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

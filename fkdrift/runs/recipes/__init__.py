@@ -1,0 +1,1 @@
+"""The generative models that `fkdrift learn` trains, one file for each."""
