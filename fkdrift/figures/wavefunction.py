@@ -7,7 +7,7 @@ more              one-body and pair densities, the density seen along an axis, l
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
