@@ -60,10 +60,6 @@ _COMPARISONS: dict[type[ast.cmpop], Callable] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_ALLOWED = (
-    f"allowed are numbers, {', '.join((*VARIABLES, *CONSTANTS))}, + - * / **, "
-    f"{', '.join((*FUNCTIONS, *PAIR_FUNCTIONS))} and where(condition, a, b)"
-)
 
 Variables = dict[str, Tensor]
 Piece = float | Callable[[Variables], Tensor]
@@ -110,7 +106,7 @@ class FormulaPotential(Potential):
         values = dict(zip(VARIABLES[:3], position.unbind(-1), strict=False))
         if "r" in self._variables:
             values["r"] = distance(position)
-        return _translate(self.expression)[0](values)
+        return translate(self.expression)[0](values)
 
     @property
     def name(self) -> str:
@@ -126,18 +122,33 @@ class FormulaPotential(Potential):
 
     @property
     def _variables(self) -> frozenset[str]:
-        return _translate(self.expression)[1]
+        return translate(self.expression)[1]
 
 
 @lru_cache(maxsize=256)
-def _translate(expression: str) -> tuple[Callable[[Variables], Tensor], frozenset[str]]:
-    """The formula as a function of its variables, and the names of the variables it uses."""
+def translate(
+    expression: str, variables: tuple[str, ...] = VARIABLES
+) -> tuple[Callable[[Variables], Tensor], frozenset[str]]:
+    """The formula as a function of its variables, and the names of the variables it uses.
+
+    Args:
+        expression: the formula.
+        variables: the names it may use.
+
+    Raises:
+        BadFormula: the text is not a formula, or is a constant; the message marks the place.
+
+    Example:
+        >>> value, used = translate("x1 - x2", ("x1", "x2"))
+        >>> value({"x1": torch.tensor(3.0), "x2": torch.tensor(1.0)}).item()
+        2.0
+    """
     text = " ".join(expression.split())
     tree = _parse(text)
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(VARIABLES)
-    piece = _Translator(text).piece(tree, 0)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(variables)
+    piece = _Translator(text, variables).piece(tree, 0)
     if not callable(piece):
-        raise BadFormula(f"the formula {text!r} uses none of {', '.join(VARIABLES)}: a constant binds nothing")
+        raise BadFormula(f"the formula {text!r} uses none of {', '.join(variables)}: a constant binds nothing")
     return piece, frozenset(used)
 
 
@@ -179,8 +190,12 @@ def _mark(text: str, start: int, end: int) -> str:
 class _Translator:
     """From nodes of the syntax tree to numbers and closures."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, variables: tuple[str, ...]) -> None:
+        self.text, self.variables = text, variables
+        self.allowed = (
+            f"allowed are numbers, {', '.join((*variables, *CONSTANTS))}, + - * / **, "
+            f"{', '.join((*FUNCTIONS, *PAIR_FUNCTIONS))} and where(condition, a, b)"
+        )
 
     def piece(self, node: ast.expr, depth: int) -> Piece:
         if depth > MAX_DEPTH:
@@ -192,10 +207,10 @@ class _Translator:
                 return self.number(node, lambda: float(node.value))  # type: ignore[arg-type]
             case ast.Name(id=name) if name in CONSTANTS:
                 return CONSTANTS[name]
-            case ast.Name(id=name) if name in VARIABLES:
+            case ast.Name(id=name) if name in self.variables:
                 return operator.itemgetter(name)
             case ast.Name(id=name):
-                self.refuse(node, f"unknown name {name!r}; {_ALLOWED}")
+                self.refuse(node, f"unknown name {name!r}; {self.allowed}")
             case ast.UnaryOp(op=ast.UAdd()):
                 return self.piece(node.operand, depth + 1)
             case ast.UnaryOp(op=ast.USub()):
@@ -207,12 +222,12 @@ class _Translator:
                 return self.apply(node, _OPERATORS[type(op)], left, right)
             case ast.Call(func=ast.Name(id=name), keywords=[]):
                 return self.call(node, name, depth + 1)
-        self.refuse(node, f"{type(node).__name__.lower()} is not allowed; {_ALLOWED}")
+        self.refuse(node, f"{type(node).__name__.lower()} is not allowed; {self.allowed}")
 
     def call(self, node: ast.Call, name: str, depth: int) -> Piece:
         n_args = 1 if name in FUNCTIONS else 2 if name in PAIR_FUNCTIONS else 3
         if n_args == 3 and name != "where":
-            self.refuse(node, f"unknown function {name!r}; {_ALLOWED}")
+            self.refuse(node, f"unknown function {name!r}; {self.allowed}")
         if len(node.args) != n_args:
             self.refuse(node, f"{name} takes {n_args} argument{'s' * (n_args > 1)}, not {len(node.args)}")
         if name == "where":
