@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fkdrift.bridges.transition import bridge as bridge
     from fkdrift.estimators.energies import Energies as Energies
-    from fkdrift.estimators.energies import PathSampler as PathSampler
-    from fkdrift.estimators.energies import StationarySampler as StationarySampler
+    from fkdrift.estimators.local_energy import StationarySampler as StationarySampler
+    from fkdrift.estimators.path_action import PathSampler as PathSampler
     from fkdrift.exact.diagonalisation import diagonalise as diagonalise
     from fkdrift.exact.spectrum import Spectrum as Spectrum
     from fkdrift.hamiltonian.loading import available as available
@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 _NAMES = {
     "runs.settings": ("Settings",),
     "wavefunction.neural": ("Drift", "NeuralWavefunction", "NeuralVectorField"),
-    "estimators.energies": ("Energies", "PathSampler", "StationarySampler"),
+    "estimators.energies": ("Energies",),
+    "estimators.local_energy": ("StationarySampler",),
+    "estimators.path_action": ("PathSampler",),
     "exact.diagonalisation": ("diagonalise",),
     "training.loop": ("Step", "fit"),
     "paths.feynman_kac": ("feynman_kac",),

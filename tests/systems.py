@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fkdrift.paths.process import FeynmanKac
-from fkdrift.wavefunction.neural import Drift
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.paths.process import FeynmanKac, Process
+from fkdrift.wavefunction.neural import Drift, NeuralWavefunction
 
 
 class LinearDrift(Drift):
@@ -37,3 +39,12 @@ def stationary(k: float, dt: float, n: int, generator: torch.Generator) -> Tenso
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def random_state(name: str, spread: float) -> tuple[System, Process]:
+    """A potential and the process of a network with random parameters: a psi that is wrong on purpose."""
+    system = System(load_potential(name), torch.float64)
+    drift = NeuralWavefunction(system, width=6)
+    for parameter in drift.parameters():
+        torch.nn.init.normal_(parameter, std=spread, generator=generator())
+    return system, Process(drift, system)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -54,6 +55,11 @@ def from_walkers(values: Tensor, sample_variance: float | None = None, rounding:
     mean, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
     n_effective = sample_variance / error**2 if sample_variance is not None and error > 0 else None
     return Estimate(mean, math.hypot(error, rounding * abs(mean)), n_effective)
+
+
+def rounding_error(walkers: Tensor) -> float:
+    """Relative rounding error of an energy computed in the walkers' dtype."""
+    return 2 * torch.finfo(walkers.dtype).eps
 
 
 def log_mean(log_weights: Tensor) -> Estimate:

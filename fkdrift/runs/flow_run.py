@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from fkdrift.estimators.energies import Energies, StationaryEnergy
+from fkdrift.estimators.energies import Energies
+from fkdrift.estimators.local_energy import StationaryEnergy
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate

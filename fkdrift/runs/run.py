@@ -16,7 +16,9 @@ from typing import Any
 import torch
 
 from fkdrift.errors import BadConfig
-from fkdrift.estimators.energies import Energies, PathSampler, StationarySampler
+from fkdrift.estimators.energies import Energies
+from fkdrift.estimators.local_energy import StationarySampler
+from fkdrift.estimators.path_action import PathSampler
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate

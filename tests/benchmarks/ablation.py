@@ -35,7 +35,7 @@ from matplotlib.style import context
 from torch import Tensor
 
 from fkdrift.errors import DivergedPath
-from fkdrift.estimators.energies import StationarySampler
+from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.figures.palette import DPI, PARTICLES, POTENTIAL, STYLE
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential

@@ -11,7 +11,7 @@ import torch
 
 import fkdrift as fk
 from fkdrift.errors import BadConfig, BadParameter
-from fkdrift.estimators.energies import StationarySampler
+from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.training.score_matching import denoising_loss, drift_from_samples
 from fkdrift.wavefunction.local_energy import local_energy
 

@@ -1,0 +1,96 @@
+"""The mean local energy over |psi|^2: an energy for every process whose log psi is known.
+
+E_L = (H psi) / psi averaged over Metropolis-adjusted steps has no bias from the step, and no noise at the optimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fkdrift.estimators.state import restore
+from fkdrift.numerics.estimates import Estimate, from_walkers, rounding_error
+from fkdrift.paths.process import Process
+from fkdrift.tensor_types import Positions
+from fkdrift.wavefunction import metropolis
+from fkdrift.wavefunction.local_energy import local_energy
+
+
+@dataclass(frozen=True)
+class StationaryEnergy:
+    """The mean local energy over |psi|^2.
+
+    Args:
+        energy: with its error from independent walkers.
+        spread: standard deviation of E_L over |psi|^2; 0 at the optimum.
+        acceptance: mean acceptance probability of the Metropolis-adjusted steps; None for independent samples.
+        potential: mean of V.
+        dt: the time step; None for independent samples.
+    """
+
+    energy: Estimate
+    spread: float
+    acceptance: float | None
+    potential: Estimate
+    dt: float | None
+
+
+class StationarySampler:
+    """Metropolis-adjusted trajectories of independent walkers, with the local energy at the end of every block.
+
+    Args:
+        process: the trained process; its drift must be a NeuralWavefunction.
+        walkers: (batch, particle, dim) starting positions.
+        potential: V(r), averaged beside E_L.
+        time_scale: of the system; half of it is the longest step.
+        n_moves: steps in a block.
+        n_equilibration: blocks to discard first; the step is tuned during these only.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        walkers: Positions,
+        potential: Any,
+        *,
+        time_scale: float,
+        n_moves: int = 4,
+        n_equilibration: int = 16,
+    ) -> None:
+        self.process, self.potential, self.time_scale, self.n_moves = process, potential, time_scale, n_moves
+        self.walkers, self.n_blocks = walkers, -n_equilibration
+        self.dt = walkers.new_tensor(time_scale / 4)
+        self.sums = torch.zeros(4, len(walkers), dtype=torch.float64, device=walkers.device)
+
+    def advance(self, generator: torch.Generator) -> None:
+        """Run one block and, once equilibrated, add up E_L, E_L^2, V and the acceptance."""
+        longest = self.time_scale / 2 if self.n_blocks < 0 else None
+        chain = metropolis.start(self.process, self.walkers, self.dt)
+        chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=longest)
+        self.walkers, self.dt = chain.positions, chain.dt
+        if self.n_blocks >= 0:
+            with torch.no_grad():
+                E = local_energy(self.process, self.walkers).double()
+                V = self.potential(self.walkers).double()
+            self.sums += torch.stack([E, E.square(), V, chain.acceptance.double().expand_as(E)])
+        self.n_blocks += 1
+
+    def energy(self) -> StationaryEnergy:
+        """The energy of all counted blocks, of which there must be at least one."""
+        E, square, V, acceptance = self.sums / self.n_blocks
+        variance = max(0.0, (square.mean() - E.mean().square()).item())
+        return StationaryEnergy(
+            from_walkers(E, variance, rounding_error(self.walkers)),
+            variance**0.5,
+            acceptance.mean().item(),
+            from_walkers(V),
+            self.dt.item(),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("walkers", "dt", "sums", "n_blocks")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        restore(self, state)
