@@ -149,16 +149,17 @@ def weigh(
     return collect(list(weigh_in_parts(problem, drift, n_paths, dt=dt, generator=generator)), dt)
 
 
-@torch.no_grad()
 def weigh_in_parts(
     problem: Conditioned, drift: nn.Module, n_paths: int, *, dt: float, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Weighted]]:
     """Some thousand paths at a time: their log weights at steps dt, and all about them at dt / 2; for `collect`."""
     for n in [CHUNK] * (n_paths // CHUNK) + [n_paths % CHUNK] * (n_paths % CHUNK > 0):
         state = generator.get_state()
-        coarse = problem.follow(drift, n, dt=dt, generator=generator, refine=1, finest=2)
-        generator.set_state(state)
-        yield coarse.log_weight, problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)
+        with torch.no_grad():
+            coarse = problem.follow(drift, n, dt=dt, generator=generator, refine=1, finest=2)
+            generator.set_state(state)
+            fine = problem.follow(drift, n, dt=dt, generator=generator, refine=2, finest=2)
+        yield coarse.log_weight, fine
 
 
 def collect(parts: Sequence[tuple[Tensor, Weighted]], dt: float) -> Trajectories:

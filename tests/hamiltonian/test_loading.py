@@ -235,7 +235,7 @@ def test_parse_parameters():
 def test_available_lists_every_plug_in():
     plug_ins = available()
     assert list(plug_ins) == sorted(plug_ins)
-    files = {path.stem for path in (Path(__file__).parents[1] / "potentials").glob("[a-z]*.py")}
+    files = {path.stem for path in (Path(__file__).parents[2] / "potentials").glob("[a-z]*.py")}
     assert {name for name, plug_in in plug_ins.items() if plug_in.distribution == "fkdrift"} == files
     helium = plug_ins["helium"]
     assert helium.parameters == {"Z": 2.0}

@@ -91,7 +91,7 @@ def test_the_schema_notices(results, spoil):
 
 
 def test_every_field_is_documented():
-    text = (Path(__file__).parents[1] / "docs" / "result.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "result.md").read_text()
     names = set(SCHEMA["properties"])
     for part in ("energies", "step_bias", "sampling", "virial", "deviation", "potential"):
         names |= set(SCHEMA["properties"][part]["properties"])

@@ -53,7 +53,7 @@ def test_a_thousand_data_come_back_in_a_fresh_process(tmp_path):
         sys.executable,
         "-c",
         FRESH,
-        str(Path(__file__).parent),
+        str(Path(__file__).parents[2]),
         str(tmp_path / "x.fkdz"),
         str(tmp_path / "x.npy"),
     ]
