@@ -64,8 +64,8 @@ def why_the_drift_matters() -> Figure:
     r2 = torch.full((1, 1), 1.0)
 
     def narrow(r: torch.Tensor) -> torch.Tensor:
-        assert system.reference is not None
-        return system.reference(r).exp()
+        assert system.trial_function is not None
+        return system.trial_function(r).exp()
 
     g = torch.Generator().manual_seed(0)
     samplers = {"Brownian paths": brownian(system.potential, torch.float32), "learned drift": process}

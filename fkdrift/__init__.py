@@ -47,13 +47,16 @@ if TYPE_CHECKING:
     from fkdrift.training.optimisers import PathNaturalGradient as PathNaturalGradient
     from fkdrift.training.optimisers import PathwiseAdam as PathwiseAdam
     from fkdrift.training.score_matching import drift_from_samples as drift_from_samples
-    from fkdrift.wavefunction.neural import Drift as Drift
     from fkdrift.wavefunction.neural import NeuralVectorField as NeuralVectorField
     from fkdrift.wavefunction.neural import NeuralWavefunction as NeuralWavefunction
+    from fkdrift.wavefunction.protocol import AutogradWavefunction as AutogradWavefunction
+    from fkdrift.wavefunction.protocol import Drift as Drift
+    from fkdrift.wavefunction.protocol import Wavefunction as Wavefunction
 
 _NAMES = {
     "runs.settings": ("Settings",),
-    "wavefunction.neural": ("Drift", "NeuralWavefunction", "NeuralVectorField"),
+    "wavefunction.neural": ("NeuralWavefunction", "NeuralVectorField"),
+    "wavefunction.protocol": ("AutogradWavefunction", "Drift", "Wavefunction"),
     "estimators.energies": ("Energies",),
     "estimators.local_energy": ("StationarySampler",),
     "estimators.path_action": ("PathSampler",),

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import FeynmanKac, Process
-from fkdrift.wavefunction.neural import Drift, NeuralWavefunction
+from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift
 
 
 class LinearDrift(Drift):

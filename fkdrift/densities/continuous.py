@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from fkdrift.densities.coupling import Flow, Layer
 from fkdrift.errors import InputError
+from fkdrift.numerics.differentiation import field_and_divergence
 from fkdrift.numerics.networks import MLP
 from fkdrift.tensor_types import PerWalker
 
@@ -70,16 +71,7 @@ class Field(nn.Module):
 
     def with_divergence(self, x: Tensor, t: Tensor) -> tuple[Tensor, PerWalker]:
         """v (batch, n) and div v (batch,), exact: one backward pass for each coordinate."""
-        keep = torch.is_grad_enabled()
-        with torch.enable_grad():
-            y = x if x.requires_grad else x.detach().requires_grad_()
-            v = self(y, t)
-            parts = [
-                torch.autograd.grad(v[:, k].sum(), y, create_graph=keep, retain_graph=True)[0][:, k]
-                for k in range(v.shape[1])
-            ]
-        total = torch.stack(parts, -1).sum(-1)
-        return (v, total) if keep else (v.detach(), total)
+        return field_and_divergence(lambda y: self(y, t), x)
 
 
 class MLPField(Field):

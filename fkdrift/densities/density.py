@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from fkdrift.numerics.differentiation import value_and_gradient
+
 
 @runtime_checkable
 class Density(Protocol):
@@ -57,8 +59,4 @@ def score(density: Density, x: Tensor) -> Tensor:
         >>> score(normal, torch.ones(1, 3))
         tensor([[-1., -1., -1.]])
     """
-    keep = torch.is_grad_enabled()
-    with torch.enable_grad():
-        y = x if x.requires_grad else x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(density.log_prob(y).sum(), y, create_graph=keep)
-    return gradient
+    return value_and_gradient(density.log_prob, x)[1]

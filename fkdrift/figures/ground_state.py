@@ -28,7 +28,7 @@ from fkdrift.figures.trajectories import trajectory_figure
 from fkdrift.figures.wavefunction import wavefunction_figure
 from fkdrift.paths.evolution import evolve
 from fkdrift.wavefunction import metropolis
-from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Wavefunction
 
 
 def draw_figures(run: Any, spectrum: Spectrum | None, result: dict[str, Any]) -> dict[str, Figure]:
@@ -71,7 +71,7 @@ def _samples(run: Any) -> Tensor:
     coordinates = run.system.shape[0] * run.system.shape[1]
     r, rounds = run.walkers[: max(64, 4096 // coordinates)], max(6, 48 // coordinates)
     generator = torch.Generator(run.system.device).manual_seed(1)
-    if not isinstance(run.drift, NeuralWavefunction):
+    if not isinstance(run.drift, Wavefunction):
         dt = run.system.time_scale / 64
         path = evolve(run.process, r, n_steps=32 * rounds, dt=dt, generator=generator, n_saved=rounds)
         return run.system.wrap(torch.cat([run.walkers, path.positions[1:].flatten(0, 1)]))

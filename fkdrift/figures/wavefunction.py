@@ -20,7 +20,7 @@ from fkdrift.exact.spectrum import Spectrum
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
 from fkdrift.numerics.geometry import pair_vectors
 from fkdrift.wavefunction.local_energy import log_psi
-from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Wavefunction
 
 TAIL = 1e-4  # curves and maps reach to these quantiles of the walkers
 
@@ -222,7 +222,7 @@ def _histogram(axes: Axes, values: Tensor, weights: np.ndarray | None) -> None:
 
 def _exact_weights(run: Any, exact: Spectrum, samples: Tensor) -> np.ndarray | None:
     """phi_0^2 / psi^2 at the samples; None where psi^2 is not their density, or the overlap is poor."""
-    if not isinstance(run.drift, NeuralWavefunction):
+    if not isinstance(run.drift, Wavefunction):
         return None
     log = 2 * (exact.log_psi(samples) - log_psi(run.process, run.system, samples).double().cpu().numpy())
     log = np.where(np.isfinite(log), log, -np.inf)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from fkdrift.generative.chain import generate
 from fkdrift.generative.diffusion import DDPM
+from fkdrift.numerics.differentiation import field_and_divergence
 
 
 def ancestral(model: DDPM, n: int, generator: torch.Generator) -> Tensor:
@@ -89,12 +90,9 @@ def flow_log_prob(model: DDPM, x: Tensor, n_steps: int = 50) -> Tensor:
     velocity, size = _velocity(model), x.shape[1]
 
     def both(state: Tensor, phi: Tensor) -> Tensor:
-        with torch.enable_grad():
-            z = state[:, :size].detach().requires_grad_()
-            w = velocity(z, phi)
-            gradients = (torch.autograd.grad(w[:, i].sum(), z, retain_graph=True)[0] for i in range(size))
-            divergence = torch.stack([gradient[:, i] for i, gradient in enumerate(gradients)]).sum(0)
-        return torch.cat([w.detach(), divergence[:, None]], 1)
+        with torch.no_grad():
+            w, divergence = field_and_divergence(lambda z: velocity(z, phi), state[:, :size])
+        return torch.cat([w, divergence[:, None]], 1)
 
     start = torch.cat([model.standardise(x), x.new_zeros(len(x), 1)], 1)
     end = _runge_kutta(both, start, _angles(model, n_steps).flip(0))

@@ -41,7 +41,7 @@ class System:
 
     Attributes:
         sigma: (particle, 1), 1 / sqrt(mass).
-        reference: W = log phi_ref, or None on a ring or torus.
+        trial_function: W = log phi_ref, or None on a ring or torus.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
         time_scale: 2 min(m width^2), the relaxation time of the stiffest coordinate (1 / omega for an oscillator).
 
@@ -64,15 +64,15 @@ class System:
         if mass.shape != (potential.n_particles,) or not (mass > 0).all():
             raise InputError(f"mass = {potential.mass} is not allowed: give {potential.n_particles} positive masses")
         self.sigma = self._tensor(mass**-0.5)[:, None]
-        self.reference = potential.trial_function
+        self.trial_function = potential.trial_function
         if potential.box is not None:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
             centre = np.zeros_like(width)
-        elif self.reference is not None:
-            centre, width = _moments(sample_trial_function(self.reference, potential, 1024), potential.groups)
+        elif self.trial_function is not None:
+            centre, width = _moments(sample_trial_function(self.trial_function, potential, 1024), potential.groups)
         else:
             centre, width = fit_gaussian(potential)
-            self.reference = TrialFunction((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
+            self.trial_function = TrialFunction((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
         self.centre, self.width = self._tensor(centre), self._tensor(width)
         self.time_scale = float(2 * (mass[:, None] * np.square(width)).min())
 
@@ -87,9 +87,9 @@ class System:
     def rates(self, r: Positions) -> Rates:
         """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""
         V = self.potential(r)
-        if self.reference is None:
+        if self.trial_function is None:
             return Rates(torch.zeros_like(r), V)
-        _, gradient, laplacian = self.reference.derivatives(r)
+        _, gradient, laplacian = self.trial_function.derivatives(r)
         variance = self.sigma.square()
         kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
         return Rates(variance * gradient, V - kinetic)

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadParameter
+from fkdrift.numerics.differentiation import field_and_divergence
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.paths.process import Process
-from fkdrift.tensor_types import PerWalker, Positions
+from fkdrift.tensor_types import Positions
 
 
 def entropy_production(
@@ -50,23 +51,9 @@ def entropy_production(
         with torch.no_grad():
             current = process.velocity(samples) - variance / 2 * score(samples)
         return from_walkers((2 * current.square() / variance).sum((-2, -1)))
-    v, divergence = velocity_and_divergence(process, samples)
+    with torch.no_grad():
+        v, divergence = field_and_divergence(process.velocity, samples)
     return from_walkers((2 * v.square() / variance).sum((-2, -1)) + divergence)
-
-
-def velocity_and_divergence(process: Process, r: Positions) -> tuple[Positions, PerWalker]:
-    """The whole drift and its divergence (batch,), one backward pass for each coordinate."""
-    with torch.enable_grad():
-        r = r.detach().requires_grad_()
-        v = process.velocity(r)
-        if not v.requires_grad:  # a constant drift
-            return v, torch.zeros_like(v[:, 0, 0])
-        divergence = torch.zeros_like(v[:, 0, 0])
-        for i in range(r.shape[1]):
-            for d in range(r.shape[2]):
-                (row,) = torch.autograd.grad(v[:, i, d].sum(), r, retain_graph=True)
-                divergence = divergence + row[:, i, d]
-    return v.detach(), divergence
 
 
 def gaussian_score(samples: Positions) -> Callable[[Tensor], Tensor]:

@@ -145,9 +145,9 @@ def _weights(
     options: dict[str, Any] = {"generator": generator, "substeps": substeps, "n_saved": n_saved, "start": 0.0}
     path = evolve(process, r2, n_steps=n_steps, dt=dt, **options)
     log_weight, r1 = -path.action[1:], path.positions[1:]
-    reference = process.reference.reference if isinstance(process.reference, System) else None
-    if reference is not None:
-        log_weight = log_weight + reference(r2) - torch.stack([reference(r) for r in r1])
+    W = process.reference.trial_function if isinstance(process.reference, System) else None
+    if W is not None:
+        log_weight = log_weight + W(r2) - torch.stack([W(r) for r in r1])
     return log_weight, r1
 
 

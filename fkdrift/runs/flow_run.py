@@ -23,8 +23,9 @@ from fkdrift.runs.run import MINIMUM_BLOCKS, SAMPLING, TRAINING, Progress, Run
 from fkdrift.runs.settings import Settings
 from fkdrift.training.flow_natural_gradient import FlowNaturalGradient
 from fkdrift.training.loop import fit
-from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, local_energy
+from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy
 from fkdrift.wavefunction.flow_start import make_flow
+from fkdrift.wavefunction.local_energy import local_energy
 
 N_SAMPLES = 1024
 N_SYMMETRIC = 256
@@ -132,7 +133,9 @@ class Samples:
         r = self.drift.sample(n, generator)
         with torch.no_grad():
             V = self.drift.system.potential(r)
-            values = torch.stack([local_energy(self.drift, r), fisher_energy(self.drift, r), V])
+            values = torch.stack(
+                [local_energy(Process(self.drift, self.drift.system), r), fisher_energy(self.drift, r), V]
+            )
         self.sums += torch.stack([values.sum(-1), values.square().sum(-1)])
         self.n_blocks, self.n_samples = self.n_blocks + 1, self.n_samples + n
         return r

@@ -29,7 +29,8 @@ from fkdrift.runs.settings import Settings
 from fkdrift.tensor_types import Positions
 from fkdrift.training.loop import Optimiser, fit
 from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
-from fkdrift.wavefunction.neural import Drift, NeuralVectorField, NeuralWavefunction
+from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift
 
 TRAINING, TRAJECTORIES, SAMPLING = range(3)
 MINIMUM_BLOCKS = 32

@@ -25,7 +25,7 @@ from fkdrift.runs.report import progress_line
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import make_folder, read_checkpoint
 from fkdrift.runs.settings import Settings, read_config, settings_from
-from fkdrift.wavefunction.neural import Drift
+from fkdrift.wavefunction.protocol import Drift
 
 CHECKPOINT_SECONDS = 30.0
 

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fkdrift.numerics.differentiation import jacobian_diagonal
 from fkdrift.numerics.fisher import conjugate_gradient, flat_gradient, metric_product
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.loop import Update
-from fkdrift.wavefunction.flow import FlowWavefunction, divergence_of, refuse_kinks
+from fkdrift.wavefunction.flow import FlowWavefunction, refuse_kinks
 
 PATIENCE = 20
 STATE = ("delta", "average", "n_averaged", "remaining", "least", "n_waited")
@@ -116,8 +117,8 @@ class FlowNaturalGradient:
         r = r.requires_grad_()
         log_p = drift.log_prob(r)
         (s,) = torch.autograd.grad(log_p.sum(), r, create_graph=True)
-        divergence = divergence_of(s, r)
         with torch.no_grad():
+            divergence = jacobian_diagonal(s, r).sum(-1)
             kinetic = (drift.variance * s.square()).sum((-2, -1)) / 8 + (drift.variance[:, 0] * divergence).sum(-1) / 4
             E = system.potential(r) - kinetic
             middle = E.median()

@@ -20,7 +20,7 @@ from fkdrift.training.loop import Update
 from fkdrift.training.objectives import Objective, path_kl
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.local_energy import local_energy
-from fkdrift.wavefunction.neural import Drift, NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift, Wavefunction
 
 
 class PathwiseAdam:
@@ -121,7 +121,7 @@ class PathNaturalGradient:
         objective: Objective = path_kl,
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
-        self.damping = damping or (2e-3 if isinstance(process.drift, NeuralWavefunction) else 1e-2)
+        self.damping = damping or (2e-3 if isinstance(process.drift, Wavefunction) else 1e-2)
         self.n_iterations, self.thinning = n_iterations, thinning
         self.trust, self.decay, self.clip = trust, decay, clip
         self.n_steps, self.dt, self.objective = n_steps, dt or time_scale / 32, objective
@@ -133,7 +133,7 @@ class PathNaturalGradient:
         self.remaining: float | None = None
 
     def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
-        if isinstance(self.process.drift, NeuralWavefunction):
+        if isinstance(self.process.drift, Wavefunction):
             energies, walkers, gradient, noise, acceptance = self._stationary(walkers, generator)
             gain = noise.square() / (2 * self.time_scale)
         else:
@@ -157,7 +157,7 @@ class PathNaturalGradient:
     def _stationary(self, walkers: Positions, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Local energies at new samples of |psi|^2, the gradient of their mean, their spread times time_scale."""
         drift = self.process.drift
-        assert isinstance(drift, NeuralWavefunction)
+        assert isinstance(drift, Wavefunction)
         chain = metropolis.start(self.process, walkers, self.move_dt)
         chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=self.time_scale / 2)
         self.move_dt, r = chain.dt, chain.positions
@@ -180,7 +180,7 @@ class PathNaturalGradient:
     def _control(self, r: Positions) -> Positions:
         """u with its graph to the parameters."""
         drift = self.process.drift
-        if isinstance(drift, NeuralWavefunction):
+        if isinstance(drift, Wavefunction):
             return self.process.sigma * drift.value_and_gradient(r)[1]
         return drift(r) / self.process.sigma
 

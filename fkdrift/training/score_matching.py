@@ -32,7 +32,8 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.training.adam import Adam
 from fkdrift.training.loop import fit
-from fkdrift.wavefunction.neural import Drift, NeuralWavefunction
+from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift
 
 LEAST_SAMPLES = 100
 

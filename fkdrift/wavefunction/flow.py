@@ -12,7 +12,7 @@ References: arXiv:2406.02451 (flows for trapped particles); Waveflow, arXiv:2211
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,14 +21,15 @@ from fkdrift.densities.density import Density
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives
+from fkdrift.numerics.differentiation import curvatures, value_and_gradient
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.log_weights import effective_sample_size
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
-from fkdrift.wavefunction.local_energy import local_energy as local_energy_of_drift
-from fkdrift.wavefunction.neural import Drift, NeuralWavefunction
+from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.wavefunction.protocol import Drift, wavefunction_of
 
-CHUNK = 2**15  # coordinates differentiated at once
+NUMBERS_PER_COORDINATE = 2**7  # that a coupling or continuous layer of the default width holds for one point
 
 
 class FlowDensity(Density, Protocol):
@@ -44,15 +45,14 @@ class FlowDensity(Density, Protocol):
         """x from normal numbers z, both (batch, n)."""
 
 
-@NeuralWavefunction.register
 class FlowWavefunction(Drift):
     """v = sigma^2 (s / 2 - grad W), so that a `Process` over the system has the drift sigma^2 grad log psi.
 
-    It has the interface of a `NeuralWavefunction`.
+    It is a `Wavefunction` with independent samples.
 
     Args:
         flow: a normalised density on all coordinates of the system, (batch, n).
-        system: gives masses, the reference W and the potential.
+        system: gives masses, the trial function W and the potential.
 
     Raises:
         InputError: the flow has another number of coordinates, the system is periodic, or its psi vanishes where
@@ -68,7 +68,8 @@ class FlowWavefunction(Drift):
         if coordinates != n * dim:
             raise InputError(f"the flow has {coordinates} coordinates, but the system {n} x {dim}: give it {n * dim}")
         refuse_unsuitable(system)
-        self.flow, self.system, self.reference = flow, system, system.reference
+        self.flow, self.system, self.trial_function = flow, system, system.trial_function
+        self.numbers_per_walker = NUMBERS_PER_COORDINATE * coordinates
         self.register_buffer("variance", system.sigma.square())
 
     def forward(self, r: Positions) -> Positions:
@@ -93,23 +94,29 @@ class FlowWavefunction(Drift):
     def log_jastrow(self, r: Positions) -> PerWalker:
         """f = log psi - W, (batch,)."""
         f = self.log_psi(r)
-        return f if self.reference is None else f - self.reference(r)
+        return f if self.trial_function is None else f - self.trial_function(r)
 
     def value_and_gradient(self, r: Positions) -> tuple[PerWalker, Positions]:
-        """f and its gradient (batch, particle, dim)."""
-        gradient = self.score(r) / 2
-        if self.reference is not None:
-            gradient = gradient - self.reference.derivatives(r).gradient
-        return self.log_jastrow(r), gradient
+        """f (batch,) and its gradient (batch, particle, dim)."""
+        f, gradient = value_and_gradient(self.log_psi, r)
+        if self.trial_function is None:
+            return f, gradient
+        W = self.trial_function.derivatives(r)
+        return f - W.value, gradient - W.gradient
 
     def derivatives(self, r: Positions) -> Derivatives:
-        """f, grad f and, for each particle, sigma_i^2 lap_i f."""
-        s, divergence = score_and_divergence(self, r)
-        f, gradient, laplacian = self.log_prob(r).detach() / 2, s / 2, self.variance[:, 0] * divergence / 2
-        if self.reference is None:
-            return Derivatives(f, gradient, laplacian)
-        W = self.reference.derivatives(r)
-        return Derivatives(f - W.value, gradient - W.gradient, laplacian - self.variance[:, 0] * W.laplacian)
+        """f, grad f and, for each particle, sigma_i^2 lap_i f.
+
+        Raises:
+            InputError: log p has no continuous second derivative.
+        """
+        refuse_kinks(self.flow)
+        f, gradient, second = curvatures(self.log_psi, r)
+        laplacian = second.sum(-1)
+        if self.trial_function is not None:
+            W = self.trial_function.derivatives(r)
+            f, gradient, laplacian = f - W.value, gradient - W.gradient, laplacian - W.laplacian
+        return Derivatives(f, gradient, self.variance[:, 0] * laplacian)
 
 
 def refuse_unsuitable(system: System) -> None:
@@ -140,28 +147,6 @@ def fisher_energy(drift: FlowWavefunction, r: Positions) -> PerWalker:
     return (drift.variance * s.square()).sum((-2, -1)) / 8 + drift.system.potential(r)
 
 
-def local_energy(drift: FlowWavefunction, r: Positions) -> PerWalker:
-    """E_L = V - sum_i sigma_i^2 (|s_i|^2 / 8 + div_i s / 4), (batch,).
-
-    Raises:
-        InputError: log p has no continuous second derivative.
-
-    Example:
-        >>> drift = FlowWavefunction(coupling_flow(1), System(load_potential("harmonic")))
-        >>> local_energy(drift, drift.sample(1000, g)).mean()
-        tensor(0.5...)
-    """
-    refuse_kinks(drift.flow)
-    at_once = max(16, CHUNK // r[0].numel())
-    return torch.cat([_local_energy(drift, part) for part in r.split(at_once)])
-
-
-def _local_energy(drift: FlowWavefunction, r: Positions) -> PerWalker:
-    s, divergence = score_and_divergence(drift, r)
-    kinetic = (drift.variance * s.square()).sum((-2, -1)) / 8 + (drift.variance[:, 0] * divergence).sum(-1) / 4
-    return drift.system.potential(r) - kinetic
-
-
 def refuse_kinks(density: Density) -> None:
     """Refuse a density whose local energy would not bound the energy.
 
@@ -176,50 +161,24 @@ def refuse_kinks(density: Density) -> None:
         )
 
 
-class Slopes(NamedTuple):
-    """s (batch, particle, dim) and the divergence of s for each particle (batch, particle)."""
-
-    score: Positions
-    divergence: Tensor
-
-
-def score_and_divergence(drift: FlowWavefunction, r: Positions) -> Slopes:
-    """s and sum_k d s_ik / d r_ik, without a graph, by one backward pass for each coordinate."""
-    with torch.enable_grad():
-        r = r.detach().requires_grad_()
-        s = drift.score(r)
-        return Slopes(s.detach(), divergence_of(s, r))
-
-
-def divergence_of(s: Tensor, r: Tensor) -> Tensor:
-    """sum_k d s_ik / d r_ik (batch, particle) of a score with its graph, which is kept."""
-    flat = s.flatten(1)
-    diagonal = []
-    for k in range(flat.shape[1]):
-        (row,) = torch.autograd.grad(flat[:, k].sum(), r, retain_graph=True)
-        diagonal.append(row.flatten(1)[:, k])
-    return torch.stack(diagonal, -1).reshape(s.shape).sum(-1)
-
-
 def importance_energy(process: Process, drift: FlowWavefunction, n: int, generator: torch.Generator) -> Estimate:
-    """The energy of a gradient drift's psi from samples of a flow, E_p[w E_L] / E_p[w] with w = psi^2 / p.
+    """The energy of the psi of a process from samples of a flow, E_p[w E_L] / E_p[w] with w = psi^2 / p.
 
     The samples are independent, so the error needs no correlation time; `effective_samples` says how well p covers
     psi^2.
 
     Args:
-        process: a trained process with a NeuralWavefunction.
+        process: its drift is a `Wavefunction`.
         drift: the flow that draws the samples.
         n: how many.
         generator: source of the samples.
     """
-    psi = process.drift
-    assert isinstance(psi, NeuralWavefunction)
+    psi = wavefunction_of(process.drift, "an importance-weighted energy")
     r = drift.sample(n, generator)
     with torch.no_grad():
         like = process.sigma
         log_w = 2 * psi.log_psi(r.to(like)).double() - drift.log_prob(r).double()
-        E = local_energy_of_drift(process, r.to(like)).double()
+        E = local_energy(process, r.to(like)).double()
     w = (log_w - log_w.max()).exp()
     w = w / w.mean()
     mean = (w * E).mean()

@@ -1,6 +1,7 @@
-"""log psi from a process, whether or not the drift was built as a gradient.
+"""The local energy, and log psi of any process, whether or not its drift was built as a gradient.
 
-    log psi(r) = W(r) + f(r)                                  gradient drift, v = sigma^2 grad f
+    E_L = (H psi) / psi                                       a `Wavefunction`
+    log psi(r) = W(r) + f(r)                                  a `Wavefunction`, v = sigma^2 grad f
     log psi(r) = W(r) + int_0^1 v(r_s) . (r - c) / sigma^2 ds,  r_s = c + s (r - c)     any other drift
 
 The line integral from the centre c is exact for a gradient field, and the projection of a free one along straight rays.
@@ -14,10 +15,11 @@ import torch
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
-from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
 
-N_NODES = 32
+N_NODES = 32  # of Gauss-Legendre quadrature: exact for polynomials of degree 63 along a ray
 CHUNK = 2**22  # numbers in the largest tensor of one evaluation: more would not fit a processor's cache
+LEAST_AT_ONCE = 16  # walkers: smaller parts would be all overhead
 
 
 @torch.no_grad()
@@ -34,7 +36,7 @@ def log_psi(process: Process, system: System, r: Positions) -> PerWalker:
         >>> (value[1] - value[0]).item()
         -0.5000...
     """
-    if isinstance(process.drift, NeuralWavefunction):
+    if isinstance(process.drift, Wavefunction):
         return process.drift.log_psi(r)
     nodes, weights = np.polynomial.legendre.leggauss(N_NODES)
     away = r - system.centre
@@ -42,24 +44,36 @@ def log_psi(process: Process, system: System, r: Positions) -> PerWalker:
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
         slope = process.drift(system.centre + float(node) * away) / process.sigma.square()
         integral += float(weight) * (slope * away).sum((-2, -1))
-    return integral if system.reference is None else integral + system.reference(r)
+    return integral if system.trial_function is None else integral + system.trial_function(r)
 
 
 def local_energy(process: Process, r: Positions) -> PerWalker:
-    """E_L = (H psi) / psi for a gradient drift, (batch,), in the units of V.
+    """E_L = (H psi) / psi of the wavefunction of a process, (batch,), in the units of V.
 
         E_L = E_W - h . grad f - sum_i sigma_i^2 (|grad_i f|^2 + lap_i f) / 2,     f = log psi - W
 
-    It equals E_0 everywhere at the optimum, and its mean over |psi|^2 is the variational energy.
+    It equals E_0 everywhere at the optimum, and its mean over |psi|^2 is the variational energy.  With E_W and h of
+    the trial function in closed form, singular parts of V cancel before they are rounded.
+
+    Args:
+        process: its drift is a `Wavefunction`, a network, a flow or another.
+        r: positions (batch, particle, dim).
+
+    Raises:
+        InputError: the drift has no log psi, or its log psi has kinks.
+
+    Example:
+        >>> system = System(load_potential("harmonic"))
+        >>> local_energy(Process(NeuralWavefunction(system), system), torch.ones(1, 1, 1)).item()
+        0.5000...
     """
-    drift = process.drift
-    if not isinstance(drift, NeuralWavefunction):
-        raise TypeError(f"a local energy needs log psi: use a NeuralWavefunction, not {type(drift).__name__}")
-    n, dim = r.shape[1:]
-    at_once = max(16, CHUNK // (n * n * dim * drift.network.first.out_features))
-    if len(r) > at_once:
-        return torch.cat([local_energy(process, part) for part in r.split(at_once)])
-    h, rate = process.reference.rates(r)
-    _, gradient, laplacian = drift.derivatives(r)
-    kinetic = (drift.variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)
-    return rate - (h * gradient).sum((-2, -1)) - kinetic / 2
+    psi = wavefunction_of(process.drift, "a local energy")
+    at_once = max(LEAST_AT_ONCE, CHUNK // psi.numbers_per_walker)
+    variance = process.sigma.square()
+    energies = []
+    for part in r.split(at_once):
+        h, rate = process.reference.rates(part)
+        _, gradient, laplacian = psi.derivatives(part)
+        kinetic = (variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)
+        energies.append(rate - (h * gradient).sum((-2, -1)) - kinetic / 2)
+    return torch.cat(energies)

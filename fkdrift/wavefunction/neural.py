@@ -1,6 +1,6 @@
 """Learned drifts: one permutation-equivariant particle network, read out as a vector field or as log psi.
 
-    NeuralVectorField:       v_i = sigma_i A h_i(r)                       a free vector field, as in the paper
+    NeuralVectorField:   v_i = sigma_i A h_i(r)                       a free vector field, as in the paper
     NeuralWavefunction:  v   = sigma^2 grad f(r),   f = sum_i ( w . h_i + a . x_i + sum_j b . p_ij )
 
 h_i is the state of particle i after its own features x_i and the mean message from every other particle, with the same
@@ -9,7 +9,6 @@ weights for identical particles; so f is symmetric and v equivariant.  Both star
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -19,14 +18,7 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.wavefunction.features import Feature, Features, at_neighbours
-
-
-class Drift(nn.Module, ABC):
-    """The learned part v(r) of a drift, on top of the reference drift: (batch, particle, dim) to the same shape."""
-
-    @abstractmethod
-    def forward(self, r: Positions) -> Positions:
-        """v(r)."""
+from fkdrift.wavefunction.protocol import Drift
 
 
 class NeuralVectorField(Drift):
@@ -61,7 +53,7 @@ class NeuralWavefunction(Drift):
     The gradient is a hand-written reverse pass, and the Laplacian a forward one, both as plain matrix products.
 
     Args:
-        system: as for NeuralVectorField; its reference W enters `log_psi`.
+        system: as for NeuralVectorField; its trial function, W, enters `log_psi`.
         width: units in each hidden layer.
         depth: number of hidden layers.
     """
@@ -76,7 +68,8 @@ class NeuralWavefunction(Drift):
         self.linear_one = _zeroed(nn.Linear(self.features.n_one, 1, bias=False))
         self.linear_pair = _zeroed(nn.Linear(self.features.n_pair, 1, bias=False)) if self.features.n_pair else None
         self.register_buffer("variance", system.sigma.square())
-        self.reference = system.reference
+        self.trial_function = system.trial_function
+        self.numbers_per_walker = system.shape[0] * system.shape[0] * system.shape[1] * width
         self.to(system.device, system.dtype)
 
     def forward(self, r: Positions) -> Positions:
@@ -90,7 +83,7 @@ class NeuralWavefunction(Drift):
     def log_psi(self, r: Positions) -> PerWalker:
         """log psi(r) = W(r) + f(r), up to a constant, (batch,)."""
         f = self.log_jastrow(r)
-        return f if self.reference is None else f + self.reference(r)
+        return f if self.trial_function is None else f + self.trial_function(r)
 
     def value_and_gradient(self, r: Positions) -> tuple[PerWalker, Positions]:
         """f and its gradient (batch, particle, dim), by one forward and one reverse pass."""
@@ -120,6 +113,9 @@ class NeuralWavefunction(Drift):
             variance = self.variance[:, 0, None] + self.variance[self.features.neighbours, 0]
             laplacian = laplacian + (variance * (pair.laplacian @ weight)).sum(-1)
         return Derivatives(self._value(one, pair, states), own, laplacian)
+
+    def sample(self, n: int, generator: torch.Generator) -> None:
+        """Nothing: only a Markov chain can draw from |psi|^2, `fkdrift.wavefunction.metropolis`."""
 
     def _features(self, r: Positions) -> tuple[Feature, Feature | None]:
         return self.features.one(r), self.features.pair(r) if self.features.n_pair else None

@@ -50,14 +50,14 @@ def test_walkers_start_from_the_reference_density(name: str) -> None:
 def test_reference_drift_is_the_gradient() -> None:
     system = System(load_potential("h2"), F64)
     r = system.initial_walkers(5, torch.Generator().manual_seed(0)).requires_grad_()
-    (gradient,) = torch.autograd.grad(system.reference(r).sum(), r)
+    (gradient,) = torch.autograd.grad(system.trial_function(r).sum(), r)
     torch.testing.assert_close(system.rates(r).drift.detach(), gradient)
 
 
 def test_ring() -> None:
     system = System(load_potential("cosine"), F64)
     r = system.initial_walkers(4000, torch.Generator().manual_seed(0))
-    assert system.reference is None
+    assert system.trial_function is None
     assert r.min() >= 0
     assert r.max() <= 2 * torch.pi
     assert torch.equal(system.rates(r).killing, system.potential(r))

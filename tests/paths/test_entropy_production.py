@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadParameter
-from fkdrift.paths.entropy_production import entropy_production, gaussian_score, velocity_and_divergence
+from fkdrift.numerics.differentiation import field_and_divergence
+from fkdrift.paths.entropy_production import entropy_production, gaussian_score
 from fkdrift.paths.process import FeynmanKac, Process
 from tests.systems import generator
 
@@ -78,7 +79,7 @@ def test_divergence() -> None:
     process = swirl(1.0)
     process = Process(lambda r: r.pow(3) + r.flip(-1), process.reference)
     r = samples(5)
-    v, divergence = velocity_and_divergence(process, r)
+    v, divergence = field_and_divergence(process.velocity, r)
     torch.testing.assert_close(v, r.pow(3) + r.flip(-1))
     torch.testing.assert_close(divergence, 3 * r.square().sum((-2, -1)))
 

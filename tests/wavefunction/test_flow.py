@@ -19,9 +19,10 @@ from fkdrift.paths.process import Process
 from fkdrift.training.flow_natural_gradient import FlowNaturalGradient
 from fkdrift.training.loop import fit
 from fkdrift.wavefunction import metropolis
-from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, importance_energy, local_energy
+from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, importance_energy
 from fkdrift.wavefunction.flow_start import make_flow, semiclassical_tails
-from fkdrift.wavefunction.local_energy import log_psi
+from fkdrift.wavefunction.local_energy import local_energy, log_psi
+from tests.densities.test_coupling import shaken
 from tests.systems import generator
 
 E_WELL = 1.35545373
@@ -55,7 +56,7 @@ def chain(n: int = 8, pinned: float = 0.2, spring: float = 0.9) -> tuple[fk.Pote
 def test_oscillator_ground_state_has_no_noise(batch):
     drift = gaussian(system_of("harmonic", omega=2.0), variance=0.25)
     r = torch.randn(batch, 1, 1, generator=generator(), dtype=torch.float64)
-    torch.testing.assert_close(local_energy(drift, r), torch.ones(batch, dtype=torch.float64))
+    torch.testing.assert_close(local_energy(Process(drift, drift.system), r), torch.ones(batch, dtype=torch.float64))
 
 
 def test_both_forms_have_the_same_integral():
@@ -64,7 +65,9 @@ def test_both_forms_have_the_same_integral():
     with torch.no_grad():
         p = drift.log_prob(x).exp()
     step = float(x[1] - x[0])
-    local, fisher = (float((p * energy(drift, x)).sum()) * step for energy in (local_energy, fisher_energy))
+    local, fisher = (
+        float((p * E).sum()) * step for E in (local_energy(Process(drift, drift.system), x), fisher_energy(drift, x))
+    )
     assert local == pytest.approx(fisher, abs=1e-6 * abs(fisher))
     assert fisher > E_WELL
 
@@ -75,7 +78,9 @@ def test_masses_enter_both_forms():
     width = (0.5 / torch.tensor([1.0, 2.0], dtype=torch.float64)).sqrt()  # variance 1 / (2 m omega), omega = m^-1/2
     drift = FlowWavefunction(Flow(2, [Scale(torch.zeros_like(width), width)]), system)
     r = drift.sample(50_000, generator())
-    torch.testing.assert_close(local_energy(drift, r[:9]), torch.full((9,), 0.75, dtype=torch.float64))
+    torch.testing.assert_close(
+        local_energy(Process(drift, drift.system), r[:9]), torch.full((9,), 0.75, dtype=torch.float64)
+    )
     assert abs(from_walkers(fisher_energy(drift, r)).deviation(0.75)) < 4
 
 
@@ -86,7 +91,7 @@ def test_kinked_flows_have_a_fisher_energy_only():
     r = drift.sample(50, generator())
     assert fisher_energy(drift, r).shape == (50,)
     with pytest.raises(InputError, match="falls below E_0"):
-        local_energy(drift, r)
+        local_energy(Process(drift, drift.system), r)
     with pytest.raises(InputError, match="falls below E_0"):
         FlowNaturalGradient(drift)
 
@@ -172,7 +177,7 @@ def test_training_finds_the_double_well():
     for _ in fit(method, torch.empty(0), n_updates=60, generator=g):
         pass
     method.finish()
-    energy = from_walkers(local_energy(drift, drift.sample(8000, g)))
+    energy = from_walkers(local_energy(Process(drift, drift.system), drift.sample(8000, g)))
     assert energy.error < 1e-3
     assert energy.mean < E_WELL + 2e-3 + 3 * energy.error
     assert energy.deviation(E_WELL) > -4
@@ -189,7 +194,7 @@ def test_training_finds_the_harmonic_chain():
     for _ in fit(method, torch.empty(0), n_updates=25, generator=g):
         pass
     method.finish()
-    energy = from_walkers(local_energy(drift, drift.sample(2000, g)))
+    energy = from_walkers(local_energy(Process(drift, drift.system), drift.sample(2000, g)))
     assert abs(energy.mean - exact) < 0.002 * exact + 3 * energy.error
     assert energy.deviation(exact) > -4
 

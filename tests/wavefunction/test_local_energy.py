@@ -7,7 +7,8 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.wavefunction.local_energy import local_energy, log_psi
-from fkdrift.wavefunction.neural import Drift, NeuralWavefunction
+from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift
 from tests.systems import generator
 
 F64 = torch.float64

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fkdrift.errors import InputError
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
@@ -48,5 +49,5 @@ def test_step_is_tuned_only_on_request() -> None:
 def test_free_drift_is_refused() -> None:
     system = System(load_potential("harmonic"), F64)
     process = Process(NeuralVectorField(system), system)
-    with pytest.raises(TypeError, match="use a NeuralWavefunction"):
+    with pytest.raises(InputError, match="use a NeuralWavefunction"):
         metropolis.start(process, system.initial_walkers(2, generator()), 0.1)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
-from fkdrift.wavefunction.neural import Drift, NeuralVectorField, NeuralWavefunction
+from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift
 
 SYSTEMS = {
     "anharmonic": {},
