@@ -77,7 +77,7 @@ class FlowNaturalGradient:
         """Whether the energy still to be gained has not fallen by a tenth for PATIENCE updates: noise is all it is."""
         return self.n_waited >= PATIENCE
 
-    def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
+    def update(self, walkers: Tensor, index: int, generator: torch.Generator) -> Update:
         r, weight = self._sample(generator)
         E, excess, gradient, control = self._gradient(r, weight)
         tau = self.time_scale

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from test_coupling import shaken
 
 import fkdrift as fk
 from fkdrift.densities.continuous import Continuous
