@@ -41,7 +41,7 @@ class StationarySampler:
     """Metropolis-adjusted trajectories of independent walkers, with the local energy at the end of every block.
 
     Args:
-        process: the trained process; its drift must be a NeuralWavefunction.
+        process: the trained process; its drift is a `Wavefunction`.
         walkers: (batch, particle, dim) starting positions.
         potential: V(r), averaged beside E_L.
         time_scale: of the system; half of it is the longest step.

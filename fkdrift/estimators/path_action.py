@@ -23,7 +23,7 @@ from fkdrift.numerics.estimates import Estimate, from_walkers, rounding_error
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
-from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import Wavefunction
 
 RICHARDSON = (1 / 3, -2.0, 8 / 3)
 
@@ -120,7 +120,7 @@ class PathSampler:
     def _correction(self) -> Tensor:
         """f = log psi - W at every level's walkers, (level, batch) float64; 0 for a free drift."""
         drift = self.process.drift
-        if not isinstance(drift, NeuralWavefunction):
+        if not isinstance(drift, Wavefunction):
             return torch.zeros_like(self.action)
         with torch.no_grad():
             return torch.stack([drift.log_jastrow(level) for level in self.walkers]).double()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from fkdrift.densities.coupling import coupling_flow
 from fkdrift.errors import InputError
-from fkdrift.estimators.energies import PathSampler, StationarySampler
+from fkdrift.estimators.local_energy import StationarySampler
+from fkdrift.estimators.path_action import PathSampler
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives
