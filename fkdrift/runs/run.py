@@ -30,7 +30,7 @@ from fkdrift.tensor_types import Positions
 from fkdrift.training.loop import Optimiser, fit
 from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
-from fkdrift.wavefunction.protocol import Drift
+from fkdrift.wavefunction.protocol import Drift, Wavefunction
 
 TRAINING, TRAJECTORIES, SAMPLING = range(3)
 MINIMUM_BLOCKS = 32
@@ -143,7 +143,7 @@ class Run:
             yield from self._until(limit / 2, self._train())
             self.method.finish()
             self.trained = True
-        gradient = isinstance(self.drift, NeuralWavefunction)
+        gradient = isinstance(self.drift, Wavefunction)
         yield from self._until(limit * (0.75 if gradient else 1), self._follow())
         if gradient:
             yield from self._until(limit, self._average())
