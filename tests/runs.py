@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from fkdrift.runs.settings import Settings
+
 SMALL: dict[str, Any] = {
     "width": 8,
     "n_walkers": 32,
     "n_updates": 12,
-    "n_steps": 4,
     "n_equilibration": 1,
     "n_path_blocks": 2,
     "n_blocks": 10,
@@ -57,6 +58,12 @@ def fkdrift(*arguments: object, folder: Path, **environment: str) -> subprocess.
         timeout=120,
         check=False,
     )
+
+
+def small(**options: Any) -> Settings:
+    """Settings of a small run by the method, drift and optimiser among the options."""
+    chosen = Settings(**{name: options[name] for name in ("method", "drift", "optimiser") if name in options})
+    return chosen.changed(**{name: value for name, value in SMALL.items() if chosen.uses(name)})
 
 
 def write_small_config(folder: Path, **settings: object) -> Path:

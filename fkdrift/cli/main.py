@@ -23,13 +23,14 @@ from fkdrift.cli import compress as cli_compress
 from fkdrift.cli import learn as cli_generative
 from fkdrift.cli.console import FAILED, INTERRUPTED, errors, new_folder, only_given, refuse_to_replace, text
 from fkdrift.errors import BadConfig
-from fkdrift.runs.settings import Settings, read_config, settings_from
+from fkdrift.runs.settings import Settings, read_config
 
 if TYPE_CHECKING:
     from fkdrift.hamiltonian.loading import PlugIn
     from fkdrift.runs.ground_state import GroundState
 
 SELF_TEST = {"harmonic": 0.5, "anharmonic": 0.8037706512}
+SELF_TEST_SETTINGS = Settings(n_walkers=256, n_blocks=32)
 
 app = typer.Typer(
     help="Quantum ground states by stochastic control: an energy with an honest error bar.",
@@ -119,7 +120,7 @@ def solve(
     with errors():
         described, written = ({}, {}) if config is None else read_config(config)
         name, parameters = _potential(potential, param, described)
-        settings = settings_from({**written, **only_given(given)})
+        settings = Settings.from_values({**written, **only_given(given)})
         if out is not None:
             refuse_to_replace(out, overwrite, "fkdrift resume")
         from fkdrift.hamiltonian.loading import load_potential
@@ -234,7 +235,7 @@ def doctor() -> None:
         console.print(f"{'threads':<10} {torch.get_num_threads()}\n")
         failed = False
         for name, E in SELF_TEST.items():
-            state = run(name, settings=settings_from({"n_walkers": 256, "n_blocks": 32}), progress=False)
+            state = run(name, settings=SELF_TEST_SETTINGS, progress=False)
             good = passes(state.energy.mean, state.energy.error, E)
             failed |= not good
             mark = "[green]passed[/green]" if good else "[red]FAILED[/red]"

@@ -13,18 +13,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 import torch
 
 from fkdrift.bridges.conditioned import GuidedDrift
-from fkdrift.bridges.trajectories import LOSSES, Trajectories, collect, path_adam, weigh_in_parts
-from fkdrift.bridges.transition import DYNAMICS, bridge_problem
+from fkdrift.bridges.trajectories import Trajectories, collect, path_adam, weigh_in_parts
+from fkdrift.bridges.transition import bridge_problem
 from fkdrift.errors import BadConfig
 from fkdrift.exact.propagator import Propagator
 from fkdrift.exact.spectrum import Array
@@ -36,7 +34,7 @@ from fkdrift.runs.ground_state import versions
 from fkdrift.runs.report import progress_line
 from fkdrift.runs.run import Progress
 from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
-from fkdrift.runs.settings import check_setting
+from fkdrift.runs.settings import BridgeSettings, write_config
 from fkdrift.runs.solver import CHECKPOINT_SECONDS, cpu_threads, interruptible
 from fkdrift.training.loop import fit
 
@@ -45,54 +43,6 @@ COLUMNS = ("phase", "step", "free_energy", "error", "seconds")
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 REACH = 6.0
 """How far an exact grid extends beyond the ends, in widths sigma sqrt(T)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BridgeSettings:
-    """What a bridge depends on besides its potential.
-
-    Args:
-        start, end: as many numbers as there are coordinates.
-        time: T.
-        noise: standard deviation of the end; 0 to pin it.
-        dynamics: "imaginary" (log of the propagator) or "overdamped" (log of a transition density).
-        loss: "kl" or "log_variance".
-        dt: the longer step of the extrapolation; default time / 128.  Training takes steps of 2 dt.
-        n_updates: of Adam.
-        n_paths: weighted paths at the end.
-        width: units in each hidden layer.
-        seed: of the network and the noise.
-
-    Raises:
-        BadConfig: a value is out of range; the message says what is allowed.
-    """
-
-    start: tuple[float, ...]
-    end: tuple[float, ...]
-    time: float
-    noise: float = 0.0
-    dynamics: str = "imaginary"
-    loss: str = "kl"
-    dt: float | None = None
-    n_updates: int = 200
-    n_paths: int = 8192
-    width: int = 48
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        choices = {"dynamics": DYNAMICS, "loss": LOSSES}
-        for field in fields(self):
-            if not str(field.type).startswith("tuple"):
-                check_setting(field, getattr(self, field.name), choices, ("noise", "seed", "n_updates"))
-        if self.n_paths < 2:
-            raise BadConfig("n_paths = 1 is not allowed: an error bar needs at least 2 paths")
-        if self.dt is not None and self.dt > self.time:
-            raise BadConfig(f"dt = {self.dt} is longer than the whole time {self.time}: make it shorter")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting that is not None, for JSON and TOML."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 class BridgeRun:
@@ -206,9 +156,8 @@ class BridgeRun:
     def save(self, folder: str | Path, figures: bool = True) -> Path:
         """Write result.json, config.toml, history.csv, checkpoint.pt and figures/*.png; returns the folder."""
         folder = Path(folder)
-        config = {"potential": describe(self.potential), "bridge": self.settings.to_dict()}
         others = {
-            "config.toml": lambda path: path.write_text(tomli_w.dumps(config), "utf-8"),
+            "config.toml": lambda path: write_config(path, self.settings, potential=describe(self.potential)),
             "history.csv": lambda path: write_history(path, COLUMNS, (["training", *row] for row in self.history)),
         }
         write_folder(folder, self.state_dict(), self.result, others)
@@ -287,9 +236,9 @@ def load_bridge(folder: str | Path) -> BridgeRun:
     described, values = state["potential"], state["settings"]
     if not described.get("reloadable", True):
         raise BadConfig(f"{folder} was made from a Python callable, which a file cannot hold")
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    settings = BridgeSettings(**given)
-    run = BridgeRun(load_potential(described["name"], **described.get("parameters", {})), settings)
+    run = BridgeRun(
+        load_potential(described["name"], **described.get("parameters", {})), BridgeSettings.from_values(values)
+    )
     run.load_state_dict(state)
     return run
 

@@ -17,14 +17,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tomli_w
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +35,7 @@ from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
 from fkdrift.runs.report import progress_line
 from fkdrift.runs.run import Progress
 from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
-from fkdrift.runs.settings import refuse_unknown
+from fkdrift.runs.settings import write_config
 from fkdrift.runs.solver import CHECKPOINT_SECONDS, cpu_threads, interruptible, load
 from fkdrift.training.adam import Adam
 from fkdrift.training.loop import fit
@@ -184,10 +182,9 @@ class Learning:
             figures, bounds: leave these out where only the state matters; they take seconds.
         """
         folder = Path(folder)
-        config = {"model": {"name": self.recipe.name}, "data": {"name": self.data.name}}
-        settings = self.state_dict()["settings"]
+        tables = {"model": {"name": self.recipe.name}, "data": {"name": self.data.name}}
         others = {
-            "config.toml": lambda path: path.write_text(tomli_w.dumps({**config, "settings": settings}), "utf-8"),
+            "config.toml": lambda path: write_config(path, self.settings, **tables),
             "history.csv": lambda path: write_history(path, COLUMNS, (["training", *row] for row in self.history)),
         }
         write_folder(folder, self.state_dict(), self.result if bounds else self._about, others)
@@ -199,11 +196,10 @@ class Learning:
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as tensors, numbers, text, lists and dicts."""
-        settings = {name: list(v) if isinstance(v, tuple) else v for name, v in self.settings.to_dict().items()}
         return {
             "kind": KIND,
             "recipe": self.recipe.name,
-            "settings": settings,
+            "settings": self.settings.to_dict(),
             "data": self.data.describe(),
             "model": self.model.state_dict(),
             "method": self.method.state_dict(),
@@ -269,9 +265,7 @@ def learn(
         >>> learned.result["free_energy"]["test"]["bits_per_component"]
     """
     recipe = find_recipe(model)
-    refuse_unknown(changes, recipe.settings)
-    start = settings or recipe.settings()
-    learning = Learning(recipe, replace(start, **changes), find_data(data))
+    learning = Learning(recipe, (settings or recipe.settings()).changed(**changes), find_data(data))
     return drive(learning, out=None if out is None else Path(out), progress=progress)
 
 
@@ -306,7 +300,7 @@ def load_model(source: str | Path) -> nn.Module:
     """
     state = _read(Path(source))
     recipe = find_recipe(state["recipe"])
-    settings = recipe.settings(**state["settings"])
+    settings = recipe.settings.from_values(state["settings"])
     model = recipe.build(settings, blank(state["data"])).to(settings.torch_dtype)
     try:
         model.load_state_dict(state["model"])
@@ -353,11 +347,10 @@ def _restore(folder: Path, data: Any, changes: dict[str, Any]) -> Learning:
     """A training as it was saved, with some settings changed."""
     state = _read(folder)
     recipe = find_recipe(state["recipe"])
-    refuse_unknown(changes, recipe.settings)
     found = find_data(state["data"]["name"] if data is None else data)
     if found.digest != state["data"]["digest"]:
         raise BadConfig(f"the data {found.name!r} are not those that {folder} was trained on: pass those as `data`")
-    learning = Learning(recipe, recipe.settings(**{**state["settings"], **changes}), found)
+    learning = Learning(recipe, recipe.settings.from_values({**state["settings"], **changes}), found)
     learning.load_state_dict(state)
     return learning
 

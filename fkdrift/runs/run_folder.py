@@ -43,7 +43,7 @@ def write_run(
         CannotWrite: the disk is full, or the folder cannot be made or written to.
     """
     others = {
-        "config.toml": lambda path: write_config(path, potential, settings),
+        "config.toml": lambda path: write_config(path, settings, potential=potential),
         "history.csv": lambda path: write_history(path, HISTORY_COLUMNS, ([PHASES[int(p)], *r] for p, *r in history)),
     }
     write_folder(folder, checkpoint, result, others)

@@ -1,4 +1,4 @@
-"""The settings of a run, and the TOML file that repeats it.
+"""The settings of ground states and bridges, and the TOML file that repeats a run.
 
     [potential]                       [settings]
     name = "morse"                    seed = 0
@@ -9,92 +9,109 @@ Command-line options win over the file, and the file over the defaults below.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from fkdrift.errors import BadConfig
+from fkdrift.settings import RunSettings, setting
 
-if TYPE_CHECKING:  # imported where it is used, so that `fkdrift --help` need not wait for it
+if TYPE_CHECKING:
     import torch
 
-CHOICES = {
-    "method": ("drift", "flow"),
-    "drift": ("gradient", "mlp"),
-    "optimiser": ("natural", "adam"),
-    "dtype": ("float32", "float64"),
-}
-ZERO = ("seed", "n_updates", "n_equilibration")
+DRIFT, FLOW = {"method": "drift"}, {"method": "flow"}
+GRADIENT, FREE = {"drift": "gradient"}, {"drift": "mlp"}
+NATURAL, ADAM = {"optimiser": "natural"}, {"optimiser": "adam"}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on besides its potential.  Times are in units of the system's own time scale.
+@dataclass(frozen=True, kw_only=True)
+class Settings(RunSettings):
+    """What a ground state depends on besides its potential; each field says what it is.
 
-    Args:
-        seed: of the network's start, the walkers and the noise.
-        method: "drift" (a learned drift and its trajectories) or "flow" (a normalizing flow for |psi|^2).
-        drift: "gradient" (v = sigma^2 grad log psi) or "mlp" (a free vector field).
-        optimiser: "natural" (natural gradient in path space) or "adam" (on the path free energy).
-        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
-        threads: of the CPU; one is fastest for the small arrays of a few particles, and repeatable anywhere.
-        dtype: "float32" or "float64", of network and walkers; energies are summed in float64 always.
-        width, depth: units in a hidden layer, number of hidden layers.
-        n_walkers: independent walkers, for training and for the energy; default 1024, more for a single coordinate with
-            a gradient drift, fewer from 8 particles on.
-        n_updates: optimiser steps, at most.
-        tolerance: stop training once the expected remaining gain is below this energy; default atol / 10, or 1e-8.
-        n_moves: Metropolis-adjusted steps between two updates, and between two local energies.
-        n_steps: Euler-Maruyama steps in a training path, where the path is differentiated.
-        coarse_step, fine_step: its time step at the first and the last update.
-        learning_rate: of Adam at the start.
-        path_step: the coarsest of the three step sizes that E[l_T] / T is extrapolated from.
-        n_equilibration: blocks to discard before each estimate.
-        n_path_blocks: blocks of one time scale to average E[l_T] / T over.
-        n_blocks: blocks of n_moves steps to average the local energy over, unless atol is given.
-        atol: sample until the standard error is below this, in the potential's unit of energy.
-        max_seconds: end training at half of this wall time, and everything at the end of it.
+    Times are in units of the system's own time scale, energies in the potential's unit.  A setting that the chosen
+    method, drift or optimiser does not use is refused.
 
     Raises:
-        BadConfig: a value is out of range; the message says what is allowed.
+        BadConfig: a value is out of range or not used; the message says what is allowed.
+
+    Example:
+        >>> Settings(drift="mlp", n_updates=40).n_steps
+        24
     """
 
-    seed: int = 0
-    method: str = "drift"
-    drift: str = "gradient"
-    optimiser: str = "natural"
-    device: str = "auto"
-    threads: int = 1
-    dtype: str = "float32"
-    width: int = 32
-    depth: int = 2
-    n_walkers: int | None = None
-    n_updates: int = 150
-    tolerance: float | None = None
-    n_moves: int = 5
-    n_steps: int = 24
-    coarse_step: float = 1 / 8
-    fine_step: float = 1 / 64
-    learning_rate: float = 0.02
-    path_step: float = 1 / 16
-    n_equilibration: int = 4
-    n_path_blocks: int = 8
-    n_blocks: int = 200
-    atol: float | None = None
-    max_seconds: float | None = None
+    method: str = setting(
+        "drift", "A learned drift and its trajectories, or a normalizing flow for |psi|^2.", choices=("drift", "flow")
+    )
+    drift: str = setting(
+        "gradient", "v = sigma^2 grad log psi, or a free vector field.", choices=("gradient", "mlp"), only=DRIFT
+    )
+    optimiser: str = setting(
+        "natural",
+        "Natural gradient in path space, or Adam on the path free energy.",
+        choices=("natural", "adam"),
+        only=DRIFT,
+    )
+    dtype: str | None = setting(
+        None,
+        "Of network and walkers; energies are summed in float64 always.",
+        choices=("float32", "float64"),
+        adopted="float32; float64 for a flow",
+    )
+    width: int = setting(32, "Units in a hidden layer of the network.")
+    depth: int = setting(2, "Hidden layers.")
+    n_walkers: int | None = setting(
+        None,
+        "Independent walkers, for training and for the energy; samples in a batch of a flow.",
+        least=2,
+        adopted="1024; 4096 for one coordinate with drift gradient; fewer from 8 particles on",
+    )
+    n_updates: int = setting(
+        150, "Steps of the optimiser, at most.", least=0, flags=("--n-updates", "--updates"), extends=True
+    )
+    tolerance: float | None = setting(
+        None,
+        "Stop training once the expected remaining gain is below this energy.",
+        adopted="atol / 10, or 1e-8",
+        only=(NATURAL, FLOW),
+        extends=True,
+    )
+    n_moves: int = setting(
+        5, "Metropolis-adjusted steps between two updates, and between two local energies.", only=GRADIENT
+    )
+    n_steps: int = setting(
+        24, "Euler-Maruyama steps in a training path, where the path is differentiated.", only=(ADAM, FREE)
+    )
+    coarse_step: float = setting(1 / 8, "Time step of a training path at the first update.", only=ADAM)
+    fine_step: float = setting(1 / 64, "Time step of a training path at the last update.", only=(ADAM, FREE))
+    learning_rate: float = setting(0.02, "Of Adam at the start.", only=ADAM)
+    path_step: float = setting(
+        1 / 16, "The coarsest of the three time steps that E[l_T] / T is extrapolated from.", only=DRIFT
+    )
+    n_equilibration: int = setting(4, "Blocks to discard before each estimate.", least=0, only=DRIFT)
+    n_path_blocks: int = setting(8, "Blocks of one time scale to average E[l_T] / T over.", only=DRIFT, extends=True)
+    n_blocks: int = setting(
+        200,
+        "Blocks of n_moves steps to average the local energy over, unless atol is given; "
+        "a flow draws one batch for every ten.",
+        only=(GRADIENT, FLOW),
+        extends=True,
+    )
+    atol: float | None = setting(None, "Sample until the standard error is below this energy.", extends=True)
+    max_seconds: float | None = setting(
+        None, "End training at half of this wall time, and everything at the end of it.", extends=True
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_setting(field, getattr(self, field.name), CHOICES, ZERO)
-        if self.n_walkers == 1:
-            raise BadConfig("n_walkers = 1 is not allowed: an error bar needs at least 2 independent walkers")
+        super().__post_init__()
+        if self.method == "flow" and self.dtype == "float32":
+            raise BadConfig("dtype = 'float32' is not allowed with method = 'flow', which computes in float64")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "dtype": str(self.torch_dtype).removeprefix("torch.")}
 
     @property
     def training_tolerance(self) -> float:
@@ -105,109 +122,84 @@ class Settings:
     def torch_dtype(self) -> torch.dtype:
         import torch
 
-        return {"float32": torch.float32, "float64": torch.float64}[self.dtype]
-
-    @property
-    def torch_device(self) -> torch.device:
-        """The device to run on.
-
-        Raises:
-            BadConfig: it does not exist on this machine.
-        """
-        import torch
-
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0") from None
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise BadConfig(
-                f"device = {self.device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices "
-                "that torch can use; use --device cpu, or install a CUDA build of torch"
-            )
-        return device
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting that is not None, for JSON and TOML."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return torch.float64 if self.method == "flow" else super().torch_dtype
 
 
-def settings_from(values: dict[str, Any]) -> Settings:
-    """Settings from names and values, refusing unknown names with the closest known one.
+@dataclass(frozen=True, kw_only=True)
+class BridgeSettings(RunSettings):
+    """What a bridge depends on besides its potential; each field says what it is.
 
     Raises:
-        BadConfig: a name is unknown, or a value is not allowed.
+        BadConfig: a value is out of range; the message says what is allowed.
     """
-    refuse_unknown(values, Settings)
-    return Settings(**values)
+
+    start: tuple[float, ...] = setting(
+        MISSING, "Where the paths begin: a number for each coordinate.", above=float("-inf"), flags=("--from",)
+    )
+    end: tuple[float, ...] = setting(MISSING, "Where they end.", above=float("-inf"), flags=("--to",))
+    time: float = setting(MISSING, "How long they take.", flags=("--time", "-T"))
+    noise: float = setting(0.0, "Standard deviation of the end; 0 pins it.", least=0)
+    dynamics: str = setting(
+        "imaginary",
+        "Imaginary time (log of the propagator), or transition paths (log of a transition density).",
+        choices=("imaginary", "overdamped"),
+    )
+    loss: str = setting("kl", "What training minimises.", choices=("kl", "log_variance"))
+    dt: float | None = setting(
+        None, "The longer of the two time steps of the extrapolation; training takes twice this.", adopted="time / 128"
+    )
+    n_updates: int = setting(200, "Steps of Adam.", least=0, flags=("--n-updates", "--updates"), extends=True)
+    n_paths: int = setting(8192, "Weighted paths at the end.", least=2, flags=("--n-paths", "--paths"), extends=True)
+    width: int = setting(48, "Units in each hidden layer.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dt is not None and self.dt > self.time:
+            raise BadConfig(f"dt = {self.dt} is longer than the whole time {self.time}: make it shorter")
 
 
-def refuse_unknown(values: dict[str, Any], kind: type) -> None:
-    """Raise BadConfig for a name that is no field of the dataclass."""
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise BadConfig(f"unknown setting {name!r}{hint} Known settings: {', '.join(known)}")
-
-
-def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The [potential] and [settings] tables of a TOML file.
+def read_config(path: Path, *tables: str) -> tuple[dict[str, Any], ...]:
+    """Tables of a configuration file, by default [potential] and [settings]; one that is not there is empty.
 
     Raises:
         BadConfig: the file is missing, is not TOML, or has other tables.
     """
+    names = tables or ("potential", "settings")
+    document = read_toml(path)
+    document.pop("kind", None)  # which command wrote it
+    extra = set(document) - set(names)
+    if extra:
+        allowed = " and ".join(f"[{name}]" for name in names)
+        raise BadConfig(f"{path} has unknown tables {sorted(extra)}: only {allowed} are read")
+    return tuple(table(document, name, str(path)) for name in names)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file.
+
+    Raises:
+        BadConfig: it is not there, or is not TOML.
+    """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadConfig(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadConfig(f"cannot read {path} as TOML: {error}") from None
-    extra = set(document) - {"potential", "settings"}
-    if extra:
-        raise BadConfig(f"{path} has unknown tables {sorted(extra)}: only [potential] and [settings] are read")
-    potential, settings = document.get("potential", {}), document.get("settings", {})
-    if not isinstance(potential, dict) or not isinstance(settings, dict):
-        raise BadConfig(f"in {path}, potential and settings must be tables: write [potential] and name = ...")
-    return potential, settings
 
 
-def write_config(path: Path, potential: dict[str, Any], settings: Settings) -> None:
-    """Write a file that `read_config` reads back to the same run."""
-    path.write_text(tomli_w.dumps({"potential": potential, "settings": settings.to_dict()}), encoding="utf-8")
+def table(document: Mapping[str, Any], name: str, where: str = "the configuration") -> dict[str, Any]:
+    """One table of a TOML document; empty if it is not there.
 
-
-def check_setting(
-    field: dataclasses.Field[Any],
-    value: object,
-    choices: Mapping[str, tuple[str, ...]] | None = None,
-    zero: tuple[str, ...] = (),
-) -> None:
-    """Raise BadConfig unless the value has the field's type and a sensible range.
-
-    Args:
-        field: of a dataclass of settings.
-        value: what is asked for.
-        choices: what is allowed, for fields of text that are a choice.
-        zero: numbers that may be 0; all others must be positive.
+    Raises:
+        BadConfig: it is something else than a table.
     """
-    name, kind = field.name, str(field.type)
-    if value is None and "None" in kind:
-        return
-    if choices and name in choices and value not in choices[name]:
-        raise BadConfig(f"{name} = {value!r} is not allowed: choose from {', '.join(choices[name])}")
-    if kind.startswith("str") and not isinstance(value, str):
-        raise BadConfig(f"{name} = {value!r} is not allowed: it must be text")
-    if kind == "bool" and not isinstance(value, bool):
-        raise BadConfig(f"{name} = {value!r} is not allowed: it must be true or false")
-    if kind.startswith("int") and (not isinstance(value, int) or isinstance(value, bool)):
-        raise BadConfig(f"{name} = {value!r} is not allowed: it must be a whole number")
-    if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise BadConfig(f"{name} = {value!r} is not allowed: it must be a number")
-    if isinstance(value, int | float) and (not math.isfinite(value) or value < 0 or (value == 0 and name not in zero)):
-        least = "at least" if name in zero else "above"
-        if kind != "bool":
-            raise BadConfig(f"{name} = {value!r} is not allowed: it must be finite and {least} 0")
+    found = document.get(name, {})
+    if not isinstance(found, dict):
+        raise BadConfig(f"in {where}, {name} must be a table: write [{name}] and lines such as name = ...")
+    return found
+
+
+def write_config(path: Path, settings: RunSettings, **tables: dict[str, Any]) -> None:
+    """Write a file that `read_config` reads back to the same run."""
+    path.write_text(tomli_w.dumps({**tables, "settings": settings.to_dict()}), encoding="utf-8")

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.report import progress_line
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import make_folder, read_checkpoint
-from fkdrift.runs.settings import Settings, read_config, settings_from
+from fkdrift.runs.settings import Settings, read_config
 from fkdrift.wavefunction.protocol import Drift
 
 CHECKPOINT_SECONDS = 30.0
@@ -73,8 +72,7 @@ def solve(
     """
     given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
     given |= {"max_seconds": max_seconds, "atol": atol}
-    changes = {name: value for name, value in given.items() if value is not None}
-    settings = replace(settings or Settings(), **changes)
+    settings = (settings or Settings()).changed(**given)
     with cpu_threads(settings.threads):
         run = make_run(load_potential(potential, **parameters), settings, start)
     return drive(run, out=None if out is None else Path(out), progress=progress)
@@ -159,7 +157,7 @@ def _saved_run(folder: Path, potential: Any, changes: dict[str, Any]) -> Run:
             f"{folder} was made from the Python callable {described.get('name')!r}: pass it again as `potential`"
         )
     loaded = load_potential(potential or described["name"], **parameters)
-    run = make_run(loaded, settings_from({**settings, **changes}))
+    run = make_run(loaded, Settings.from_values({**settings, **changes}))
     run.load_state_dict(read_checkpoint(folder))
     return run
 

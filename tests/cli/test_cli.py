@@ -138,7 +138,7 @@ def test_doctor_can_fail():
 
 def test_doctor_reports_a_failure(monkeypatch):
     settings = Settings(**SMALL)
-    monkeypatch.setattr(cli, "settings_from", lambda values: settings)
+    monkeypatch.setattr(cli, "SELF_TEST_SETTINGS", settings)
     monkeypatch.setattr(cli, "SELF_TEST", {"harmonic": 0.4})
     result = invoke("doctor")
     assert result.exit_code == 1
@@ -160,7 +160,7 @@ def test_doctor_reports_a_failure(monkeypatch):
         (["solve", "-p", "x**2 + foo(x)"], ["foo", "^"]),
         (["solve", "-p", "x**2 +"], ["^"]),
         (["solve", "-p", "harmonic", "--drift", "spline"], ["spline", "gradient", "mlp"]),
-        (["solve", "-p", "harmonic", "--n-walkers", "-4"], ["n_walkers = -4", "above 0"]),
+        (["solve", "-p", "harmonic", "--n-walkers", "-4"], ["n_walkers = -4", "at least 2"]),
         (["solve", "-p", "harmonic", "--device", "cuda:7"], ["cuda:7", "--device cpu"]),
         (["solve", "-p", "harmonic", "--config", "nowhere.toml"], ["nowhere.toml"]),
         (["solve", "-p", "harmonic", "--n-walkers", "100000000000000"], ["not enough memory", "--n-walkers"]),

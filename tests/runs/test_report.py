@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 import torch
 from PIL import Image
-from runs import SMALL
+from runs import SMALL, small
 
 import fkdrift as fk
 from fkdrift.figures.ground_state import draw_figures, save_figures
@@ -152,7 +152,7 @@ def drawn():
     }
     found = {}
     for label, (name, options) in cases.items():
-        state = fk.solve(name, settings=fk.Settings(**SMALL), progress=False, **options)
+        state = fk.solve(name, settings=small(**options), progress=False, **options)
         found[label] = (state, state.plot())
     return found
 

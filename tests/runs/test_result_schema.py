@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from runs import SMALL
+from runs import SMALL, small
 
 import fkdrift as fk
 from fkdrift.runs.run import Run
@@ -21,7 +21,7 @@ SETTINGS = fk.Settings(**SMALL)
 
 
 def finished(name, **options):
-    return fk.solve(name, settings=SETTINGS, progress=False, **options).result
+    return fk.solve(name, settings=small(**options), progress=False, **options).result
 
 
 def interrupted(name, n_steps):

@@ -13,7 +13,7 @@ from runs import SMALL
 from fkdrift.errors import BadConfig, CannotWrite
 from fkdrift.runs import run_folder as archive
 from fkdrift.runs.run_folder import read_checkpoint, read_result, write_run
-from fkdrift.runs.settings import Settings, read_config, settings_from, write_config
+from fkdrift.runs.settings import Settings, read_config, write_config
 
 POTENTIAL = {"name": "gaussian_bosons", "parameters": {"n_particles": 3, "g": 1.5}, "reloadable": True}
 
@@ -61,9 +61,9 @@ def test_round_trip(tmp_path):
     "settings", [Settings(), Settings(atol=1e-3, max_seconds=5.0, drift="mlp", seed=7, dtype="float64")]
 )
 def test_settings_survive_toml(tmp_path, settings):
-    write_config(tmp_path / "config.toml", POTENTIAL, settings)
+    write_config(tmp_path / "config.toml", settings, potential=POTENTIAL)
     potential, values = read_config(tmp_path / "config.toml")
-    assert settings_from(values) == settings
+    assert Settings.from_values(values).to_dict() == settings.to_dict()
     assert potential == POTENTIAL
 
 
@@ -162,7 +162,7 @@ def test_results_are_standard_json(tmp_path):
 )
 def test_settings_out_of_range(values, words):
     with pytest.raises(BadConfig, match=words):
-        settings_from(values)
+        Settings.from_values(values)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_settings_out_of_range(values, words):
     [
         ("seed = ", "as TOML"),
         ("[sittings]\nseed = 1", "unknown tables"),
-        ("settings = 3", "must be tables"),
+        ("settings = 3", "must be a table"),
         ("[settings]\nseed = 1\nseed = 2", "as TOML"),
     ],
 )

@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 import torch
-from runs import SMALL, assert_same, checkpoint, history
+from runs import SMALL, assert_same, checkpoint, history, small
 
 import fkdrift as fk
 from fkdrift.errors import BadConfig, BadParameter, UnknownPotential
@@ -25,7 +25,7 @@ def no_figures(monkeypatch):
 
 
 def solve(potential="harmonic", **options):
-    return fk.solve(potential, settings=SETTINGS, progress=False, **options)
+    return fk.solve(potential, settings=small(**options), progress=False, **options)
 
 
 def bowl(r):
@@ -159,7 +159,7 @@ def test_load_refuses_what_does_not_fit(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"drift": "mlp"}, {"optimiser": "adam"}])
 def test_stopping_anywhere_changes_nothing(tmp_path, options):
-    settings = fk.Settings(**{**SMALL, **options})
+    settings = small(**options)
     potential = fk.load_potential("anharmonic")
     whole = drive(Run(potential, settings), out=tmp_path / "whole", progress=False)
     part, rows = tmp_path / "part", len(whole.run.history)

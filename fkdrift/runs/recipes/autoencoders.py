@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.log_weights import iwae
 from fkdrift.numerics.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
 from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.settings import setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,63 +50,42 @@ GAIN = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings(LearningSettings):
-    """Settings of a VAE.
+    """Settings of a VAE; each field says what it is."""
 
-    Args:
-        latents: components of z.
-        encoder: "diagonal" or "full" covariance.
-        decoder: "auto", "bernoulli", "beta-binomial", "categorical" or "gaussian".
-        network: "mlp", "conv" for images, or "linear".
-        width, depth: units in a hidden layer, number of hidden layers.
-        beta: weight of the KL.
-        samples: draws of each datum in training; from two on, the importance-weighted bound.
-        noise: standard deviation of a Gaussian decoder, fixed; None to learn one for all components.
-        levels: of discrete data; None to see from the data.
-        distort: strength of random distortions of training images; None for 1 for mnist5k's images, 0 elsewhere.
-    """
-
-    latents: int = 20
-    encoder: str = "diagonal"
-    decoder: str = "auto"
-    network: str = "mlp"
-    width: int = 400
-    depth: int = 2
-    beta: float = 1.0
-    samples: int = 1
-    noise: float | None = None
-    levels: int | None = None
-    distort: float | None = None
-
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **LearningSettings.CHOICES,
-        "encoder": ("diagonal", "full"),
-        "decoder": ("auto", *DISCRETE, "gaussian"),
-        "network": ("mlp", "conv", "linear"),
-    }
-    ZERO: ClassVar[tuple[str, ...]] = (*LearningSettings.ZERO, "beta", "distort")
+    latents: int = setting(20, "Components of z.")
+    encoder: str = setting("diagonal", "Covariance of q(z | x).", choices=("diagonal", "full"))
+    decoder: str = setting("auto", "Of p(x | z); auto follows from the data.", choices=("auto", *DISCRETE, "gaussian"))
+    network: str = setting("mlp", "Of the data; conv is for images.", choices=("mlp", "conv", "linear"))
+    width: int = setting(400, "Units in a hidden layer.", only={"network": ("mlp", "conv")})
+    depth: int = setting(2, "Hidden layers.", only={"network": "mlp"})
+    beta: float = setting(1.0, "Weight of the KL.", least=0)
+    samples: int = setting(1, "Draws of each datum; from 2 on the importance-weighted bound.")
+    noise: float | None = setting(
+        None, "Fixed standard deviation of the decoder.", adopted="learned", only={"decoder": ("auto", "gaussian")}
+    )
+    levels: int | None = setting(
+        None, "Of discrete data.", adopted="as the data have", only={"decoder": ("auto", *DISCRETE)}
+    )
+    distort: float | None = setting(
+        None, "Strength of random distortions of training images.", least=0, adopted="1 for mnist5k, 0 elsewhere"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MarkovSettings(AutoencoderSettings):
-    """Settings of a Markov autoencoder: those of a VAE, with z_1 as its `latents`.
+    """Settings of a Markov autoencoder: those of a VAE, with z_1 as its `latents`."""
 
-    Args:
-        upper: components of z_2, z_3, ..., one number for each.
-        upper_width: units in a hidden layer of the networks between latents.
-        decay: a of fixed steps q(z_t | z_{t-1}) = N(a z, 1 - a^2) above the first; None to learn the steps.
-    """
-
-    upper: tuple[int, ...] = (20,)
-    upper_width: int = 200
-    decay: float | None = None
+    depth: int = setting(2, "Hidden layers.")
+    upper: tuple[int, ...] = setting((20,), "Components of z_2, z_3, ...")
+    upper_width: int = setting(200, "Units in a hidden layer of the networks between latents.")
+    decay: float | None = setting(
+        None, "a of fixed steps q(z_t | z_{t-1}) = N(a z, 1 - a^2) above the first.", adopted="learned steps", below=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "upper", tuple(self.upper))
-        if not self.upper or any(not isinstance(n, int) or n < 1 for n in self.upper):
-            raise BadConfig(f"upper = {list(self.upper)} is not allowed: it gives the components of z_2, z_3, ...")
-        if self.decay is not None and (set(self.upper) != {self.latents} or not self.decay < 1):
-            raise BadConfig("fixed steps need decay < 1 and keep the number of components: set every upper to latents")
+        if self.decay is not None and set(self.upper) != {self.latents}:
+            raise BadConfig("fixed steps (decay) keep the number of components: set every upper to latents")
 
 
 def resolve(settings: Any, data: Dataset) -> Any:
@@ -115,12 +95,12 @@ def resolve(settings: Any, data: Dataset) -> Any:
         BadConfig: options that do not fit the data or each other.
         BadParameter: data that the decoder gives no probability to.
     """
-    decoder, distort, levels = settings.decoder, settings.distort, None
+    decoder, distort, levels = settings.decoder, settings.distort, settings.levels
     if decoder == "auto":
         n_levels = data.n_levels
         decoder = "gaussian" if n_levels is None else "bernoulli" if n_levels <= 2 else "beta-binomial"
     if decoder != "gaussian":
-        levels = check_range(data, decoder, settings.levels)
+        levels = check_range(data, decoder, levels)
     if distort is None:
         distort = 0.0 if data.brightness is None else 1.0
     if not data.is_image and (distort > 0 or settings.network == "conv"):

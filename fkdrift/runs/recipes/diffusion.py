@@ -10,9 +10,8 @@ the bound on the density is one on the probability of the levels, to be compared
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
 from fkdrift.numerics.networks import seeded
 from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.settings import default, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,40 +33,28 @@ FEW = 4
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionSettings(LearningSettings):
-    """Settings of a diffusion model.
+    """Settings of a diffusion model; each field says what it is."""
 
-    Args:
-        steps: T, the length of the chain.
-        schedule: of the noise, "cosine" or "linear".
-        variance: of the steps back: "learned", "beta" or "beta-tilde".
-        width, depth: units in a hidden layer, number of hidden layers.
-        waves: sines and cosines of every component that the network reads; None for 3 in few dimensions, 0 elsewhere.
-        levels: of discrete data, which are dithered; None to see from the data.
-    """
-
-    n_updates: int = 4000
-    batch_size: int = 256
-    learning_rate: float = 3e-3
-    steps: int = 200
-    schedule: str = "cosine"
-    variance: str = "learned"
-    width: int = 256
-    depth: int = 3
-    waves: int | None = None
-    levels: int | None = None
-
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **LearningSettings.CHOICES,
-        "schedule": tuple(SCHEDULES),
-        "variance": ("learned", "beta", "beta-tilde"),
-    }
-    ZERO: ClassVar[tuple[str, ...]] = (*LearningSettings.ZERO, "waves")
+    n_updates: int = default(LearningSettings, "n_updates", 4000)
+    batch_size: int = default(LearningSettings, "batch_size", 256)
+    learning_rate: float = default(LearningSettings, "learning_rate", 3e-3)
+    steps: int = setting(200, "Length T of the chain.")
+    schedule: str = setting("cosine", "Of the noise.", choices=tuple(SCHEDULES))
+    variance: str = setting("learned", "Of the steps back.", choices=("learned", "beta", "beta-tilde"))
+    width: int = setting(256, "Units in a hidden layer.")
+    depth: int = setting(3, "Hidden layers.")
+    waves: int | None = setting(
+        None,
+        "Sines and cosines of every component that the network reads.",
+        least=0,
+        adopted=f"3 up to {FEW} components, 0 above",
+    )
 
 
 def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
-    """Settings with the waves and the levels chosen."""
+    """Settings with the waves chosen."""
     waves = (3 if data.size <= FEW else 0) if settings.waves is None else settings.waves
-    return dataclasses.replace(settings, waves=waves, levels=data.n_levels)
+    return dataclasses.replace(settings, waves=waves)
 
 
 def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
@@ -79,7 +67,7 @@ def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
         n_steps=settings.steps,
         schedule=SCHEDULES[settings.schedule],
         learn_variance=settings.variance == "learned",
-        dither=0.0 if settings.levels is None else 1.0,
+        dither=0.0 if data.n_levels is None else 1.0,
     )
     if settings.variance == "beta-tilde":
         model.use_variance(model.b_tilde)

@@ -6,10 +6,8 @@ uniform in a cube of volume 1.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +16,13 @@ from fkdrift.densities.coupling import Flow, coupling_flow
 from fkdrift.densities.zuko_density import SMOOTHNESS, ZukoDensity
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.settings import default, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LAYERED = ("coupling", *(name for name in SMOOTHNESS if name not in ("BPF", "GMM")))
+"""Flows that are made of transforms one after the other."""
 
 LARGEST_GRID = 2
 N_GRID = 601
@@ -28,27 +30,18 @@ N_GRID = 601
 
 @dataclass(frozen=True, kw_only=True)
 class FlowSettings(LearningSettings):
-    """Settings of a flow.
+    """Settings of a flow; each field says what it is."""
 
-    Args:
-        kind: "coupling" (analytic, fkdrift's own), or one of zuko's by its name, such as NSF or MAF.
-        couplings: coupling layers, or transforms of zuko's flows.
-        bumps: steps in each monotone map, see `monotone`.
-        width, depth: units in a hidden layer, number of hidden layers.
-        levels: of discrete data, which are dithered; None to see from the data.
-    """
-
-    n_updates: int = 2000
-    batch_size: int = 512
-    learning_rate: float = 5e-3
-    kind: str = "coupling"
-    couplings: int = 4
-    bumps: int = 8
-    width: int = 64
-    depth: int = 2
-    levels: int | None = None
-
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {**LearningSettings.CHOICES, "kind": ("coupling", *SMOOTHNESS)}
+    n_updates: int = default(LearningSettings, "n_updates", 2000)
+    batch_size: int = default(LearningSettings, "batch_size", 512)
+    learning_rate: float = default(LearningSettings, "learning_rate", 5e-3)
+    kind: str = setting(
+        "coupling", "Analytic coupling layers, or one of zuko's flows.", choices=("coupling", *SMOOTHNESS)
+    )
+    couplings: int = setting(4, "Coupling layers, or transforms.", only={"kind": LAYERED})
+    bumps: int = setting(8, "Steps in each monotone map.", only={"kind": "coupling"})
+    width: int = setting(64, "Units in a hidden layer.")
+    depth: int = setting(2, "Hidden layers.")
 
 
 class LearnedFlow(nn.Module):
@@ -71,13 +64,13 @@ class LearnedFlow(nn.Module):
 
 
 def resolve(settings: FlowSettings, data: Dataset) -> FlowSettings:
-    """Settings with the levels chosen."""
-    return dataclasses.replace(settings, levels=data.n_levels)
+    """Nothing is left open."""
+    return settings
 
 
 def build(settings: FlowSettings, data: Dataset) -> LearnedFlow:
     """The model of these settings, started from their seed and the mean and spread of the data."""
-    dither = 0.0 if settings.levels is None else 1.0
+    dither = 0.0 if data.n_levels is None else 1.0
     x = data.train
     centre = x.mean(0)
     spread = ((x - centre).square().mean(0) + dither / 12).sqrt().clamp_min(1e-3)
@@ -94,7 +87,7 @@ def build(settings: FlowSettings, data: Dataset) -> LearnedFlow:
         )
     else:
         options: dict[str, Any] = {"hidden_features": (settings.width,) * settings.depth}
-        if settings.kind not in ("BPF", "GMM"):
+        if settings.kind in LAYERED:
             options["transforms"] = settings.couplings
         flow = ZukoDensity(settings.kind, data.size, centre=centre, spread=spread, seed=settings.seed, **options)
     return LearnedFlow(flow, dither)

@@ -6,9 +6,8 @@ Data are series (n, time, observed), or (n, time) for one quantity, observed at 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.latent_sde import LOSSES, LatentSDE
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.settings import default, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,38 +31,29 @@ N_REPORTED = 200
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSDESettings(LearningSettings):
-    """Settings of a latent SDE.
+    """Settings of a latent SDE; each field says what it is."""
 
-    Args:
-        latents: components of z.
-        spacing: time between two observations.
-        dt: longest step; None for an eighth of the spacing.
-        width: units of the networks.
-        context: components of the context.
-        loss: "kl" or "log_variance".
-        adjoint: gradients by the adjoint equation: less memory, more time, and a step error of their own.
-    """
-
-    latents: int = 2
-    spacing: float = 1.0
-    dt: float | None = None
-    width: int = 48
-    context: int = 16
-    loss: str = "kl"
-    adjoint: bool = False
-    n_updates: int = 500
-    batch_size: int = 64
-    learning_rate: float = 0.01
-
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {**LearningSettings.CHOICES, "loss": LOSSES}
-    ZERO: ClassVar[tuple[str, ...]] = (*LearningSettings.ZERO, "adjoint")
+    latents: int = setting(2, "Components of z.")
+    spacing: float = setting(1.0, "Time between two observations.")
+    dt: float | None = setting(None, "Longest step.", adopted="spacing / 8")
+    width: int = setting(48, "Units of the networks.")
+    context: int = setting(16, "Components of the context.")
+    loss: str = setting("kl", "What training minimises.", choices=LOSSES)
+    adjoint: bool = setting(
+        False,
+        "Gradients by the adjoint equation: less memory, more time, a step error of their own.",
+        only={"loss": "kl"},
+    )
+    n_updates: int = default(LearningSettings, "n_updates", 500)
+    batch_size: int = default(LearningSettings, "batch_size", 64)
+    learning_rate: float = default(LearningSettings, "learning_rate", 0.01)
 
 
 def resolve(settings: LatentSDESettings, data: Dataset) -> LatentSDESettings:
     """Settings with the step chosen.
 
     Raises:
-        BadConfig: data that are no series of numbers, or options that exclude each other.
+        BadConfig: data that are no series of numbers.
     """
     if data.n_levels is not None:
         raise BadConfig(
@@ -70,8 +61,6 @@ def resolve(settings: LatentSDESettings, data: Dataset) -> LatentSDESettings:
         )
     if len(data.shape) not in (1, 2) or data.shape[0] < 2:
         raise BadConfig(f"{data.name} has data of shape {data.shape}: series have to be (time,) or (time, observed)")
-    if settings.adjoint and settings.loss != "kl":
-        raise BadConfig("adjoint does not go with loss log_variance, which differentiates no path: use one of them")
     dt = settings.spacing / 8 if settings.dt is None else settings.dt
     return dataclasses.replace(settings, dt=dt)
 

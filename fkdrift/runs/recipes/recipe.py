@@ -6,16 +6,15 @@ of results are `fkdrift.runs.learning`'s.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset
-from fkdrift.runs.settings import check_setting
+from fkdrift.settings import RunSettings, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,46 +24,23 @@ FreeEnergy = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningSettings:
+class LearningSettings(RunSettings):
     """What training depends on, whatever the model; recipes extend it with fields of their own.
-
-    Args:
-        seed: of the network's start, the minibatches and the noise.
-        n_updates: optimiser steps; the learning rate falls to a hundredth over all of them.
-        batch_size: of a minibatch.
-        learning_rate: of Adam, at its highest.
-        weight_decay: how much of a weight is lost with a step, times the learning rate.
-        max_seconds: stop training after this wall time.
-        dtype: "float32" or "float64".
-        threads: of the CPU.
 
     Raises:
         BadConfig: a value is out of range; the message says what is allowed.
     """
 
-    seed: int = 0
-    n_updates: int = 3000
-    batch_size: int = 100
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    max_seconds: float | None = None
-    dtype: str = "float32"
-    threads: int = 1
-
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"dtype": ("float32", "float64")}
-    ZERO: ClassVar[tuple[str, ...]] = ("seed", "n_updates", "weight_decay")
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_setting(field, getattr(self, field.name), self.CHOICES, self.ZERO)
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        return {"float32": torch.float32, "float64": torch.float64}[self.dtype]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting that is not None, for JSON and TOML."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+    n_updates: int = setting(
+        3000,
+        "Steps of the optimiser; the learning rate falls to a hundredth over all of them.",
+        least=0,
+        flags=("--n-updates", "--updates"),
+        extends=True,
+    )
+    batch_size: int = setting(100, "Data in a minibatch.")
+    learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
+    weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)
 
 
 @dataclass(frozen=True)
