@@ -5,7 +5,7 @@ A `System` is the Feynman-Kac measure that a learned process is compared with,
     dr = h dt + sigma dB,   killed at the rate   E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2,
 
 with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
-(Coulomb cusps, say) or is the Gaussian of lowest energy.  Walkers start from |phi_ref|^2, and its centre and width
+(Coulomb cusps, say) or is prepared from values of V.  Walkers start from |phi_ref|^2, and its centre and width
 set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
 """
 
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import InputError
-from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
+from fkdrift.hamiltonian.preparation import Preparation, prepare
+from fkdrift.hamiltonian.trial_function import TrialFunction
 from fkdrift.tensor_types import PerWalker, Positions
 
 
@@ -43,10 +43,11 @@ class System:
         sigma: (particle, 1), 1 / sqrt(mass).
         trial_function: W = log phi_ref, or None on a ring or torus.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
-        time_scale: 2 min(m width^2), the relaxation time of the stiffest coordinate (1 / omega for an oscillator).
+        time_scale: the relaxation time of the stiffest coordinate, 1 / omega for an oscillator: 1 / max sigma^2 <-W''>
+            where W was prepared, 2 min(m width^2) where the potential brought it.
 
     Raises:
-        Unbound: no Gaussian of finite width has lowest energy.
+        Unbound: V has no ground state.
         InputError: V is not finite, or not of shape (batch,).
 
     Example:
@@ -65,16 +66,19 @@ class System:
             raise InputError(f"mass = {potential.mass} is not allowed: give {potential.n_particles} positive masses")
         self.sigma = self._tensor(mass**-0.5)[:, None]
         self.trial_function = potential.trial_function
+        self._prepared: Preparation | None = None
         if potential.box is not None:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
             centre = np.zeros_like(width)
         elif self.trial_function is not None:
             centre, width = _moments(sample_trial_function(self.trial_function, potential, 1024), potential.groups)
         else:
-            centre, width = fit_gaussian(potential)
-            self.trial_function = TrialFunction((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
+            self._prepared = prepare(potential)
+            centre, width = self._prepared.centre, self._prepared.width
+            self.trial_function = self._prepared.trial_function
         self.centre, self.width = self._tensor(centre), self._tensor(width)
-        self.time_scale = float(2 * (mass[:, None] * np.square(width)).min())
+        fastest = float((1 / (2 * mass[:, None] * np.square(width))).max())
+        self.time_scale = 1 / (fastest if self._prepared is None else self._prepared.rate)
 
     def _tensor(self, values: object) -> Tensor:
         return torch.tensor(np.asarray(values, dtype=float), dtype=self.dtype, device=self.device)
@@ -86,6 +90,8 @@ class System:
 
     def rates(self, r: Positions) -> Rates:
         """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""
+        if self._prepared is not None and self._prepared.table is not None:
+            return self._tabulated_rates(r, self._prepared)
         V = self.potential(r)
         if self.trial_function is None:
             return Rates(torch.zeros_like(r), V)
@@ -93,6 +99,18 @@ class System:
         variance = self.sigma.square()
         kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
         return Rates(variance * gradient, V - kinetic)
+
+    def _tabulated_rates(self, r: Positions, prepared: Preparation) -> Rates:
+        """The same in float64, where walls as high as 1e6 cancel; outside of the table E_W is the trial energy."""
+        assert prepared.table is not None
+        inside = prepared.table.covers(r)
+        _, gradient, laplacian = prepared.trial_function.derivatives(r.double())
+        variance = self.sigma.double().square()
+        kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
+        somewhere = torch.as_tensor(prepared.typical, device=r.device)
+        V = self.potential(torch.where(inside[:, None, None], r.double(), somewhere))
+        killing = torch.where(inside, V - kinetic, prepared.energy)
+        return Rates((variance * gradient).to(r.dtype), killing.to(r.dtype))
 
     def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
         """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box."""
@@ -103,8 +121,9 @@ class System:
         if self.potential.trial_function is not None:
             seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
             return self._tensor(sample_trial_function(self.potential.trial_function, self.potential, n_walkers, seed))
-        normal = torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
-        r = self.centre + self.width * normal
+        assert self._prepared is not None
+        seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
+        r = self._tensor(self._prepared.draw(n_walkers, np.random.default_rng(seed)))
         if self.potential.domain is not None:
             low, high = self._tensor(self.potential.domain).T
             r = r.clamp(low, high)

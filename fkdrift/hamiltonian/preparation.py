@@ -1,0 +1,386 @@
+"""A trial function for a potential that comes without one, from nothing but values of V.
+
+What V is like is found by evaluating it at random points:
+
+    quadratic                    the Gaussian of lowest energy, which is exact
+    one coordinate, or a sum     each coordinate's lowest state, solved for and tabulated: W = sum_k W_k(x_k)
+    central, in 2 dimensions up  the lowest state of the distance from the centre, W = w(|r|)
+    anything else                the Gaussian of lowest energy
+
+In the first three E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2 is the ground-state energy everywhere, up to
+the precision of the table, and walkers start from the state itself, in all of its wells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fkdrift.errors import Unbound
+from fkdrift.hamiltonian import bound_state
+from fkdrift.hamiltonian.bound_state import Equation, State
+from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
+from fkdrift.hamiltonian.minima import CAP, N_EVEN, SIZES, Scan, finite, gaussian_energy, refuse_far, scan_line
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile
+from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
+
+Array = NDArray[np.float64]
+
+ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
+SMALLEST = 1e-7  # distance from a centre where its table begins
+PROBES = (0.3, 1.0, 3.0)  # sizes of the random displacements that V is tried at
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A trial function and what follows from it.
+
+    Args:
+        trial_function: W = log phi_ref.
+        centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2.
+        rate: the largest sigma^2 < -d^2 W / dx^2 > of any direction, the inverse of the time scale.
+        draw: positions (n, particle, dim) from |phi_ref|^2, given n and numpy's generator.
+        table: W as a table, with the region that it covers; None if W is a formula.
+        energy: of the trial function, where W is a table.
+    """
+
+    trial_function: TrialFunction
+    centre: Array
+    width: Array
+    rate: float
+    draw: Callable[[int, np.random.Generator], Array]
+    table: Coordinates | Central | None = None
+    energy: float = 0.0
+
+    @cached_property
+    def typical(self) -> Array:
+        """A position (particle, dim) where V is finite: one drawn from |phi_ref|^2."""
+        return self.draw(1, np.random.default_rng(0))[0]
+
+
+def prepare(potential: Potential) -> Preparation:
+    """The trial function that suits what V is like.
+
+    Raises:
+        Unbound: V has no ground state, or none was found.
+        InputError: V is not finite.
+    """
+    values = _Values(potential)
+    n, dim = potential.n_particles, potential.n_dims
+    if values.quadratic():
+        return _gaussian(potential)
+    if n == 1 and dim > 1 and potential.domain is None and values.central():
+        return _central(values)
+    if values.separable():
+        return _separable(values)
+    return _gaussian(potential)
+
+
+class _Values:
+    """V as a function of float64 arrays."""
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential = potential
+        self.shape = (potential.n_particles, potential.n_dims)
+        self.rng = np.random.default_rng(11)
+
+    def __call__(self, r: Array) -> Array:
+        """V at (n, particle, dim)."""
+        with torch.no_grad(), np.errstate(all="ignore"):
+            V = self.potential(torch.from_numpy(np.ascontiguousarray(r, dtype=float)))
+        return V.double().numpy()
+
+    def probes(self) -> Array:
+        """Random positions of several sizes, (probe, particle, dim); inside the domain where there is one."""
+        if self.potential.domain is not None:
+            low, high = np.asarray(self.potential.domain, dtype=float).T
+            return low + (high - low) * self.rng.uniform(0.05, 0.95, (48, *self.shape))
+        return np.concatenate([size * self.rng.normal(size=(16, *self.shape)) for size in PROBES])
+
+    def alike(self, first: Array, second: Array, size: Array) -> bool:
+        """Whether values agree to rounding, of which at least half are numbers."""
+        known = np.isfinite(first) & np.isfinite(second)
+        if 2 * known.sum() < len(known):
+            return False
+        return bool((np.abs(first - second) <= ALIKE * size)[known].all())
+
+    def quadratic(self) -> bool:
+        """Whether third differences vanish along random lines."""
+        if self.potential.domain is not None:
+            return False
+        start, step = self.probes(), self.probes()
+        V = [self(start + k * step) for k in range(4)]
+        return self.alike(V[3] + 3 * V[1], 3 * V[2] + V[0], np.sum(np.abs(V), 0))
+
+    def central(self) -> bool:
+        """Whether V depends on the distance from the origin only."""
+        r = self.probes()
+        turned = self.rng.normal(size=r.shape)
+        turned *= (np.linalg.norm(r, axis=-1) / np.linalg.norm(turned, axis=-1))[..., None]
+        V = self(r)
+        return self.alike(V, self(turned), np.abs(V) + 1e-3 * np.nanmedian(np.abs(V)))
+
+    def separable(self) -> bool:
+        """Whether V is a sum of functions of one coordinate each."""
+        r, base = self.probes().reshape(48, -1), self.probes().reshape(48, -1)
+        size = r.shape[1]
+        if size == 1:
+            return True
+        V, V_base = self(r.reshape(48, *self.shape)), self(base.reshape(48, *self.shape))
+        total, scale = -(size - 1) * V_base, np.abs(V) + size * np.abs(V_base)
+        for k in range(size):
+            one = base.copy()
+            one[:, k] = r[:, k]
+            V_one = self(one.reshape(48, *self.shape))
+            total, scale = total + V_one, scale + np.abs(V_one)
+        return self.alike(V, total, scale)
+
+    def coordinate(self, k: int, base: Array) -> Callable[[Array], Array]:
+        """V along coordinate k through the position `base` (flat)."""
+
+        def along(x: Array) -> Array:
+            r = np.tile(base, (len(x), 1))
+            r[:, k] = x
+            return self(r.reshape(len(x), *self.shape))
+
+        return along
+
+
+def _gaussian(potential: Potential) -> Preparation:
+    centre, width = fit_gaussian(potential)
+    W = TrialFunction((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
+    mass = np.asarray(potential.mass, dtype=float)[:, None]
+
+    def draw(n: int, rng: np.random.Generator) -> Array:
+        return centre + width * rng.normal(size=(n, *centre.shape))
+
+    return Preparation(W, centre, width, float((1 / (2 * mass * width**2)).max()), draw)
+
+
+# One coordinate each
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """The lowest state of one coordinate: its table, moments, rate, and points with their cumulative probability."""
+
+    profile: Profile
+    mean: float
+    deviation: float
+    rate: float
+    energy: float
+    points: Array
+    cumulative: Array
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        return np.interp(rng.uniform(size=shape), self.cumulative, self.points)
+
+
+def _separable(values: _Values) -> Preparation:
+    """The product of every coordinate's lowest state."""
+    n, dim = values.shape
+    mass = np.repeat(np.asarray(values.potential.mass, dtype=float), dim)
+    base = values.probes()[0].ravel()
+    probe = np.linspace(-2.1, 2.3, 23)
+    solved: list[_Solved] = []
+    known: list[tuple[float, Array]] = []
+    index = []
+    shift = float(values(base.reshape(1, n, dim))[0]) if n * dim > 1 else 0.0
+    for k in range(n * dim):
+        V = values.coordinate(k, base)
+        domain = None if values.potential.domain is None else values.potential.domain[k % dim]
+        seen = V(probe if domain is None else np.linspace(*domain, 23)) - float(V(base[k : k + 1])[0])
+        same = (
+            [j for j, (m, u) in enumerate(known) if m == mass[k] and np.allclose(u, seen, rtol=1e-9, atol=1e-12)]
+            if domain is None
+            else []
+        )
+        if not same:
+            solved.append(_solve_line(V, float(mass[k]), domain, values.potential.name))
+            known.append((float(mass[k]), seen))
+        index.append(same[0] if same else len(solved) - 1)
+    chosen = [solved[j] for j in index]
+    table = Coordinates(tuple(s.profile for s in solved), tuple(map(tuple, np.reshape(index, (n, dim)).tolist())))
+
+    def draw(count: int, rng: np.random.Generator) -> Array:
+        return np.stack([s.draw((count,), rng) for s in chosen], -1).reshape(count, n, dim)
+
+    return Preparation(
+        TrialFunction((table,)),
+        np.reshape([s.mean for s in chosen], (n, dim)),
+        np.reshape([s.deviation for s in chosen], (n, dim)),
+        max(s.rate for s in chosen),
+        draw,
+        table,
+        float(sum(s.energy for s in chosen) - (n * dim - 1) * shift),
+    )
+
+
+def _solve_line(V: Callable[[Array], Array], mass: float, domain: tuple[float, float] | None, name: str) -> _Solved:
+    """The lowest state of a coordinate on a line."""
+
+    def capped(x: Array) -> Array:
+        return np.clip(np.nan_to_num(V(x), nan=CAP), -CAP, CAP)
+
+    scan = scan_line(V, mass, domain, name)
+    middle = _symmetry(capped, scan) if domain is None else None
+    if middle is None:
+        state, equation = _lowest(Equation(capped, mass), scan.x, scan, name)
+        centre = 0.0
+    else:
+        centre = middle
+        half = Equation(lambda x: capped(centre + x), mass, even=True)
+        x = scan.x - centre
+        keep = (x > 0) & (x < -x[0])
+        x = np.unique(np.append(x[keep], SMALLEST * np.array([0.01, 0.1, 1.0])))
+        right = Scan(x, half.V(x), scan.energy, scan.lowest, abs(scan.at - centre))
+        state, equation = _lowest(half, x, right, name)
+        state = _mirrored(state)
+    share = bound_state.weights(equation, state)
+    t = state.t + centre
+    points, cumulative = _cumulative(equation, state, t)
+    between, part = (points[1:] + points[:-1]) / 2, cumulative[1:] - cumulative[:-1]
+    mean = float((part * between).sum())
+    deviation = float(np.sqrt((part * (between - mean) ** 2).sum()))
+    slope = (state.slope[1:] ** 2 + state.slope[:-1] ** 2) / 2
+    before = (state.log_chi[0], state.slope[0], min(state.curvature[0], 0.0) / 2)
+    after = (state.log_chi[-1], state.slope[-1], min(state.curvature[-1], 0.0) / 2)
+    profile = Profile(t, bound_state.coefficients(state), before, after)
+    rate = 2 * float((share * slope).sum()) / mass
+    return _Solved(profile, mean, deviation, rate, state.energy, points, cumulative)
+
+
+def _symmetry(V: Callable[[Array], Array], scan: Scan) -> float | None:
+    """The point about which V is even, or None."""
+    low = scan.x[scan.energy > scan.V]
+    for centre in (0.0, (low[0] + low[-1]) / 2):
+        reach = min(centre - scan.x[0], scan.x[-1] - centre)
+        seen = np.abs(scan.x - centre) < reach
+        size = (np.abs(scan.V) + abs(scan.lowest))[seen]
+        if not seen.any():
+            continue
+        difference = np.abs(V(2 * centre - scan.x[seen]) - scan.V[seen])
+        if (difference <= (1e-11 if centre == 0 else 1e-8) * size).all():
+            return float(centre)
+    return None
+
+
+def _lowest(equation: Equation, t: Array, scan: Scan, name: str) -> tuple[State, Equation]:
+    """The lowest state from a scan.
+
+    Raises:
+        Unbound: no level lies below what V is far away.
+    """
+    x = equation.position(t)
+    far = x > SIZES[-1] / 10
+    if equation.n_dims is None:
+        far = far | (x < -SIZES[-1] / 10)
+    threshold = float(scan.V[far].min()) if far.any() else np.inf
+    high = scan.energy + 1e-6 * abs(scan.energy) + 1e-12
+    if high >= threshold:
+        depth = threshold - scan.lowest
+        high = threshold - 1e-7 * depth
+        mesh = bound_state.Mesh(equation, bound_state.points(equation, t, scan.V, high))
+        if not mesh.has_node(high):
+            raise Unbound(
+                f"{name} has no bound state: no level lies below {threshold:.4g}, the value of V far away; make the "
+                "well deeper or wider, or give the particles a potential that must confine them"
+            )
+    return bound_state.solve(equation, bound_state.points(equation, t, scan.V, high), scan.lowest, high), equation
+
+
+def _mirrored(state: State) -> State:
+    """An even state on both sides of its symmetry."""
+    both = [np.concatenate([sign * a[::-1], a]) for a, sign in zip(state[:4], (-1, -1, 1, 1), strict=True)]
+    return State(both[0], both[1], both[2], both[3], state.energy)
+
+
+def _cumulative(equation: Equation, state: State, position: Array) -> tuple[Array, Array]:
+    """Points, five in each element, and the probability to their left."""
+    share = bound_state.weights(equation, state)
+    inner = np.linspace(0, 1, 6)[:-1]
+    k = np.repeat(np.arange(len(share)), 5)
+    t = (state.t[:-1, None] + np.diff(state.t)[:, None] * inner).ravel()
+    value, _, _ = bound_state.interpolate(state, t, k)
+    weight = equation.terms(t)[1] if equation.n_dims is not None else np.ones_like(t)
+    density = np.append(np.exp(2 * np.minimum(value, 0.0)) * weight, 0.0)
+    t = np.append(t, state.t[-1])
+    between = (position[:-1, None] + np.diff(position)[:, None] * inner).ravel()
+    x = np.append(between if equation.n_dims is None else np.exp(t[:-1]), position[-1])
+    total = np.append(0.0, np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(t)))
+    keep = np.append(True, np.diff(total) > 0)
+    return x[keep], total[keep] / total[-1]
+
+
+# A distance from a centre
+
+
+def _central(values: _Values) -> Preparation:
+    """The lowest state of a central potential."""
+    dim, mass, name = values.shape[1], float(values.potential.mass[0]), values.potential.name
+
+    def V(r: Array) -> Array:
+        positions = np.zeros((len(r), 1, dim))
+        positions[:, 0, 0] = r
+        return np.clip(np.nan_to_num(values(positions), nan=CAP), -CAP, CAP)
+
+    even = [(np.arange(N_EVEN // 2) + 0.5) / (N_EVEN // 2) * size for size in SIZES]
+    r = np.unique(np.concatenate([np.geomspace(SMALLEST, SIZES[-1], 12_000), *even]))
+    positions = np.zeros((len(r), 1, dim))
+    positions[:, 0, 0] = r
+    V_scan = finite(values(positions), r, name)
+    strength = 2 * mass * SMALLEST**2 * V_scan[0] + (dim - 2) ** 2 / 4
+    if strength < -1e-3:
+        raise Unbound(
+            f"{name} has no ground state: V falls without limit at r = 0, like {V_scan[0] * r[0] ** 2:.3g}/r^2 or "
+            "faster; the potential must confine the particles and be bounded below (soften it there)"
+        )
+    barrier = max(0, (dim - 1) * (dim - 3)) / (8 * mass)
+    energy, at = gaussian_energy(lambda x: V(x) + barrier / x**2, r, V_scan + barrier / r**2, mass, (r[0], r[-1]))
+    inside = _gaussian_about_centre(V, dim, mass)
+    energy, at = min((energy, at), (inside, 0.0))
+    far = r > SIZES[-1] / 10
+    if V_scan[far].min() <= energy or at > SIZES[-1] / 10:
+        refuse_far(V, r, V_scan, far, mass, name)
+    scan = Scan(r, V_scan, energy, float(V_scan.min()), at)
+    state, equation = _lowest(Equation(V, mass, dim), np.log(r), scan, name)
+    slope, curvature = state.slope - (dim - 2) / 2, state.curvature
+    log_phi = state.log_chi - (dim - 2) / 2 * state.t
+    shifted = State(state.t, slope, curvature, log_phi - log_phi.max(), state.energy)
+    last = (shifted.log_chi[-1], slope[-1], curvature[-1] / 2 if curvature[-1] < 0 else 0.0)
+    table = Central(
+        Profile(state.t, bound_state.coefficients(shifted), (shifted.log_chi[0], slope[0], 0.0), last),
+        (0.0,) * dim,
+    )
+    share = bound_state.weights(equation, state)
+    x, cumulative = _cumulative(equation, state, np.exp(state.t))
+    radius = np.exp((state.t[1:] + state.t[:-1]) / 2)
+    width = float(np.sqrt((share * radius**2).sum() / dim))
+    ends = np.exp(state.t)
+    along = -(curvature - slope) / ends**2
+    across = -slope / ends**2
+    rate = max(float((share * (u[1:] + u[:-1]) / 2).sum()) for u in (along, across)) / mass
+
+    def draw(count: int, rng: np.random.Generator) -> Array:
+        direction = rng.normal(size=(count, 1, dim))
+        direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+        return np.interp(rng.uniform(size=(count, 1, 1)), cumulative, x) * direction
+
+    return Preparation(
+        TrialFunction((table,)), np.zeros((1, dim)), np.full((1, dim), width), rate, draw, table, state.energy
+    )
+
+
+def _gaussian_about_centre(V: Callable[[Array], Array], dim: int, mass: float) -> float:
+    """The lowest energy of a Gaussian about the origin."""
+    rng = np.random.default_rng(5)
+    d = np.sort(np.linalg.norm(rng.normal(size=(4000, dim)), axis=1))[5::10]
+    widths = np.geomspace(1e-4, 3e3, 60)
+    E = V((widths[:, None] * d).ravel()).reshape(len(widths), len(d)).mean(1) + dim / (8 * mass * widths**2)
+    return float(E.min())
