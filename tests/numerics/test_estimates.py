@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from fkdrift.numerics.estimates import Estimate, format_with_error, from_walkers
+from fkdrift.numerics.estimates import Estimate, blocked_error, format_with_error, from_walkers
+from tests.systems import generator
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,23 @@ def test_effective_samples() -> None:
 def test_deviation_ignores_rounding() -> None:
     assert Estimate(0.5 + 1e-14, 0.0).deviation(0.5) == 0.0
     assert Estimate(0.51, 0.01).deviation(0.5) == pytest.approx(1.0)
+
+
+def test_blocked_error_of_a_correlated_series() -> None:
+    """An AR(1) series of correlation c has the error sqrt((1 + c) / (1 - c) / n), and chains are independent."""
+    g = generator()
+    c, n, n_chains = 0.9, 2048, 16
+    x = torch.zeros(n, n_chains, dtype=torch.float64)
+    noise = torch.randn(n, n_chains, generator=g, dtype=torch.float64) * (1 - c**2) ** 0.5
+    x[0] = noise[0] / (1 - c**2) ** 0.5
+    for k in range(1, n):
+        x[k] = c * x[k - 1] + noise[k]
+    expected = ((1 + c) / (1 - c) / (n * n_chains)) ** 0.5
+    assert abs(blocked_error(x) / expected - 1) < 0.15
+    assert abs(blocked_error(x[:, :1]) / (expected * 4) - 1) < 0.5
+
+
+def test_blocked_error_without_correlation_is_the_plain_one() -> None:
+    x = torch.randn(64, 8, generator=generator(), dtype=torch.float64)
+    assert abs(blocked_error(x) * 512**0.5 - 1) < 0.2
+    assert blocked_error(torch.ones(8, 2)) == 0

@@ -1,0 +1,583 @@
+"""The exact energy by projection: the trajectories of the learned drift, reweighted to the Feynman-Kac measure.
+
+Walkers follow Metropolis-adjusted steps of dr = v dt + sigma dB, v = sigma^2 grad log psi, and carry the weights
+
+    w  <-  w exp( -dt_eff ( (E_L(r) + E_L(r')) / 2 - E_ref ) ).
+
+Their weighted density goes to psi phi_0 with projection time, like exp(-gap t), whatever psi > 0 is: what the network
+missed is projected out, and
+
+    mixed:   E_0 = E[w E_L] / E[w],            growth:   E_0 = E_ref - d/dt log E[w]
+
+are both exact for a nodeless ground state.  A free drift has no psi: its weights are exp(-l_T) along Euler-Maruyama
+paths, and E_L is the killing rate of the reference.  Four things keep the number honest.
+
+- The step.  One step is 1 + dt (generator) where it should be exp(dt generator), so E(dt) = E_0 + a dt + b dt^2, with
+  a between a third of <(E_L - E_0)^2> / 2 and twice that (docs/projection.md): nothing where psi is exact.  Steps dt,
+  dt/2 and dt/4 run side by side; the fit to dt = 0 knows how large a can be, and its error includes what it does not
+  know.  dt_eff = dt times the accepted share of the squared displacement; E_L is limited to +- c / sqrt(dt) in the
+  weights alone, which goes away with dt.
+- The population.  Independent populations are resampled, each by itself, when their effective sample size falls
+  below half.  The mean weight that resampling throws away is kept over the last projection time as the weight of the
+  population, which removes the bias of a finite population; what is left is bounded by halving that window.
+- The projection time.  Nothing is counted before it has passed, and the trend of what is counted is tested.
+- The noise.  Populations never meet, so their spread gives the error; series are blocked within them.
+
+Observables come as mixed estimates, of psi phi_0, and as pure ones, of phi_0^2: a walker carries what its ancestors
+were worth (forward walking), and the average over today's weights is flat in the lag once it is pure.
+
+Reference: C. J. Umrigar, M. P. Nightingale and K. J. Runge, J. Chem. Phys. 99, 2865 (1993); M. Calandra Buonaura and
+S. Sorella, Phys. Rev. B 57, 11446 (1998); J. Casulleras and J. Boronat, Phys. Rev. B 52, 3654 (1995).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fkdrift.errors import BadParameter, ComputationError, DivergedPath
+from fkdrift.estimators.observables import Average, Observable, evaluate
+from fkdrift.estimators.state import restore
+from fkdrift.numerics.estimates import Estimate, blocked_error, rounding_error
+from fkdrift.numerics.extrapolation import Extrapolation, extrapolate
+from fkdrift.numerics.resampling import systematic
+from fkdrift.paths.process import Process
+from fkdrift.tensor_types import PerWalker, Positions
+from fkdrift.wavefunction.local_energy import CHUNK, LEAST_AT_ONCE
+from fkdrift.wavefunction.protocol import Wavefunction
+
+LEVELS = 3
+LONGEST_STEP = 1 / 8  # of the time scale, for the coarsest of the steps dt, dt/2, dt/4
+COARSE_ACCEPTANCE = 0.9  # that the coarsest step is chosen for; smooth potentials reach it at the longest step
+STEPS_IN_BLOCK = 16
+PROJECTION_SCALES = 6  # projection time in units of the time scale, unless a gap is given
+GAP_FACTOR = 7  # e^-7 = 1e-3 of the excess energy is left after 7 / gap
+SETTLING_BLOCKS = 16
+N_WALKERS, N_POPULATIONS = 6144, 16  # of all steps together; populations of each step
+RESAMPLE_BELOW = 0.5  # effective share of a population
+LIMIT = 3.0  # of |E_L - E_ref| in the weights, in units of 1 / sqrt(dt time_scale)
+LONGEST_DRIFT = 2.0  # |v| sqrt(dt) / sigma of one particle beyond which a proposal would overshoot
+N_LAGS = 16  # blocks that forward walking remembers
+FORWARD_SCALES = 4  # forward walking over so many time scales, where the memory reaches that far
+MINIMUM_BLOCKS = 64  # counted before an error bar is believed
+SLOPE = 1.5  # how far a can be from half the mixed variance of E_L, relative to it
+CURVATURE = 3.0  # b over a, in units of 1 / time_scale: what smooth wells show at most
+SAVED = (
+    "settling",
+    "dt",
+    "reference",
+    "start_energy",
+    "log_weights",
+    "moves",
+    "ancestors",
+    "sums",
+    "weights",
+)
+SERIES = ("energy", "square", "weight", "growth", "share")
+"""Sums of a block: mean of w E_L, of w E_L^2 and of w over walkers and steps, log growth of the mean weight, and the
+effective share of walkers at its end."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How the energy falls with projection time, over all populations of the coarsest step.
+
+    Args:
+        time: of the end of each block, since the weights were switched on.
+        energy, error: (block,), the mixed estimate of each block alone.
+        effective_share: (block,), smallest over populations, of walkers.
+    """
+
+    time: list[float]
+    energy: list[float]
+    error: list[float]
+    effective_share: list[float]
+
+
+@dataclass(frozen=True)
+class ProjectedEnergy:
+    """The projected energy and all that is needed to judge it.
+
+    Args:
+        energy: at zero step, with statistical and model error: the mixed estimate, or for a free drift growth.
+        mixed, growth: both, each at zero step.
+        variational: of the same walkers before projection; None for a free drift.
+        variance: of E_L over psi phi_0, at the finest step.
+        time_steps: effective steps, coarsest first.
+        by_time_step, growth_by_time_step: at each of them.
+        fit: of the headline.
+        population_bias: what weighing the populations changed (removed), and what halving its window would change
+            (left over); both at the coarsest step.
+        trend: second half of what was counted minus the first, at zero step of the weighted mean of all steps.
+        effective_share: mean over blocks of the effective share of walkers; least seen in any population.
+        population_share: effective share of populations under their own weights.
+        acceptance: of each step; None for a free drift.
+        projection_time, counted_time: of the coarsest step, in the potential's unit of time.
+        n_populations, n_walkers: of each step.
+        trace: for a figure.
+    """
+
+    energy: Estimate
+    mixed: Estimate
+    growth: Estimate
+    variational: Estimate | None
+    variance: float
+    time_steps: tuple[float, ...]
+    by_time_step: tuple[Estimate, ...]
+    growth_by_time_step: tuple[Estimate, ...]
+    fit: Extrapolation
+    population_bias: tuple[Estimate, Estimate]
+    trend: Estimate
+    effective_share: tuple[float, float]
+    population_share: float
+    acceptance: tuple[float, ...] | None
+    projection_time: float
+    counted_time: float
+    n_populations: int
+    n_walkers: int
+    trace: Trace
+
+
+class Projection:
+    """Populations of weighted walkers at three step sizes.
+
+    Args:
+        process: the trained process, with any drift.
+        walkers: (batch, particle, dim) starting positions; copied, or a part of them used, as needed.
+        time_scale: of the system.
+        observables: averaged beside the energy, mixed and pure.
+        gap: E_1 - E_0 where something is known of it: the projection time is then 7 / gap.
+        n_walkers: of all steps and populations together.
+        n_populations: independent populations of each step size.
+        n_steps: steps in a block.
+        n_settling: blocks without weights, for tuning the step and forgetting the start.
+
+    Attributes:
+        n_blocks: counted blocks; negative while settling and projecting.
+
+    Raises:
+        BadParameter: too few walkers or populations.
+
+    Example (harmonic oscillator with a drift that is wrong by a factor: 1 / 2 all the same):
+        >>> system = System(load_potential("harmonic"), torch.float64)
+        >>> psi = AutogradWavefunction(lambda r: -0.2 * r.square().sum((-2, -1)), system)
+        >>> projection = Projection(Process(psi, system), torch.zeros(64, 1, 1, dtype=torch.float64), time_scale=1.0)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> while projection.n_blocks < 32:
+        ...     projection.advance(generator)
+        >>> abs(projection.energy().energy.deviation(0.5)) < 3
+        True
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        walkers: Positions,
+        *,
+        time_scale: float,
+        observables: Sequence[Observable] = (),
+        gap: float | None = None,
+        n_walkers: int = N_WALKERS,
+        n_populations: int = N_POPULATIONS,
+        n_steps: int = STEPS_IN_BLOCK,
+        n_settling: int = SETTLING_BLOCKS,
+    ) -> None:
+        n_members = n_walkers // (LEVELS * max(n_populations, 1))
+        if n_populations < 2 or n_members < 2 or n_steps < 1:
+            raise BadParameter(
+                f"n_walkers = {n_walkers}, n_populations = {n_populations}, n_steps = {n_steps} is not allowed: the "
+                f"error needs at least 2 populations of 2 walkers at each of {LEVELS} step sizes, so n_walkers >= "
+                f"{LEVELS * 2 * max(2, n_populations)}"
+            )
+        self.process, self.observables, self.time_scale, self.n_steps = process, tuple(observables), time_scale, n_steps
+        self.free = not isinstance(process.drift, Wavefunction)
+        self.projection_time = PROJECTION_SCALES * time_scale if gap is None else GAP_FACTOR / gap
+        self.shape = (LEVELS, n_populations, n_members)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=walkers.device)
+        n, n_columns = math.prod(self.shape), evaluate(observables, walkers[:1]).shape[1]
+        self.start = walkers[torch.arange(n, device=walkers.device) % len(walkers)]
+        self.walkers: dict[str, Tensor] = {}
+        self.settling, self.dt = n_settling, LONGEST_STEP * time_scale
+        self.reference = 0.0
+        self.start_energy = [math.nan, math.nan]
+        self.log_weights = zeros(self.shape)
+        self.moves = zeros((4, LEVELS))
+        self.series: list[Tensor] = []
+        self.ancestors = torch.zeros((N_LAGS + 1, n, n_columns), dtype=walkers.dtype, device=walkers.device)
+        self.sums = zeros((N_LAGS + 1, LEVELS, n_populations, n_columns))
+        self.weights = zeros((LEVELS, n_populations))
+
+    # -- what a run needs ----------------------------------------------------------------------------------------------
+
+    @property
+    def n_blocks(self) -> int:
+        """Counted blocks; negative while settling and projecting."""
+        return len(self.series) - self.settling - self._window(LEVELS - 1)
+
+    def planned(self, tolerance: float) -> int:
+        """Blocks to count in all for the error asked for, as far as it can be foreseen now.
+
+        Args:
+            tolerance: standard error to reach, in the potential's unit of energy.
+        """
+        n = self.n_blocks
+        if n < MINIMUM_BLOCKS:
+            return MINIMUM_BLOCKS
+        error = self.energy().energy.error
+        return n if error <= tolerance else n + max(1, math.ceil(min(n, n * ((error / tolerance) ** 2 - 1))))
+
+    @torch.no_grad()
+    def advance(self, generator: torch.Generator) -> None:
+        """Run one block of every population at every step size."""
+        if not self.walkers:
+            self.walkers = self._evaluate(self.start)
+        if self.settling:
+            self._settle(generator)
+            return
+        inverse = [1 / 2**level for level in range(LEVELS)]
+        dt = self.dt * torch.tensor(inverse, dtype=torch.float64, device=self.start.device)
+        share = self._shares()
+        weight = torch.zeros_like(self.weights)
+        energy, square = torch.zeros_like(weight), torch.zeros_like(weight)
+        limit = LIMIT / (dt * self.time_scale).sqrt()
+        for _ in range(self.n_steps):
+            before = self._limited(self.walkers["energy"], limit)
+            cost = self._step(dt, generator)
+            increment = (before + self._limited(self.walkers["energy"], limit)) / 2
+            increment = increment * (dt * share)[:, None, None]
+            if self.free:
+                increment = increment + cost.view(self.shape)
+            else:
+                # A walker that is rejected twice in a row is stuck where a step overshoots: time stands still for it.
+                increment = torch.where(self.walkers["stuck"].view(self.shape), increment.clamp_min(0), increment)
+            self.log_weights = self.log_weights - increment
+            w, E = self.log_weights.exp(), self.walkers["energy"].double().view(self.shape)
+            weight += w.mean(-1)
+            energy += (w * E).mean(-1)
+            square += (w * (E - self.reference).square()).mean(-1)
+        growth = self.log_weights.logsumexp(-1) - math.log(self.shape[-1])
+        self.log_weights = self.log_weights - growth[..., None]
+        w = self.log_weights.exp()
+        ess = 1 / w.square().mean(-1)
+        self.series.append(torch.stack([energy, square, weight, growth, ess]))
+        if self.observables:
+            self._observe(w)
+        self._resample(ess, generator)
+
+    def _settle(self, generator: torch.Generator) -> None:
+        """A block without weights at the coarsest step, which is steered towards the acceptance it should have."""
+        dt = torch.full((LEVELS,), self.dt, dtype=torch.float64, device=self.start.device)
+        self.moves.zero_()
+        for _ in range(self.n_steps):
+            self._step(dt, generator)
+        self.settling -= 1
+        if not self.free:
+            acceptance = (self.moves[0].sum() / self.moves[1].sum()).item()
+            self.dt = min(LONGEST_STEP * self.time_scale, self.dt * math.exp(2 * (acceptance - COARSE_ACCEPTANCE)))
+        if self.settling == 0:
+            E = self.walkers["energy"].double()
+            E = E[E.isfinite() & self.walkers["positions"].isfinite().all(-1).all(-1)]
+            if len(E) < len(self.start):
+                raise DivergedPath(
+                    f"{1 - len(E) / len(self.start):.1%} of the walkers had no finite energy before the projection "
+                    f"began, at dt = {self.dt:.3g}; train longer, or give the potential a trial function"
+                )
+            self.reference = E.mean().item()
+            self.start_energy = [self.reference, E.std().item() / math.sqrt(len(E))]
+            self.moves.zero_()
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, r: Positions) -> dict[str, Tensor]:
+        """Everything a step needs to know at r."""
+        drift, reference = self.process.drift, self.process.reference
+        if self.free or not isinstance(drift, Wavefunction):
+            h, rate = reference.rates(r)
+            return {"positions": r, "velocity": h, "control": drift(r) / self.process.sigma, "energy": rate}
+        variance = self.process.sigma.square()
+        parts = []
+        for part in r.split(max(LEAST_AT_ONCE, CHUNK // drift.numbers_per_walker)):
+            h, rate = reference.rates(part)
+            f, gradient, laplacian = drift.derivatives(part)
+            W = 0.0 if drift.trial_function is None else drift.trial_function(part)
+            kinetic = (variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)
+            E = rate - (h * gradient).sum((-2, -1)) - kinetic / 2
+            parts.append((h + variance * gradient, W + f, E))
+        v, U, E = (torch.cat(column) for column in zip(*parts, strict=True))
+        never = torch.zeros(len(r), dtype=torch.bool, device=r.device)
+        return {"positions": r, "velocity": v, "log_psi": U, "energy": E, "rejected": never, "stuck": never}
+
+    def _step(self, dt: Tensor, generator: torch.Generator) -> Tensor:
+        """Move every walker once, by dt (level,); returns what a free drift adds to the cost of the path."""
+        old, sigma = self.walkers, self.process.sigma
+        r = old["positions"]
+        xi = torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device)
+        h = dt.to(r.dtype).repeat_interleave(self.shape[1] * self.shape[2])[:, None, None]
+        if self.free:
+            u = old["control"]
+            self.walkers = self._evaluate(r + (old["velocity"] + sigma * u) * h + sigma * h.sqrt() * xi)
+            return ((u * xi * h.sqrt()).sum((-2, -1)) + u.square().sum((-2, -1)) * h[:, 0, 0] / 2).double()
+        step = _capped(old["velocity"], sigma, h) * h + sigma * h.sqrt() * xi
+        new = self._evaluate(r + step)
+        back = (step + _capped(new["velocity"], sigma, h) * h) / sigma
+        log_ratio = 2 * (new["log_psi"] - old["log_psi"])
+        log_ratio = log_ratio + (xi.square().sum((-2, -1)) - back.square().sum((-2, -1)) / h[:, 0, 0]) / 2
+        log_ratio = torch.where(new["energy"].isfinite() & log_ratio.isfinite(), log_ratio, -math.inf)
+        uniform = torch.rand(log_ratio.shape, generator=generator, dtype=r.dtype, device=r.device)
+        accept = uniform.log() < log_ratio
+        probability, square = log_ratio.clamp_max(0).exp().double(), (step / sigma).square().sum((-2, -1)).double()
+        square = square.nan_to_num(0, 0, 0)
+        rows = (probability, torch.ones_like(square), probability * square, square)
+        self.moves += torch.stack(rows).view(len(rows), LEVELS, -1).mean(-1)
+        shape = {1: accept, 3: accept[:, None, None]}
+        self.walkers = {name: torch.where(shape[new[name].ndim], new[name], old[name]) for name in new}
+        self.walkers["rejected"], self.walkers["stuck"] = ~accept, ~accept & old["rejected"]
+        return self.moves.new_zeros(())
+
+    def _shares(self) -> Tensor:
+        """dt_eff / dt of each level: the accepted share of the squared displacement so far."""
+        if self.free or not self.series:
+            return torch.ones_like(self.moves[0])
+        return self.moves[2] / self.moves[3]
+
+    def _limited(self, energy: PerWalker, limit: Tensor) -> Tensor:
+        """E_L - E_ref within the limits of each level, (level, population, walker)."""
+        excess = energy.double().view(self.shape) - self.reference
+        return torch.minimum(torch.maximum(excess, -limit[:, None, None]), limit[:, None, None])
+
+    # -- populations ---------------------------------------------------------------------------------------------------
+
+    def _resample(self, ess: Tensor, generator: torch.Generator) -> None:
+        """Replace the walkers of every population whose effective share is too small by copies of equal weight."""
+        n, m = self.shape[0] * self.shape[1], self.shape[2]
+        chosen = systematic(self.log_weights.view(n, m), generator)
+        own = torch.arange(m, device=chosen.device).expand(n, m)
+        due = (ess < RESAMPLE_BELOW).view(n, 1)
+        index = (torch.where(due, chosen, own) + m * torch.arange(n, device=own.device)[:, None]).view(-1)
+        self.walkers = {name: value[index] for name, value in self.walkers.items()}
+        self.log_weights = torch.where(due.view(*self.shape[:2], 1), 0.0, self.log_weights)
+        if self.observables:
+            self.ancestors = self.ancestors[:, index]
+
+    def _window(self, level: int) -> int:
+        """Blocks in the projection time at the step of a level."""
+        return math.ceil(self.projection_time / (self.n_steps * self.dt / 2**level))
+
+    def _population_weights(self, growth: Tensor, level: int, part: float) -> Tensor:
+        """Weights of populations (block, population): their growth over the window before each block.
+
+        Args:
+            growth: (block, population) of all blocks since the weights were switched on.
+            part: of the projection time to keep.
+        """
+        window = round(part * self._window(level))
+        total = torch.cat([torch.zeros_like(growth[:1]), growth.cumsum(0)])
+        times = torch.arange(len(growth), device=growth.device)
+        log_weights = total[times] - total[(times - window).clamp_min(0)]
+        return (log_weights - log_weights.max()).exp()
+
+    def _observe(self, w: Tensor) -> None:
+        """Remember what the observables are now, and add today's and the ancestors' values once equilibrated."""
+        values = evaluate(self.observables, self.walkers["positions"]).to(self.ancestors.dtype)
+        self.ancestors = torch.cat([values[None], self.ancestors[:-1]])
+        if self.n_blocks <= 0:
+            return
+        recent = torch.stack(self.series[-self._window(LEVELS - 1) :])[:, SERIES.index("growth")]
+        G = torch.stack([recent[-self._window(level) :, level].sum(0) for level in range(LEVELS)]).exp()
+        values = self.ancestors.double().view(N_LAGS + 1, *self.shape, -1)
+        self.sums += G[..., None] * torch.einsum("spm,lspmk->lspk", w, values) / self.shape[2]
+        self.weights += G
+
+    # -- what comes out ------------------------------------------------------------------------------------------------
+
+    def energy(self) -> ProjectedEnergy:
+        """The energy of all counted blocks, of which there must be at least two."""
+        n = self.n_blocks
+        if n < 2:
+            raise ComputationError(f"{max(n, 0)} blocks have been counted: a projected energy needs at least 2")
+        series = torch.stack(self.series)
+        first = len(series) - n
+        share = self._shares()
+        steps = tuple(self.dt / 2**level * share[level].item() for level in range(LEVELS))
+        mixed, growth, halved, bare, trends, variances, G = [], [], [], [], [], [], []
+        for level in range(LEVELS):
+            energy, square, weight, log_growth, _ = series[:, :, level].unbind(1)
+            ratios = [
+                _Ratio(self._population_weights(log_growth, level, part)[first:], energy[first:], weight[first:])
+                for part in (1.0, 0.5, 0.0)
+            ]
+            mixed.append(ratios[0])
+            halved.append(ratios[1].minus(ratios[0]))
+            bare.append(ratios[2].minus(ratios[0]))
+            trends.append(ratios[0].trend())
+            G.append(self._population_weights(log_growth, level, 1.0)[first:])
+            duration = self.n_steps * steps[level]
+            m = _Ratio(G[-1], log_growth[first:].exp(), torch.ones_like(G[-1]))
+            growth.append(Estimate(self.reference - math.log(m.mean) / duration, m.error / m.mean / duration))
+            second = _Ratio(G[-1], square[first:], weight[first:]).mean
+            variances.append(max(0.0, second - (ratios[0].mean - self.reference) ** 2))
+        rounding = rounding_error(self.start)
+        means = [Estimate(E.mean, math.hypot(E.error, rounding * abs(E.mean))) for E in mixed]
+        fits = [self._extrapolated(steps, values, variances[-1]) for values in (means, growth)]
+        fit = fits[1] if self.free else fits[0]
+        effective = series[first:, SERIES.index("share")]
+        all_weights = torch.stack(G)
+        acceptance = None if self.free else tuple((self.moves[0] / self.moves[1]).tolist())
+        return ProjectedEnergy(
+            energy=fit.value,
+            mixed=fits[0].value,
+            growth=fits[1].value,
+            variational=None if self.free else Estimate(*self.start_energy),
+            variance=variances[-1],
+            time_steps=steps,
+            by_time_step=tuple(means),
+            growth_by_time_step=tuple(growth),
+            fit=fit,
+            population_bias=(bare[0], halved[0]),
+            trend=_weighted(trends),
+            effective_share=(effective.mean().item(), effective.min().item()),
+            population_share=(all_weights.mean((1, 2)).square() / all_weights.square().mean((1, 2))).min().item(),
+            acceptance=acceptance,
+            projection_time=self.projection_time,
+            counted_time=n * self.n_steps * steps[0],
+            n_populations=self.shape[1],
+            n_walkers=self.shape[2],
+            trace=self._trace(series, steps[0]),
+        )
+
+    def _extrapolated(self, steps: Sequence[float], energies: Sequence[Estimate], variance: float) -> Extrapolation:
+        """To zero step, with what is known of the size of the terms; see the head of this file."""
+        if self.free:
+            size = max(abs(E.mean - energies[-1].mean) for E in energies) / steps[0]
+            return extrapolate(steps, energies, curvature_scale=CURVATURE * size / self.time_scale)
+        slope = variance / 2
+        scale = CURVATURE * slope / self.time_scale
+        return extrapolate(steps, energies, slope=slope, slope_scale=SLOPE * slope, curvature_scale=scale)
+
+    def _trace(self, series: Tensor, step: float) -> Trace:
+        """Energy against projection time at the coarsest step."""
+        energy, _, weight, growth, effective = series[:, :, 0].unbind(1)
+        G = self._population_weights(growth, 0, 1.0)
+        ratios = [_Ratio(G[[k]], energy[[k]], weight[[k]]) for k in range(len(series))]
+        return Trace(
+            time=[self.n_steps * step * (k + 0.5) for k in range(len(series))],
+            energy=[ratio.mean for ratio in ratios],
+            error=[ratio.error for ratio in ratios],
+            effective_share=effective.min(1).values.tolist(),
+        )
+
+    def averages(self) -> dict[str, dict[str, Average]]:
+        """Mixed and pure estimates of the observables by kind and name, at zero step; counted blocks are needed."""
+        steps = [self.dt / 2**level * share for level, share in enumerate(self._shares().tolist())]
+        lags = [self._lag(level) for level in range(LEVELS)]
+        found: dict[str, dict[str, Average]] = {"mixed": {}, "pure": {}}
+        column = 0
+        for observable in self.observables:
+            columns = range(column, column := column + observable.size)
+            values: dict[str, list[Estimate]] = {kind: [] for kind in found}
+            for k in columns:
+                mixed = [self._mean(0, level, k) for level in range(LEVELS)]
+                pure = [self._mean(lags[level], level, k) for level in range(LEVELS)]
+                # Where psi is exact there is no bias of the step, and none between mixed and pure either.
+                size = (abs(pure[0].mean - mixed[0].mean) + pure[0].error) / self.time_scale
+                for kind, energies in (("mixed", mixed), ("pure", pure)):
+                    fit = extrapolate(steps, energies, slope_scale=CURVATURE * size, curvature_scale=size / steps[0])
+                    values[kind].append(fit.value)
+            for kind, of_kind in found.items():
+                mean = torch.tensor([value.mean for value in values[kind]], dtype=torch.float64)
+                error = torch.tensor([value.error for value in values[kind]], dtype=torch.float64)
+                axes = observable.centres, observable.axis
+                of_kind[observable.name] = Average(observable.name, observable.unit, mean, error, *axes)
+        return found
+
+    def plateau(self, name: str) -> tuple[list[float], list[Estimate], float]:
+        """A single-valued observable against the lag of forward walking, at the coarsest step.
+
+        Returns:
+            Lags, the estimate at each, and the lag that the pure estimate is read at.
+        """
+        column = 0
+        for observable in self.observables:
+            if observable.name == name and observable.size == 1:
+                block = self.n_steps * self.dt * self._shares()[0].item()
+                lags = range(N_LAGS + 1)
+                return [block * j for j in lags], [self._mean(j, 0, column) for j in lags], block * self._lag(0)
+            column += observable.size
+        names = ", ".join(each.name for each in self.observables if each.size == 1) or "none"
+        raise BadParameter(f"no observable with one value is called {name!r}; there is {names}")
+
+    def _lag(self, level: int) -> int:
+        """Blocks to walk forward at the step of a level."""
+        return min(N_LAGS, round(FORWARD_SCALES * self.time_scale / (self.n_steps * self.dt / 2**level)))
+
+    def _mean(self, lag: int, level: int, column: int) -> Estimate:
+        """An observable so many blocks ago, in today's weights; the error from populations."""
+        weights = self.weights[level][None]
+        ratio = _Ratio(torch.ones_like(weights), self.sums[lag, level, :, column][None], weights)
+        return Estimate(ratio.mean, ratio.error)
+
+    def results(self) -> dict[str, Any]:
+        """Everything for result.json, the block and the figures."""
+        found = self.energy()
+        return {
+            "projected": found.energy,
+            "observables": self.averages() if self.observables else {},
+            "projection": found,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in SAVED}
+        return {**state, "walkers": dict(self.walkers), "series": list(self.series)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        restore(self, {name: state[name] for name in SAVED})
+        device = self.start.device
+        self.walkers = {name: value.to(device) for name, value in state["walkers"].items()}
+        self.series = [row.to(device) for row in state["series"]]
+
+
+class _Ratio:
+    """sum G a / sum G b over blocks and populations, with its error from the series of contributions to it.
+
+    Args:
+        G: (block, population) weights of populations.
+        a, b: (block, population).
+    """
+
+    def __init__(self, G: Tensor, a: Tensor, b: Tensor) -> None:
+        total = (G * b).mean()
+        self.mean = ((G * a).mean() / total).item()
+        self.influence = G * (a - self.mean * b) / total
+
+    @property
+    def error(self) -> float:
+        return blocked_error(self.influence)
+
+    def minus(self, other: _Ratio) -> Estimate:
+        """The difference to another estimate from the same walkers."""
+        return Estimate(self.mean - other.mean, blocked_error(self.influence - other.influence))
+
+    def trend(self) -> Estimate:
+        """Second half of the blocks minus the first."""
+        half = len(self.influence) // 2
+        first, second = self.influence[:half], self.influence[-half:]
+        return Estimate((second.mean() - first.mean()).item(), math.hypot(blocked_error(first), blocked_error(second)))
+
+
+def _weighted(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean with weights 1 / error^2."""
+    precision = [1 / max(E.error, 1e-300) ** 2 for E in estimates]
+    mean = sum(w * E.mean for w, E in zip(precision, estimates, strict=True)) / sum(precision)
+    return Estimate(mean, sum(precision) ** -0.5)
+
+
+def _capped(v: Positions, sigma: Tensor, dt: Tensor) -> Positions:
+    """The drift of a step, cut where one particle would be carried more than a few diffusion lengths."""
+    length = (v / sigma).square().sum(-1, keepdim=True).sqrt() * dt.sqrt()
+    return v * (LONGEST_DRIFT / length.clamp_min(LONGEST_DRIFT))

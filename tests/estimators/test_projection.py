@@ -1,0 +1,179 @@
+"""Projection: the exact energy, with an honest error, from drifts that are wrong."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from fkdrift.errors import BadParameter, ComputationError
+from fkdrift.estimators.observables import Observable
+from fkdrift.estimators.projection import LEVELS, N_LAGS, Projection
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.paths.process import Process
+from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import AutogradWavefunction
+from tests.systems import LinearDrift, generator, oscillator, random_state, stationary
+
+F64 = torch.float64
+SQUARE = Observable("x^2", "length^2", lambda r: r.square().sum((-2, -1)))
+
+
+def wrong_oscillator(k: float) -> tuple[System, Process]:
+    """V = x^2 / 2 with psi = exp(-k x^2 / 2)."""
+    system = System(load_potential("harmonic"), F64)
+
+    def f(r: Tensor) -> Tensor:
+        return (1 - k) / 2 * r.square().sum((-2, -1))
+
+    return system, Process(AutogradWavefunction(f, system), system)
+
+
+def project(system: System, process: Process, n_blocks: int, seed: int = 0, **options: object) -> Projection:
+    g = generator(seed)
+    start = system.initial_walkers(256, g)
+    projection = Projection(process, start, time_scale=system.time_scale, **options)
+    while projection.n_blocks < n_blocks:
+        projection.advance(g)
+    return projection
+
+
+@pytest.mark.parametrize("k", [0.6, 1.5])
+def test_a_wrong_slope_is_projected_out(k: float) -> None:
+    """The variational energy is (k + 1/k) / 4; the mixed and the growth estimate are 1/2 all the same."""
+    found = project(*wrong_oscillator(k), 48, n_walkers=1536).energy()
+    assert abs(found.energy.deviation(0.5)) < 4
+    assert abs(found.growth.deviation(0.5)) < 4
+    assert found.energy.error < 0.01
+    assert found.variational.deviation(0.5) > 3
+    assert abs(found.variational.deviation((k + 1 / k) / 4)) < 4
+    assert abs(found.trend.mean) < 4 * found.trend.error
+    assert found.time_steps[0] > found.time_steps[1] > found.time_steps[2] > 0
+
+
+@pytest.mark.slow
+def test_the_bias_of_the_step_is_what_the_head_of_the_file_says() -> None:
+    """psi = exp(-0.75 x^2): kernel quadrature gives 0.0757 dt at dt = 1/16, half of it at dt = 1/32, and so on."""
+    found = project(*wrong_oscillator(1.5), 160, n_walkers=3072).energy()
+    excess = found.by_time_step[0].mean - 0.5
+    assert abs(excess - 0.069 * found.time_steps[0]) < 4 * found.by_time_step[0].error
+    assert excess > 3 * found.by_time_step[0].error
+
+
+def test_an_exact_state_has_no_noise() -> None:
+    system = System(load_potential("hydrogen"), F64)
+    found = project(system, Process(NeuralWavefunction(system), system), 4, n_walkers=192).energy()
+    assert abs(found.energy.mean + 0.5) < 1e-9
+    assert found.energy.error < 1e-9
+    assert found.effective_share[1] > 1 - 1e-9
+
+
+def test_an_untrained_drift_gives_the_energy_of_the_quartic_well() -> None:
+    system = System(load_potential("anharmonic"), torch.float32)
+    found = project(system, Process(NeuralWavefunction(system, 4, 1), system), 48, n_walkers=1536).energy()
+    assert abs(found.energy.deviation(0.8037706512342)) < 4
+    assert found.energy.error < 0.003
+
+
+@pytest.mark.parametrize("k", [1.0, 0.7])
+def test_a_free_drift_is_weighed_by_its_action(k: float) -> None:
+    """v = -k x without any log psi: weights exp(-l_T), the energy from their growth."""
+    g = generator()
+    process = Process(LinearDrift(k), oscillator())
+    projection = Projection(process, stationary(k, 0, 512, g), time_scale=1.0, n_walkers=3072)
+    while projection.n_blocks < 64:
+        projection.advance(g)
+    found = projection.energy()
+    assert abs(found.energy.deviation(0.5)) < 4
+    assert found.energy.error < 0.01
+    assert found.variational is None
+    assert found.acceptance is None
+    assert abs(found.mixed.deviation(0.5)) < 4
+
+
+def test_pure_estimates_are_of_the_exact_state() -> None:
+    """psi = exp(-k x^2 / 2): <x^2> is 1/(1 + k) in psi phi_0 and 1/2 in phi_0^2."""
+    k = 0.6
+    projection = project(*wrong_oscillator(k), 64, n_walkers=3072, observables=(SQUARE,))
+    averages = projection.averages()
+    mixed, pure = averages["mixed"]["x^2"].estimate, averages["pure"]["x^2"].estimate
+    assert abs(mixed.deviation(1 / (1 + k))) < 4
+    assert abs(pure.deviation(0.5)) < 4
+    assert pure.error < 0.03
+    assert mixed.deviation(0.5) > 4
+    lags, values, chosen = projection.plateau("x^2")
+    assert lags[0] == 0
+    assert len(lags) == len(values) == N_LAGS + 1
+    assert chosen in lags
+    assert values[0].mean > values[-1].mean
+    with pytest.raises(BadParameter, match="no observable with one value"):
+        projection.plateau("y")
+
+
+def test_small_populations_are_not_biased() -> None:
+    """With four walkers in a population, its weight must be kept: without it the energy would be too high."""
+    found = project(*wrong_oscillator(0.4), 96, n_walkers=LEVELS * 128 * 4, n_populations=128).energy()
+    removed, left = found.population_bias
+    assert removed.mean > 3 * removed.error
+    assert abs(left.mean) < removed.mean / 2
+    assert abs(found.energy.deviation(0.5)) < 4
+
+
+def test_state_round_trip() -> None:
+    """A projection restored from its state goes on exactly as the original, settling, projecting or counting."""
+    system, process = random_state("double_well", 0.2)
+
+    def make() -> Projection:
+        walkers = system.initial_walkers(32, generator(3))
+        options = {"n_walkers": 48, "n_populations": 2, "n_settling": 2, "observables": (SQUARE,)}
+        return Projection(process, walkers, time_scale=0.2, **options)
+
+    g = generator()
+    original = make()
+    for n in (1, 3, 20):
+        while len(original.series) + 2 - original.settling < n:
+            original.advance(g)
+        restored = make()
+        restored.load_state_dict(original.state_dict())
+        noise = g.get_state()
+        original.advance(g)
+        g.set_state(noise)
+        restored.advance(g)
+        for name, value in original.walkers.items():
+            assert torch.equal(value, restored.walkers[name])
+    while original.n_blocks < 2:
+        original.advance(g)
+        g.set_state(g.get_state())
+    assert original.energy().energy.error >= 0
+
+
+def test_effort_follows_the_tolerance() -> None:
+    projection = project(*wrong_oscillator(0.8), 64, n_walkers=192)
+    error = projection.energy().energy.error
+    assert projection.planned(2 * error) == 64
+    assert 64 < projection.planned(error / 10) <= 128
+    assert project(*wrong_oscillator(0.8), 2, n_walkers=192).planned(1.0) == 64
+
+
+def test_bad_input() -> None:
+    system, process = wrong_oscillator(1.0)
+    walkers = system.initial_walkers(8, generator())
+    for options in ({"n_populations": 1}, {"n_walkers": 6}, {"n_steps": 0}):
+        with pytest.raises(BadParameter, match="at least 2 populations of 2 walkers"):
+            Projection(process, walkers, time_scale=1.0, **options)
+    with pytest.raises(ComputationError, match="needs at least 2"):
+        Projection(process, walkers, time_scale=1.0).energy()
+
+
+@pytest.mark.slow
+def test_claimed_errors_cover() -> None:
+    """Over 24 seeds of the quartic well with a Gaussian psi."""
+    system = System(load_potential("anharmonic"), F64)
+    process = Process(NeuralWavefunction(system, 2, 1), system)
+    z = [
+        project(system, process, 64, seed, n_walkers=1536).energy().energy.deviation(0.8037706512342)
+        for seed in range(24)
+    ]
+    assert sum(abs(x) < 1.96 for x in z) >= 21
+    assert abs(sum(z) / math.sqrt(24)) < 4
