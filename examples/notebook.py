@@ -39,7 +39,7 @@ drift = fk.NeuralWavefunction(system, width=16)
 process = fk.Process(drift, system)
 generator = torch.Generator().manual_seed(0)
 walkers = system.initial_walkers(512, generator)
-method = fk.PathNaturalGradient(process, time_scale=system.time_scale)
+method = fk.NaturalGradient(process, time_scale=system.time_scale)
 for step in fk.fit(method, walkers, n_updates=60, generator=generator):
     if step.index % 20 == 0:
-        print(f"update {step.index}: E = {step.energy}, spread of E_L = {step.spread:.3f}")
+        print(f"update {step.index}: E = {step.energy}, standard deviation of E_L = {step.standard_deviation:.3f}")

@@ -41,11 +41,14 @@ if TYPE_CHECKING:
     from fkdrift.runs.solver import load as load
     from fkdrift.runs.solver import resume as resume
     from fkdrift.runs.solver import solve as solve
+    from fkdrift.training.energy_gradients import IndependentSamples as IndependentSamples
+    from fkdrift.training.energy_gradients import MetropolisSamples as MetropolisSamples
+    from fkdrift.training.energy_gradients import Pathwise as Pathwise
     from fkdrift.training.loop import Step as Step
     from fkdrift.training.loop import fit as fit
+    from fkdrift.training.natural_gradient import NaturalGradient as NaturalGradient
     from fkdrift.training.objectives import path_kl as path_kl
-    from fkdrift.training.optimisers import PathNaturalGradient as PathNaturalGradient
-    from fkdrift.training.optimisers import PathwiseAdam as PathwiseAdam
+    from fkdrift.training.pathwise import pathwise_adam as pathwise_adam
     from fkdrift.training.score_matching import drift_from_samples as drift_from_samples
     from fkdrift.wavefunction.neural import NeuralVectorField as NeuralVectorField
     from fkdrift.wavefunction.neural import NeuralWavefunction as NeuralWavefunction
@@ -75,7 +78,9 @@ _NAMES = {
     "runs.solver": ("load", "resume", "solve"),
     "numerics.estimates": ("Estimate",),
     "hamiltonian.system": ("System",),
-    "training.optimisers": ("PathNaturalGradient", "PathwiseAdam"),
+    "training.energy_gradients": ("IndependentSamples", "MetropolisSamples", "Pathwise"),
+    "training.natural_gradient": ("NaturalGradient",),
+    "training.pathwise": ("pathwise_adam",),
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

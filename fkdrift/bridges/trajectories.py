@@ -25,7 +25,7 @@ from fkdrift.numerics.estimates import Estimate, extrapolated_log_mean, from_wal
 from fkdrift.numerics.log_weights import effective_sample_size, log_variance
 from fkdrift.paths.evolution import Path
 from fkdrift.tensor_types import History, PerWalker
-from fkdrift.training.adam import Adam
+from fkdrift.training.adam import Adam, minibatch_adam
 from fkdrift.training.loop import fit
 
 LOSSES = ("kl", "log_variance")
@@ -132,7 +132,7 @@ def path_adam(
     def of_new_paths(_: Tensor, generator: torch.Generator) -> Tensor:
         return free_energy(problem, drift, n_paths, dt=dt, generator=generator, loss=loss)
 
-    return Adam(drift, of_new_paths, n_updates=n_updates, learning_rate=learning_rate)
+    return minibatch_adam(drift, of_new_paths, n_updates=n_updates, learning_rate=learning_rate)
 
 
 def weigh(

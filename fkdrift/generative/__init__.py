@@ -77,8 +77,7 @@ if TYPE_CHECKING:
     from fkdrift.numerics.networks import seeded as seeded
     from fkdrift.paths.entropy_production import entropy_production as entropy_production
     from fkdrift.paths.entropy_production import gaussian_score as gaussian_score
-    from fkdrift.training.adam import Adam as Adam
-    from fkdrift.training.flow_natural_gradient import FlowNaturalGradient as FlowNaturalGradient
+    from fkdrift.training.adam import minibatch_adam as minibatch_adam
     from fkdrift.training.score_matching import denoising_loss as denoising_loss
     from fkdrift.training.score_matching import drift_from_samples as drift_from_samples
     from fkdrift.wavefunction.flow import FlowWavefunction as FlowWavefunction
@@ -88,7 +87,7 @@ if TYPE_CHECKING:
     from fkdrift.wavefunction.flow_start import semiclassical_tails as semiclassical_tails
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "training.adam": ("Adam",),
+    "training.adam": ("minibatch_adam",),
     "numerics.log_weights": ("effective_sample_size", "elbo", "iwae", "log_variance"),
     "generative.coding.compression": ("Compression", "compress", "decompress"),
     "generative.chain": ("Chain", "generate", "log_ratio"),
@@ -118,7 +117,6 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "generative.diffusion": ("DDPM", "TimeNetwork", "cosine_schedule", "linear_schedule"),
     "wavefunction.flow_start": ("make_flow", "semiclassical_tails"),
     "wavefunction.flow": ("FlowWavefunction", "fisher_energy", "importance_energy"),
-    "training.flow_natural_gradient": ("FlowNaturalGradient",),
     "densities.coupling": ("Coupling", "Elementwise", "Flow", "Layer", "Scale", "Tail", "Triangular", "coupling_flow"),
     "generative.reverse_diffusion": ("ancestral", "flow_log_prob", "probability_flow", "reverse_sde"),
     "training.score_matching": ("denoising_loss", "drift_from_samples"),

@@ -97,7 +97,7 @@ class DDPM(nn.Module):
 
     Example:
         >>> model = DDPM(TimeNetwork(2), data, n_steps=100)
-        >>> for step in fit(Adam(model, model.free_energy, data, n_updates=2000), torch.empty(0), ...): ...
+        >>> for step in fit(minibatch_adam(model, model.free_energy, data, n_updates=2000), torch.empty(0), ...): ...
         >>> model.use_best_variance(data, generator)
         >>> bound = from_walkers(model.bound(data, generator))         # nats, above the entropy of the data
     """

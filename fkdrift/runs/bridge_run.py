@@ -90,7 +90,9 @@ class BridgeRun:
             self.n_updates = step.index
             self.wall_seconds = before + time.perf_counter() - began
             self.history.append([step.index, step.energy.mean, step.energy.error, self.wall_seconds])
-            yield Progress("training", step.index, n, step.energy, self.wall_seconds - before, spread=step.spread)
+            yield Progress(
+                "training", step.index, n, step.energy, self.wall_seconds - before, spread=step.standard_deviation
+            )
         generator = torch.Generator()
         generator.set_state(self.generator.get_state())
         parts, n = [], self.settings.n_paths

@@ -21,8 +21,9 @@ from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.process import Process
 from fkdrift.runs.run import MINIMUM_BLOCKS, SAMPLING, TRAINING, Progress, Run
 from fkdrift.runs.settings import Settings
-from fkdrift.training.flow_natural_gradient import FlowNaturalGradient
+from fkdrift.training.energy_gradients import IndependentSamples
 from fkdrift.training.loop import fit
+from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy
 from fkdrift.wavefunction.flow_start import make_flow
 from fkdrift.wavefunction.local_energy import local_energy
@@ -55,7 +56,8 @@ class FlowRun(Run):
         self.process = Process(self.drift, self.system)
         symmetric = potential.n_particles > 1 and len(potential.groups) == 1
         n_samples = settings.n_walkers or (N_SYMMETRIC if symmetric else N_SAMPLES)
-        self.method = self.natural = FlowNaturalGradient(self.flow, n_samples=n_samples)
+        source = IndependentSamples(n_samples)
+        self.method = self.natural = NaturalGradient(self.process, source, time_scale=self.system.time_scale)
         self._walkers = self.system.initial_walkers(n_samples, self.generator)
         self.paths, self.stationary = None, None
         self.samples = Samples(self.flow)
@@ -87,8 +89,10 @@ class FlowRun(Run):
         for step in steps:
             self.n_updates, self._walkers = step.index, step.update.walkers.detach()
             seconds = self._record(TRAINING, step.index, step.energy)
-            remaining = step.update.remaining
-            yield Progress("training", step.index, settings.n_updates, step.energy, seconds, step.spread, remaining)
+            remaining = step.update.estimated_excess
+            yield Progress(
+                "training", step.index, settings.n_updates, step.energy, seconds, step.standard_deviation, remaining
+            )
             if self.natural.settled:
                 return
 

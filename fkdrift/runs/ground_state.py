@@ -29,6 +29,7 @@ from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import write_run
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.wavefunction.local_energy import log_psi
+from fkdrift.wavefunction.protocol import Wavefunction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,11 +90,15 @@ class GroundState:
         return log_psi(self.run.process, self.system, self.positions(r))
 
     def sample(self, n: int, seed: int = 0) -> Positions:
-        """n positions (n, particle, dim) from the stationary density |psi|^2 of the process, at the finest step size.
+        """n positions (n, particle, dim) from the stationary density |psi|^2 of the process.
 
-        Successive batches of walkers are one time scale apart; the run itself is not changed.
+        Independent ones where the wavefunction can draw them, as a flow can; otherwise walkers follow the process at
+        the finest step size, with successive batches one time scale apart.  The run itself is not changed.
         """
         generator = torch.Generator(self.system.device).manual_seed(seed)
+        psi = self.run.process.drift
+        if isinstance(psi, Wavefunction) and (independent := psi.sample(n, generator)) is not None:
+            return independent
         walkers = self.walkers
         batches: list[Tensor] = []
         while sum(len(batch) for batch in batches) < n:

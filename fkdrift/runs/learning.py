@@ -37,7 +37,7 @@ from fkdrift.runs.run import Progress
 from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
 from fkdrift.runs.settings import write_config
 from fkdrift.runs.solver import CHECKPOINT_SECONDS, cpu_threads, interruptible, load
-from fkdrift.training.adam import Adam
+from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Learning:
         self.data = data.to(settings.torch_dtype, torch.device("cpu"))
         self.model = recipe.build(self.settings, self.data).to(settings.torch_dtype)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.method = Adam(
+        self.method = minibatch_adam(
             self.model,
             recipe.objective(self.model, self.settings, self.data),
             self.data.originals,

@@ -27,8 +27,10 @@ from fkdrift.paths.process import Process
 from fkdrift.runs.run_folder import read_checkpoint
 from fkdrift.runs.settings import Settings
 from fkdrift.tensor_types import Positions
+from fkdrift.training.energy_gradients import MetropolisSamples, Pathwise
 from fkdrift.training.loop import Optimiser, fit
-from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
+from fkdrift.training.natural_gradient import NaturalGradient
+from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift, Wavefunction
 
@@ -176,8 +178,10 @@ class Run:
         for step in steps:
             self.n_updates, self._walkers = step.index, step.update.walkers
             seconds = self._record(TRAINING, step.index, step.energy)
-            remaining = step.update.remaining
-            yield Progress("training", step.index, settings.n_updates, step.energy, seconds, step.spread, remaining)
+            remaining = step.update.estimated_excess
+            yield Progress(
+                "training", step.index, settings.n_updates, step.energy, seconds, step.standard_deviation, remaining
+            )
 
     def _follow(self) -> Iterator[Progress]:
         """Trajectories at three step sizes: all the sampling of a free drift, a cross-check for a gradient drift."""
@@ -307,11 +311,11 @@ def make_method(process: Process, system: System, settings: Settings) -> Optimis
     """The training method that the settings name."""
     tau = system.time_scale
     if settings.optimiser == "natural":
-        return PathNaturalGradient(
-            process, time_scale=tau, n_moves=settings.n_moves, n_steps=settings.n_steps, dt=settings.fine_step * tau
-        )
+        if isinstance(process.drift, Wavefunction):
+            return NaturalGradient(process, MetropolisSamples(settings.n_moves), time_scale=tau)
+        return NaturalGradient(process, Pathwise(settings.n_steps, settings.fine_step * tau), time_scale=tau)
     dt = (settings.coarse_step * tau, settings.fine_step * tau)
-    return PathwiseAdam(
+    return pathwise_adam(
         process, n_steps=settings.n_steps, dt=dt, n_updates=settings.n_updates, learning_rate=settings.learning_rate
     )
 

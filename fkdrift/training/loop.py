@@ -13,11 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fkdrift.errors import DivergedPath
+from fkdrift.errors import DivergedPath, InputError
 from fkdrift.numerics.estimates import Estimate, from_walkers
+from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker
 
-MINIMUM_UPDATES = 20
+MINIMUM_UPDATES = 20  # before an estimate of the excess is believed
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Update:
     Args:
         energies: (batch,) before the step: E_L or l_T / T of each walker, the free energy -ELBO of each datum.
         walkers: (batch, particle, dim), where the next step starts; for a model of data, what was passed in.
-        remaining: expected energy still to be gained, see `Optimiser`.
+        estimated_excess: of the energy over E_0, see `Optimiser`.
         acceptance: of Metropolis moves; None without them.
     """
 
     energies: PerWalker
     walkers: Tensor
-    remaining: float | None = None
+    estimated_excess: float | None = None
     acceptance: Tensor | None = None
 
 
@@ -42,10 +43,10 @@ class Optimiser(Protocol):
     """One way to improve a model.
 
     Attributes:
-        remaining: expected energy still to be gained, smoothed over updates; None if not known.
+        estimated_excess: of the energy over E_0, smoothed over updates; None if not known.
     """
 
-    remaining: float | None
+    estimated_excess: float | None
 
     def update(self, walkers: Tensor, index: int, generator: torch.Generator) -> Update:
         """Change the model's parameters once; `index` counts from 0."""
@@ -65,13 +66,13 @@ class Step:
     Args:
         index: number of updates made so far.
         energy: mean of the batch, before the update, with its error; of l_T / T it includes the step bias.
-        spread: standard deviation over the batch; 0 at the optimum when it is that of E_L.
+        standard_deviation: over the batch; 0 at the optimum when it is that of E_L.
         update: the rest, see `Update`.
     """
 
     index: int
     energy: Estimate
-    spread: float
+    standard_deviation: float
     update: Update
 
 
@@ -87,22 +88,22 @@ def fit(
     """Train a model in place, yielding a `Step` after every update.
 
     Args:
-        method: how to improve it, such as PathNaturalGradient(process, time_scale=...).
+        method: how to improve it, such as NaturalGradient(process, time_scale=...).
         walkers: starting positions (batch, particle, dim); for a model of data an empty tensor.
         n_updates: how many updates at most; `first` of them have been made already.
         generator: source of the noise.
-        tolerance: stop once the expected remaining gain in energy falls below this.
+        tolerance: stop once the estimated excess falls below this.
 
     Raises:
         DivergedPath: walkers left every finite range.
 
     Example:
-        >>> method = PathNaturalGradient(process, time_scale=system.time_scale)
+        >>> method = NaturalGradient(process, time_scale=system.time_scale)
         >>> for step in fit(method, walkers, n_updates=100, generator=g):
-        ...     print(step.index, step.energy, step.spread)
+        ...     print(step.index, step.energy, step.standard_deviation)
     """
     for index in range(first, n_updates):
-        if method.remaining is not None and method.remaining < tolerance and index >= MINIMUM_UPDATES:
+        if method.estimated_excess is not None and method.estimated_excess < tolerance and index >= MINIMUM_UPDATES:
             return
         update = method.update(walkers, index, generator)
         walkers = update.walkers
@@ -112,3 +113,19 @@ def fit(
                 f"energies are no longer finite in update {index}: use smaller steps, or a trial_function"
             )
         yield Step(index + 1, from_walkers(energies), energies.std().item(), update)
+
+
+def parameters_of(process: Process) -> list[torch.nn.Parameter]:
+    """What can be trained of a process: the parameters of its drift.
+
+    Raises:
+        InputError: the drift is not a module with parameters.
+    """
+    drift = process.drift
+    parameters = list(drift.parameters()) if isinstance(drift, torch.nn.Module) else []
+    if not parameters:
+        raise InputError(
+            f"the drift, a {type(drift).__name__}, has no parameters to train: give a torch.nn.Module with some, such "
+            "as a NeuralWavefunction or a NeuralVectorField"
+        )
+    return parameters

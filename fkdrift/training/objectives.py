@@ -18,11 +18,11 @@ from torch import Tensor
 from fkdrift.paths.evolution import Path
 from fkdrift.paths.process import Process
 
-Objective = Callable[[Path, Process], "FreeEnergy"]
+Objective = Callable[[Path, Process], "PathLoss"]
 """Maps a path and its process to a loss with named parts."""
 
 
-class FreeEnergy(NamedTuple):
+class PathLoss(NamedTuple):
     """The loss (a scalar to differentiate) and its parts, each a mean over walkers per unit time."""
 
     loss: Tensor
@@ -32,7 +32,7 @@ class FreeEnergy(NamedTuple):
     terminal: Tensor
 
 
-def path_kl(path: Path, process: Process) -> FreeEnergy:
+def path_kl(path: Path, process: Process) -> PathLoss:
     """The path-space relative entropy per unit time, F = (E[l_T] + terminal) / T.
 
     Args:
@@ -40,7 +40,7 @@ def path_kl(path: Path, process: Process) -> FreeEnergy:
         process: the process that made it.
 
     Returns:
-        FreeEnergy; `loss` is the sum of the parts.  The terminal part is stop_gradient(-v(r_T) / sigma^2) . r_T, whose
+        PathLoss; `loss` is the sum of the parts.  The terminal part is stop_gradient(-v(r_T) / sigma^2) . r_T, whose
         gradient matters and whose value does not.
 
     Reference: Barr, Gispen and Lamacraft (2020), eq. 7 and section 3.
@@ -51,4 +51,4 @@ def path_kl(path: Path, process: Process) -> FreeEnergy:
     T = path.duration
     terminal = -(slope * (r_T - r_T.detach())).sum((-2, -1)).mean() / T
     ito, control, cost = (part[-1].mean() / T for part in (path.ito, path.control, path.cost))
-    return FreeEnergy(ito + control + cost + terminal, ito, control, cost, terminal)
+    return PathLoss(ito + control + cost + terminal, ito, control, cost, terminal)

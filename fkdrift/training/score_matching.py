@@ -30,7 +30,7 @@ from torch import Tensor
 from fkdrift.errors import BadParameter
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
-from fkdrift.training.adam import Adam
+from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 from fkdrift.wavefunction.neural import NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift
@@ -61,7 +61,7 @@ def drift_from_samples(
         seed: of the network and the noise.
 
     Returns:
-        Drift: for `Process(drift, system)`, for training by `PathwiseAdam` or `PathNaturalGradient`, or as the `start`
+        Drift: for `Process(drift, system)`, for training by `pathwise_adam` or `NaturalGradient`, or as the `start`
         of `fk.solve`.
 
     Raises:
@@ -82,7 +82,7 @@ def drift_from_samples(
             drift = NeuralWavefunction(system)
     width = system.width.mean().item()
     loss = denoising_loss(Process(drift, system), blur * width)
-    method = Adam(
+    method = minibatch_adam(
         drift, loss, samples, n_updates=n_updates, batch_size=batch_size, learning_rate=learning_rate, seed=seed
     )
     generator = torch.Generator(system.device).manual_seed(seed)
@@ -92,7 +92,7 @@ def drift_from_samples(
 
 
 def denoising_loss(process: Process, blur: float) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """The loss of each sample, (batch, particle, dim) and a generator to (batch,), for `fkdrift.generative.Adam`.
+    """The loss of each sample, (batch, particle, dim) and a generator to (batch,), for `minibatch_adam`.
 
     Its minimum over all drifts is minus half the Fisher information E|grad log p|^2 of the blurred density.
 
@@ -103,7 +103,7 @@ def denoising_loss(process: Process, blur: float) -> Callable[[Tensor, torch.Gen
 
     def loss(r: Tensor, generator: torch.Generator) -> Tensor:
         e = torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device)
-        S = score(process, torch.cat([r + blur * e, r - blur * e]))
+        S = stationary_score(process, torch.cat([r + blur * e, r - blur * e]))
         plus, minus = S.chunk(2)
         square = (plus.square() + minus.square()) / 4
         return (square + e * (plus - minus) / (2 * blur)).sum((-2, -1))
@@ -111,7 +111,7 @@ def denoising_loss(process: Process, blur: float) -> Callable[[Tensor, torch.Gen
     return loss
 
 
-def score(process: Process, r: Tensor) -> Tensor:
+def stationary_score(process: Process, r: Tensor) -> Tensor:
     """grad log of the density that the process would be stationary in, 2 (h + v) / sigma^2, if that is a gradient."""
     return 2 * process.velocity(r) / process.sigma.square()
 

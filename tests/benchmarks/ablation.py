@@ -5,9 +5,9 @@
 
 For helium and for 4 bosons with g = 15, the same network and 1024 walkers are trained by
 
-    Adam on paths      the path free energy, differentiated through the trajectory (PathwiseAdam)
+    Adam on paths      the path free energy, differentiated through the trajectory (pathwise_adam)
     Adam on E_L        2 Cov(d_theta f, E_L) at Metropolis samples, the gradient that the next one starts from too
-    natural gradient   in path space (PathNaturalGradient), the default of `fkdrift solve`
+    natural gradient   in path space (NaturalGradient), the default of `fkdrift solve`
 
 and each again without the h-transform: the potential's own trial_function is hidden, which leaves the Gaussian of
 lowest energy.  The network and its features stay the same.  The clock is CPU time of the updates alone.  It stands
@@ -41,14 +41,14 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.numerics.fisher import flat_gradient
 from fkdrift.paths.process import Process
 from fkdrift.runs.settings import Settings
 from fkdrift.tensor_types import Positions
-from fkdrift.training.loop import Optimiser, Update, fit
-from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
-from fkdrift.wavefunction import metropolis
-from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.training.adam import Adam, Evaluation
+from fkdrift.training.energy_gradients import MetropolisSamples
+from fkdrift.training.loop import Optimiser, fit, parameters_of
+from fkdrift.training.natural_gradient import NaturalGradient
+from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction.neural import NeuralWavefunction
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/ablation.png"
@@ -98,56 +98,27 @@ class Bare(Potential):
         return self.inner.coalescence
 
 
-class LocalEnergyAdam:
+def local_energy_adam(
+    process: Process, *, time_scale: float, n_updates: int, learning_rate: float = 0.01, n_moves: int = 5
+) -> Adam:
     """Adam on g = 2 Cov(d_theta f, E_L) at Metropolis samples of |psi|^2: variational Monte Carlo as most codes do it.
 
-    Clipping and Metropolis moves are those of PathNaturalGradient, the decay of the rate that of PathwiseAdam.
-
     Args:
-        process: its drift, a NeuralWavefunction, is trained.
+        process: its drift, a wavefunction, is trained.
         time_scale: of the system.
         n_updates: length of the schedule.
         learning_rate: at the start.
         n_moves: Metropolis-adjusted steps between updates.
     """
+    source, parameters = MetropolisSamples(n_moves, clip=5.0), parameters_of(process)
 
-    def __init__(
-        self, process: Process, *, time_scale: float, n_updates: int, learning_rate: float = 0.01, n_moves: int = 5
-    ) -> None:
-        self.process, self.time_scale, self.n_updates = process, time_scale, n_updates
-        self.learning_rate, self.n_moves = learning_rate, n_moves
-        self.remaining: float | None = None
-        assert isinstance(process.drift, NeuralWavefunction)
-        self.drift, self.parameters = process.drift, list(process.drift.parameters())
-        self.adam = torch.optim.Adam(self.parameters, lr=learning_rate, betas=(0.9, 0.99))
-        self.dt = torch.tensor(time_scale / 4)
+    def evaluate(walkers: Positions, index: int, generator: torch.Generator) -> Evaluation:
+        found = source.gradient(process, parameters, time_scale, walkers, index, generator)
+        theta = torch.nn.utils.parameters_to_vector(parameters)
+        return Evaluation(found.gradient.dot(theta), found.energies, found.walkers)
 
-    def update(self, walkers: Positions, index: int, generator: torch.Generator) -> Update:
-        for group in self.adam.param_groups:
-            group["lr"] = self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * index / self.n_updates)) / 2)
-        chain = metropolis.start(self.process, walkers, self.dt)
-        chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=self.time_scale / 2)
-        self.dt, r = chain.dt, chain.positions
-        with torch.no_grad():
-            E = local_energy(self.process, r)
-            reach = 5 * E.std()
-            excess = E.clamp(E.median() - reach, E.median() + reach)
-            excess = excess - excess.mean()
-        gradient = flat_gradient(self.drift.log_jastrow(r), self.parameters, 2 * excess / len(E))
-        for parameter, part in zip(self.parameters, gradient.split([p.numel() for p in self.parameters]), strict=True):
-            parameter.grad = part.reshape(parameter.shape)
-        self.adam.step()
-        return Update(E, r, acceptance=chain.acceptance.item())
-
-    def finish(self) -> None:
-        """Nothing to do."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"adam": self.adam.state_dict(), "dt": self.dt}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.adam.load_state_dict(state["adam"])
-        self.dt = state["dt"]
+    options = {"n_updates": n_updates, "learning_rate": learning_rate, "betas": (0.9, 0.99), "warm_up": 1}
+    return Adam(parameters, evaluate, max_norm=torch.inf, **options)
 
 
 class Training:
@@ -174,16 +145,16 @@ class Training:
     def _method(self, method: str, n_updates: int) -> Optimiser:
         settings, tau = Settings(), self.system.time_scale
         if method == "natural":
-            return PathNaturalGradient(self.process, time_scale=tau, n_moves=settings.n_moves)
+            return NaturalGradient(self.process, MetropolisSamples(settings.n_moves), time_scale=tau)
         if method == "local":
-            return LocalEnergyAdam(self.process, time_scale=tau, n_updates=n_updates, n_moves=settings.n_moves)
+            return local_energy_adam(self.process, time_scale=tau, n_updates=n_updates, n_moves=settings.n_moves)
         dt = (settings.coarse_step * tau, settings.fine_step * tau)
-        return PathwiseAdam(self.process, n_steps=settings.n_steps, dt=dt, n_updates=n_updates)
+        return pathwise_adam(self.process, n_steps=settings.n_steps, dt=dt, n_updates=n_updates)
 
     def energy(self, walkers: Positions) -> Estimate:
         """The mean of E_L for what training would return now; nothing of the training itself changes."""
         drift = copy.deepcopy(self.drift)
-        if isinstance(self.method, PathNaturalGradient):
+        if isinstance(self.method, NaturalGradient):
             torch.nn.utils.vector_to_parameters(self.method.average.clone(), list(drift.parameters()))
         process, generator = Process(drift, self.system), torch.Generator().manual_seed(1)
         sampler = StationarySampler(

@@ -23,7 +23,7 @@ from generative import Measured, at_most
 from test_diffusion import exact_model, expected_bound, reverse_variance
 from test_score_matching import E0, SYSTEM, cold, exact_energy, updates_until, well_samples
 
-from fkdrift.generative import Adam
+from fkdrift.generative import minibatch_adam
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, linear_schedule
 from fkdrift.numerics.networks import seeded
 from fkdrift.training.loop import fit
@@ -69,7 +69,7 @@ def eight_gaussians() -> Iterator[Measured]:
     with seeded(0):
         network = TimeNetwork(2, (128, 128, 128), n_waves=3)
     model = DDPM(network, data, n_steps=300)
-    method = Adam(model, model.free_energy, data, n_updates=3200, batch_size=512, learning_rate=4e-3)
+    method = minibatch_adam(model, model.free_energy, data, n_updates=3200, batch_size=512, learning_rate=4e-3)
     for _ in fit(method, torch.empty(0), n_updates=3200, generator=generator):
         pass
     model.use_best_variance(data[:20_000], generator)

@@ -19,7 +19,7 @@ from fkdrift.densities.zuko_density import ZukoDensity
 from fkdrift.numerics.geometry import distance, pair_vectors
 from fkdrift.numerics.log_weights import effective_sample_size
 from fkdrift.numerics.networks import seeded
-from fkdrift.training.adam import Adam
+from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 
 MCMC_ENERGY = -22.48  # of the cluster below
@@ -27,7 +27,7 @@ MCMC_ENERGY = -22.48  # of the cluster below
 
 def train(model: nn.Module, loss: Callable[[Tensor, torch.Generator], Tensor], n_updates: int, rate: float) -> None:
     """Adam on fresh samples."""
-    method = Adam(model, loss, n_updates=n_updates, learning_rate=rate)
+    method = minibatch_adam(model, loss, n_updates=n_updates, learning_rate=rate)
     for _ in fit(method, torch.empty(0), n_updates=n_updates, generator=torch.Generator().manual_seed(0)):
         pass
 

@@ -5,7 +5,7 @@
 
 For N bosons in two dimensions with Gaussian repulsion (g = 1), one process for each N so that its peak memory is its
 own: seconds for each walker of a Metropolis-adjusted step, of a local energy, and of a whole update of
-PathNaturalGradient (5 such steps, a local energy, the gradient, 20 conjugate-gradient steps on half of the walkers).
+NaturalGradient (5 such steps, a local energy, the gradient, 20 conjugate-gradient steps on half of the walkers).
 CPU time on one core.
 
 The Laplacian: f, grad f and sum_i sigma_i^2 lap_i f by the layers' own forward rules (NeuralWavefunction.derivatives),
@@ -34,7 +34,8 @@ from fkdrift.figures.palette import DPI, PARTICLES, POTENTIAL, STYLE
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
-from fkdrift.training.optimisers import PathNaturalGradient
+from fkdrift.training.energy_gradients import MetropolisSamples
+from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.local_energy import local_energy
 from fkdrift.wavefunction.neural import NeuralWavefunction
@@ -78,7 +79,7 @@ def measure(n_particles: int) -> dict[str, float]:
     system, process, r, generator = prepare("gaussian_bosons", batch, n_particles=n_particles, g=1.0)
     idle = peak()
     chain = metropolis.start(process, r, system.time_scale / 8)
-    method = PathNaturalGradient(process, time_scale=system.time_scale, n_moves=5)
+    method = NaturalGradient(process, MetropolisSamples(5), time_scale=system.time_scale)
     with torch.no_grad():
         costs = {
             "step": seconds(lambda: metropolis.move(process, chain, 1, generator)),

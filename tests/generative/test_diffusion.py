@@ -13,7 +13,7 @@ from fkdrift.generative.chain import generate, log_ratio
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
 from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow, reverse_sde
 from fkdrift.numerics.networks import seeded
-from fkdrift.training.adam import Adam
+from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 
 UNIT = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
@@ -197,7 +197,7 @@ def test_training_finds_a_gaussian(learn_variance):
     with seeded(0):
         network = TimeNetwork(2, (32, 32))
     model = DDPM(network, data, n_steps=20, learn_variance=learn_variance)
-    method = Adam(model, model.free_energy, data, n_updates=600, batch_size=512, learning_rate=5e-3)
+    method = minibatch_adam(model, model.free_energy, data, n_updates=600, batch_size=512, learning_rate=5e-3)
     for _ in fit(method, torch.empty(0), n_updates=600, generator=generator):
         pass
     if not learn_variance:

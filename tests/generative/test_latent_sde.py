@@ -12,7 +12,7 @@ from fkdrift.densities.kernels import DiagonalGaussian
 from fkdrift.errors import BadParameter
 from fkdrift.generative.latent_sde import LatentSDE, Prior
 from fkdrift.numerics.estimates import log_mean
-from fkdrift.training.adam import Adam
+from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 from tests.systems import generator
 
@@ -93,7 +93,7 @@ def test_weights_average_to_the_evidence(size: float) -> None:
 
 def train(model: LatentSDE, loss: str, n_updates: int) -> LatentSDE:
     data = series(512)
-    method = Adam(
+    method = minibatch_adam(
         model,
         lambda x, g: model.free_energy(x, g, loss=loss),
         data,

@@ -51,7 +51,7 @@ def cold() -> fk.NeuralWavefunction:
 def updates_until(drift: fk.NeuralWavefunction, walkers: torch.Tensor, excess: float) -> int:
     """Steps of the natural gradient until the energy is within `excess` of E_0, relatively."""
     drift = copy.deepcopy(drift)
-    method = fk.PathNaturalGradient(fk.Process(drift, SYSTEM), time_scale=SYSTEM.time_scale)
+    method = fk.NaturalGradient(fk.Process(drift, SYSTEM), time_scale=SYSTEM.time_scale)
     for step in fk.fit(method, walkers, n_updates=60, generator=torch.Generator().manual_seed(1)):
         if exact_energy(drift) < E0 * (1 + excess):
             return step.index

@@ -22,6 +22,10 @@ from fkdrift.hamiltonian.trial_function import Derivatives
 from fkdrift.numerics.differentiation import curvatures
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
+from fkdrift.training.energy_gradients import GradientSource, IndependentSamples, MetropolisSamples, Pathwise
+from fkdrift.training.loop import Optimiser, fit
+from fkdrift.training.natural_gradient import NaturalGradient
+from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.flow import FlowWavefunction, importance_energy
 from fkdrift.wavefunction.local_energy import local_energy, log_psi
@@ -102,6 +106,13 @@ def process(request: pytest.FixtureRequest) -> Process:
     """One whose drift has a log psi."""
     made = system()
     return Process(shaken(WAVEFUNCTIONS[request.param](made)), made)
+
+
+@pytest.fixture(params=list(WAVEFUNCTIONS))
+def untrained(request: pytest.FixtureRequest) -> Process:
+    """One at the start of training: near the trial function."""
+    made = system()
+    return Process(WAVEFUNCTIONS[request.param](made), made)
 
 
 @pytest.fixture(params=list(FREE))
@@ -194,6 +205,51 @@ def test_importance_energy(process: Process) -> None:
     energy = importance_energy(process, flow(system()), 500, generator())
     assert energy.effective_samples > 100
     assert 0.9 < energy.mean < 1.6
+
+
+@pytest.mark.parametrize("source", [MetropolisSamples(2), Pathwise(4)], ids=["metropolis", "pathwise"])
+def test_natural_gradient(untrained: Process, source: GradientSource) -> None:
+    """From local energies at Metropolis samples, or pathwise, for whatever has parameters."""
+    process, made = untrained, untrained.reference
+    if not list(process.drift.parameters()):
+        with pytest.raises(InputError, match="no parameters to train"):
+            NaturalGradient(process, time_scale=made.time_scale)
+        return
+    check_training(process, NaturalGradient(process, source, time_scale=made.time_scale))
+
+
+def test_independent_samples_need_a_flow(untrained: Process) -> None:
+    if isinstance(untrained.drift, FlowWavefunction):
+        check_training(untrained, NaturalGradient(untrained, IndependentSamples(256), time_scale=1.0))
+    elif list(untrained.drift.parameters()):
+        with pytest.raises(InputError, match="use MetropolisSamples"):
+            NaturalGradient(untrained, IndependentSamples(), time_scale=1.0)
+
+
+def test_natural_gradient_of_a_free_drift(free: Process) -> None:
+    """Pathwise by default; what needs log psi says so, and what has no parameters too."""
+    if not isinstance(free.drift, nn.Module):
+        with pytest.raises(InputError, match="no parameters to train"):
+            NaturalGradient(free, time_scale=1.0)
+        return
+    check_training(free, NaturalGradient(free, time_scale=1.0))
+    with pytest.raises(InputError, match="needs log psi"):
+        NaturalGradient(free, MetropolisSamples(), time_scale=1.0)
+
+
+def test_adam_on_paths(untrained: Process) -> None:
+    if list(untrained.drift.parameters()):
+        check_training(untrained, pathwise_adam(untrained, n_steps=4, dt=(0.1, 0.05), n_updates=2))
+
+
+def check_training(process: Process, method: Optimiser) -> None:
+    """Two updates change the parameters and leave them, and the energies, finite."""
+    before = nn.utils.parameters_to_vector(process.drift.parameters()).detach().clone()
+    *_, step = fit(method, positions(128), n_updates=2, generator=generator())
+    after = nn.utils.parameters_to_vector(process.drift.parameters()).detach()
+    assert bool(after.isfinite().all())
+    assert not torch.equal(before, after)
+    assert 0.5 < step.energy.mean < 2.5
 
 
 @pytest.mark.parametrize(

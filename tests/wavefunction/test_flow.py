@@ -15,8 +15,9 @@ from fkdrift.errors import InputError
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
-from fkdrift.training.flow_natural_gradient import FlowNaturalGradient
+from fkdrift.training.energy_gradients import IndependentSamples
 from fkdrift.training.loop import fit
+from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, importance_energy
 from fkdrift.wavefunction.flow_start import make_flow, semiclassical_tails
@@ -92,7 +93,7 @@ def test_kinked_flows_have_a_fisher_energy_only():
     with pytest.raises(InputError, match="falls below E_0"):
         local_energy(Process(drift, drift.system), r)
     with pytest.raises(InputError, match="falls below E_0"):
-        FlowNaturalGradient(drift)
+        NaturalGradient(Process(drift, drift.system), time_scale=1.0)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("cosine", {}), ("calogero", {})])
@@ -172,7 +173,8 @@ def test_training_finds_the_double_well():
     system = system_of("(x**2-1.5)**2")
     drift = FlowWavefunction(make_flow(system), system)
     g = generator()
-    method = FlowNaturalGradient(drift, n_samples=512)
+    process = Process(drift, system)
+    method = NaturalGradient(process, IndependentSamples(512), time_scale=system.time_scale)
     for _ in fit(method, torch.empty(0), n_updates=60, generator=g):
         pass
     method.finish()
@@ -189,7 +191,8 @@ def test_training_finds_the_harmonic_chain():
     system = fk.System(potential, torch.float64)
     drift = FlowWavefunction(make_flow(system, width=16), system)
     g = generator()
-    method = FlowNaturalGradient(drift, n_samples=256)
+    process = Process(drift, system)
+    method = NaturalGradient(process, IndependentSamples(256), time_scale=system.time_scale)
     for _ in fit(method, torch.empty(0), n_updates=25, generator=g):
         pass
     method.finish()

@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
+from fkdrift.errors import InputError
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
+from fkdrift.training.energy_gradients import Pathwise
 from fkdrift.training.loop import fit
+from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.training.objectives import path_kl
-from fkdrift.training.optimisers import PathNaturalGradient, PathwiseAdam
+from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 from tests.systems import LinearDrift, generator, oscillator, stationary
 
@@ -27,7 +30,7 @@ def test_pathwise_adam_finds_the_exact_slope() -> None:
     drift = LinearDrift(0.4)
     g = generator()
     dt = 1 / 32
-    method = PathwiseAdam(Process(drift, oscillator()), n_steps=32, dt=(dt, dt), n_updates=300, learning_rate=0.05)
+    method = pathwise_adam(Process(drift, oscillator()), n_steps=32, dt=(dt, dt), n_updates=300, learning_rate=0.05)
     steps = list(fit(method, stationary(0.4, 0, 1024, g), n_updates=300, generator=g))
     assert [step.index for step in steps] == list(range(1, 301))
     A = 1 - math.exp(-2)
@@ -54,14 +57,14 @@ def test_natural_gradient_takes_newton_steps() -> None:
     system = System(load_potential("anharmonic"), F64)
     process = Process(NeuralWavefunction(system, width=16), system)
     g = generator()
-    method = PathNaturalGradient(process, time_scale=system.time_scale)
+    method = NaturalGradient(process, time_scale=system.time_scale)
     steps = list(fit(method, system.initial_walkers(2048, g), n_updates=40, generator=g))
     late = steps[-20:]
-    assert sorted(step.spread for step in late)[10] < steps[0].spread / 10
+    assert sorted(step.standard_deviation for step in late)[10] < steps[0].standard_deviation / 10
     mean = sum(step.energy.mean for step in late) / 20
     error = (sum(step.energy.error**2 for step in late)) ** 0.5 / 20
     assert abs(mean - 0.8037706512) < 5e-4 + 4 * error
-    assert late[-1].update.remaining < 2e-3 < steps[0].update.remaining * 10
+    assert late[-1].update.estimated_excess < 2e-3 < steps[0].update.estimated_excess * 10
     method.finish()
     assert torch.equal(torch.nn.utils.parameters_to_vector(process.drift.parameters()), method.average)
 
@@ -70,7 +73,7 @@ def test_training_stops_by_itself() -> None:
     system = System(load_potential("harmonic"), F64)
     process = Process(NeuralWavefunction(system, width=8), system)
     g = generator()
-    method = PathNaturalGradient(process, time_scale=system.time_scale)
+    method = NaturalGradient(process, time_scale=system.time_scale)
     steps = list(fit(method, system.initial_walkers(64, g), n_updates=500, generator=g, tolerance=1e-6))
     assert len(steps) < 60
 
@@ -83,9 +86,9 @@ def test_free_drift_improves(method: str) -> None:
     g = generator()
     tau = system.time_scale
     if method == "adam":
-        trainer = PathwiseAdam(process, n_steps=16, dt=(tau / 8, tau / 32), n_updates=80)
+        trainer = pathwise_adam(process, n_steps=16, dt=(tau / 8, tau / 32), n_updates=80)
     else:
-        trainer = PathNaturalGradient(process, time_scale=tau, n_steps=16, dt=tau / 16)
+        trainer = NaturalGradient(process, Pathwise(16, tau / 16), time_scale=tau)
     steps = list(fit(trainer, system.initial_walkers(512, g), n_updates=80, generator=g))
     first = sum(step.energy.mean for step in steps[:3]) / 3
     last = sum(step.energy.mean for step in steps[-15:]) / 15
@@ -101,12 +104,12 @@ def test_saved_method_goes_on_identically() -> None:
         for parameter in process.drift.parameters():
             torch.nn.init.constant_(parameter, 0.1)
         g = generator()
-        method = PathNaturalGradient(process, time_scale=system.time_scale)
+        method = NaturalGradient(process, time_scale=system.time_scale)
         walkers = system.initial_walkers(16, g)
         if split:
             *_, step = fit(method, walkers, n_updates=3, generator=g)
             state = method.state_dict()
-            method = PathNaturalGradient(process, time_scale=system.time_scale)
+            method = NaturalGradient(process, time_scale=system.time_scale)
             method.load_state_dict(state)
             *_, step = fit(method, step.update.walkers, n_updates=6, generator=g, first=3)
         else:
@@ -116,5 +119,5 @@ def test_saved_method_goes_on_identically() -> None:
 
 
 def test_drift_without_parameters_is_refused() -> None:
-    with pytest.raises(TypeError, match="must be a Drift"):
-        PathwiseAdam(Process(lambda r: -r, oscillator()), n_steps=4, dt=(0.1, 0.1), n_updates=1)
+    with pytest.raises(InputError, match="no parameters to train"):
+        pathwise_adam(Process(lambda r: -r, oscillator()), n_steps=4, dt=(0.1, 0.1), n_updates=1)

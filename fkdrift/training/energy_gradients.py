@@ -1,0 +1,297 @@
+"""Where the gradient of the energy comes from, for `NaturalGradient`.
+
+MetropolisSamples    g = 2 Cov(d_theta f, E_L)            walkers in |psi|^2 by Metropolis-adjusted steps
+IndependentSamples   g = Cov(d_theta log p, E_L)          new samples of a flow p = |psi|^2 in every update
+Pathwise             g = d_theta of the path free energy  trajectories; any drift, with or without a log psi
+
+Each has a `StepRule` of its own, since their noise differs; the numbers were tuned on the systems of
+tests/benchmarks/many_body.py (networks) and on wells and coupled oscillators (flows).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fkdrift.errors import InputError
+from fkdrift.numerics.differentiation import jacobian_diagonal
+from fkdrift.numerics.fisher import flat_gradient
+from fkdrift.paths.evolution import evolve
+from fkdrift.paths.process import Process
+from fkdrift.tensor_types import PerWalker, Positions
+from fkdrift.training.objectives import Objective, path_kl
+from fkdrift.wavefunction import metropolis
+from fkdrift.wavefunction.flow import FlowWavefunction, refuse_kinks
+from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
+
+FIRST_MOVE, LONGEST_MOVE = 1 / 4, 1 / 2  # Metropolis steps in time scales: where tuning starts, and where it stops
+PATH_STEP = 1 / 32  # of a pathwise gradient, in time scales: the bias of the drift is of the order of 1%
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """Damping, trust region and schedule of a natural gradient.
+
+    Args:
+        damping: lambda at the end, in units of 1 / time_scale.
+        caution: as in Levenberg and Marquardt's method lambda is larger far from the optimum, by caution noise^2 with
+            noise = std(E_L) time_scale, at most 1.
+        n_iterations: conjugate-gradient steps for each update, started from the last solution.
+        trust: largest root mean square change of u, in units of time_scale^(-1/2).
+        trust_follows_noise: multiply `trust` by the noise: E|u - u*|^2 time_scale is at most noise^2.
+        decay: updates after which the step has halved.
+        averaged: the last fraction of the iterates that is averaged.  Averages over longer windows are smoother, but
+            lag behind parameters that still move along curved valleys of the energy.
+    """
+
+    damping: float = 2e-3
+    caution: float = 0.01
+    n_iterations: int = 20
+    trust: float = 1.0
+    trust_follows_noise: bool = True
+    decay: float = 30.0
+    averaged: float = 1 / 8
+
+
+class EnergyGradient(NamedTuple):
+    """What one update knows.
+
+    Args:
+        energies: (batch,) E_L, or l_T / T.
+        walkers: (batch, particle, dim), where the next update starts.
+        gradient: of the energy, (parameter,).
+        control: u (batch, particle, dim) with its graph to the parameters; the mean of its squares is the metric.
+        noise: std(E_L) time_scale; 1 where there is no E_L.
+        excess: estimate of E - E_0; None where there is no E_L.
+        acceptance: of Metropolis moves; None without them.
+    """
+
+    energies: PerWalker
+    walkers: Positions
+    gradient: Tensor
+    control: Positions
+    noise: Tensor
+    excess: Tensor | None = None
+    acceptance: Tensor | None = None
+
+
+class GradientSource(Protocol):
+    """Draws samples and estimates the gradient of the energy on them.
+
+    Attributes:
+        rule: the step rule that suits its noise.
+    """
+
+    rule: StepRule
+
+    def check(self, process: Process) -> None:
+        """Refuse a process that has not what it takes.
+
+        Raises:
+            InputError: says what is missing.
+        """
+
+    def gradient(
+        self,
+        process: Process,
+        parameters: Sequence[Tensor],
+        time_scale: float,
+        walkers: Positions,
+        index: int,
+        generator: torch.Generator,
+    ) -> EnergyGradient:
+        """The gradient at the present parameters, from walkers (batch, particle, dim) where it needs them."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class MetropolisSamples:
+    """g = 2 Cov(d_theta f, E_L) over |psi|^2, for every `Wavefunction`.
+
+    Args:
+        n_moves: Metropolis-adjusted steps between updates.
+        thinning: F is averaged over one walker in so many, others in each update.
+        clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
+    """
+
+    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 10.0) -> None:
+        self.n_moves, self.thinning, self.clip, self.rule = n_moves, thinning, clip, StepRule()
+        self.move_dt: Tensor | None = None
+
+    def check(self, process: Process) -> None:
+        wavefunction_of(process.drift, "a gradient from local energies")
+
+    def gradient(
+        self,
+        process: Process,
+        parameters: Sequence[Tensor],
+        time_scale: float,
+        walkers: Positions,
+        index: int,
+        generator: torch.Generator,
+    ) -> EnergyGradient:
+        psi = wavefunction_of(process.drift, "a gradient from local energies")
+        state = metropolis.start(process, walkers, time_scale * FIRST_MOVE if self.move_dt is None else self.move_dt)
+        state = metropolis.move(process, state, self.n_moves, generator, longest=time_scale * LONGEST_MOVE)
+        self.move_dt, r = state.dt, state.positions
+        with torch.no_grad():
+            E = local_energy(process, r)
+            excess = _clipped(E, self.clip * E.std())
+            excess = excess - excess.mean()
+            noise = excess.std() * time_scale
+        gradient = flat_gradient(psi.log_jastrow(r), parameters, 2 * excess / len(E))
+        control = process.sigma * psi.value_and_gradient(r[index % self.thinning :: self.thinning])[1]
+        return EnergyGradient(
+            E, r, gradient, control, noise, noise.square() / (2 * time_scale), acceptance=state.acceptance
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.move_dt is None else {"move_dt": self.move_dt}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.move_dt = state.get("move_dt")
+
+
+class IndependentSamples:
+    """g = Cov(d_theta log p, E_L) over independent samples of a flow.
+
+    Half of the samples have their normal numbers wider by 1 + reach / sqrt(n), so that the tails are seen; weights
+    p / q of at most 2 make up for it.
+
+    Args:
+        n_samples: drawn for each update.
+        clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
+        reach: see above.
+    """
+
+    def __init__(self, n_samples: int = 1024, *, clip: float = 5.0, reach: float = 0.5) -> None:
+        self.n_samples, self.clip, self.reach = n_samples, clip, reach
+        self.rule = StepRule(3e-4, 0.1, 8, 0.3, trust_follows_noise=False, decay=15.0, averaged=1 / 2)
+
+    def check(self, process: Process) -> None:
+        refuse_kinks(_flow(process).flow)
+
+    def gradient(
+        self,
+        process: Process,
+        parameters: Sequence[Tensor],
+        time_scale: float,
+        walkers: Positions,
+        index: int,
+        generator: torch.Generator,
+    ) -> EnergyGradient:
+        drift = _flow(process)
+        r, weight = self._sample(drift, generator)
+        r = r.requires_grad_()
+        log_p = drift.log_prob(r)
+        (s,) = torch.autograd.grad(log_p.sum(), r, create_graph=True)
+        with torch.no_grad():
+            divergence = jacobian_diagonal(s, r).sum(-1)
+            kinetic = (drift.variance * s.square()).sum((-2, -1)) / 8 + (drift.variance[:, 0] * divergence).sum(-1) / 4
+            E = drift.system.potential(r) - kinetic
+            excess = _clipped(E, self.clip * (weight * (E - E.median()).square()).mean().sqrt() / weight.sqrt())
+            excess = excess - (weight * excess).mean() / weight.mean()
+            variance = (weight * excess.square()).mean()
+        gradient = flat_gradient(log_p, parameters, weight * excess / len(E), retain_graph=True)
+        control = process.sigma * s / 2 * weight.sqrt()[:, None, None]
+        noise, gained = variance.sqrt() * time_scale, variance * time_scale / 2
+        return EnergyGradient(E[: self.n_samples // 2], r.detach(), gradient, control, noise, gained)
+
+    def _sample(self, drift: FlowWavefunction, generator: torch.Generator) -> tuple[Positions, PerWalker]:
+        """Half of the samples from p, half with wider normal numbers, and the weights p / q of all."""
+        shape, like = drift.system.shape, drift.variance
+        n = shape[0] * shape[1]
+        z = torch.randn(self.n_samples, n, generator=generator, dtype=like.dtype, device=like.device)
+        wide = 1 + self.reach / n**0.5
+        z[self.n_samples // 2 :] *= wide
+        square = z.square().sum(-1)
+        log_wide = -square / 2 / wide**2 + square / 2 - n * math.log(wide)
+        with torch.no_grad():
+            r = drift.flow.inverse(z).reshape(self.n_samples, *shape)
+        return r, 2 / (1 + log_wide.exp())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: every update draws new samples."""
+
+
+class Pathwise:
+    """The gradient of the path free energy, differentiated through the trajectory; for every drift.
+
+    Args:
+        n_steps: of a path.
+        dt: their length; default time_scale / 32.
+        objective: maps path and process to a loss; default the path relative entropy.
+        thinning: F is averaged over one walker in so many.
+    """
+
+    def __init__(
+        self, n_steps: int = 16, dt: float | None = None, *, objective: Objective = path_kl, thinning: int = 2
+    ) -> None:
+        self.n_steps, self.dt, self.objective, self.thinning = n_steps, dt, objective, thinning
+        self.rule = StepRule(damping=1e-2)
+
+    def check(self, process: Process) -> None:
+        """Every process will do."""
+
+    def gradient(
+        self,
+        process: Process,
+        parameters: Sequence[Tensor],
+        time_scale: float,
+        walkers: Positions,
+        index: int,
+        generator: torch.Generator,
+    ) -> EnergyGradient:
+        dt = time_scale * PATH_STEP if self.dt is None else self.dt
+        path = evolve(process, walkers, n_steps=self.n_steps, dt=dt, generator=generator, score_free=True)
+        loss = self.objective(path, process).loss
+        gradient = flat_gradient(loss, parameters, torch.ones_like(loss))
+        r = path.end
+        control = process.drift(r[index % self.thinning :: self.thinning]) / process.sigma
+        return EnergyGradient(
+            path.action[-1].detach() / path.duration, r, gradient, control, torch.ones_like(loss).detach()
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: all its state is in the walkers."""
+
+
+def default_source(process: Process) -> GradientSource:
+    """Independent samples for a flow, Metropolis for another wavefunction, trajectories for a free drift."""
+    if isinstance(process.drift, FlowWavefunction):
+        return IndependentSamples()
+    return MetropolisSamples() if isinstance(process.drift, Wavefunction) else Pathwise()
+
+
+def _clipped(E: PerWalker, reach: Tensor) -> PerWalker:
+    """Energies no further than `reach` from their median."""
+    middle = E.median()
+    return E.clamp(middle - reach, middle + reach)
+
+
+def _flow(process: Process) -> FlowWavefunction:
+    """The flow of a process.
+
+    Raises:
+        InputError: its drift is none.
+    """
+    if not isinstance(process.drift, FlowWavefunction):
+        raise InputError(
+            f"independent samples need a FlowWavefunction, not a {type(process.drift).__name__}: use "
+            "MetropolisSamples, or Pathwise for a drift without log psi"
+        )
+    return process.drift
