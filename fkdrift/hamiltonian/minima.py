@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter
 
 from fkdrift.errors import InputError, Unbound
 
@@ -207,3 +208,87 @@ def _metastable(V: Callable[[Array], Array], x: Array, values: Array, mass: floa
         f" (what sits in the well at {x[k]:.3g}, with an energy near {energy:.4g}, is metastable: it escapes through "
         "the barrier)"
     )
+
+
+# Two coordinates
+
+PLANE_SIZES = (0.3, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
+N_PLANE = 160  # points along each side of a grid
+N_PLANE_WELLS = 12  # wells of each grid in which Gaussians are tried
+
+
+def scan_plane(
+    V: Callable[[Array, Array], Array],
+    mass: tuple[float, float],
+    domain: tuple[tuple[float, float], tuple[float, float]] | None,
+    name: str,
+) -> tuple[tuple[tuple[float, float], tuple[float, float]], float] | None:
+    """A rectangle that holds all places where V is below an energy that E_0 is at most, and this energy.
+
+    None where the energy is not below what V is far away, so that only a wider state may be bound.
+
+    Raises:
+        Unbound: V falls without limit far away.
+        InputError: V is not a number at too many points.
+    """
+    squares = [((-size, size), (-size, size)) for size in PLANE_SIZES] if domain is None else [domain]
+    low_points, energies = [], []
+    for (left, right), (bottom, top) in squares:
+        x, y = np.meshgrid(np.linspace(left, right, N_PLANE), np.linspace(bottom, top, N_PLANE), indexing="ij")
+        values = finite(V(x, y).ravel(), x.ravel(), name).reshape(x.shape)
+        low_points.append((x, y, values))
+        lowest = minimum_filter(values, 3) == values
+        order = np.argsort(values[lowest], kind="stable")[:N_PLANE_WELLS]
+        centres = np.stack([x[lowest][order], y[lowest][order]], 1)
+        energies.append(_plane_gaussian(V, centres, mass, domain))
+    energy = min(energies)
+    if domain is None:
+        angle = np.random.default_rng(2).uniform(0, 2 * np.pi, 96)
+        far = np.geomspace(2 * PLANE_SIZES[-1], 1e6, 40)[:, None]
+        outside = np.clip(np.nan_to_num(V(far * np.cos(angle), far * np.sin(angle)), nan=CAP), -CAP, CAP)
+        lowest_inside = min(float(values.min()) for _, _, values in low_points[:-1])
+        if outside.min() < lowest_inside - 1e-6 * abs(lowest_inside):
+            raise Unbound(
+                f"{name} has no ground state: V falls to {outside.min():.3g} far away, so that what sits in a well "
+                "inside is at best metastable; the potential must confine the particles (add a confining term)"
+            )
+        if outside.min() < lowest_inside + 0.02 * (energy - lowest_inside):
+            raise Unbound(
+                f"{name} has no bound state: far away V falls to {outside.min():.4g} again and again, as low as "
+                "anywhere, so that the state spreads over all of space; the potential must confine the particles"
+            )
+        if outside.min() <= energy:
+            return None
+    sides = np.array([[np.inf, -np.inf], [np.inf, -np.inf]])
+    for x, y, values in low_points:
+        low = values <= energy
+        if low.any():
+            cell = np.array([x[1, 0] - x[0, 0], y[0, 1] - y[0, 0]])
+            for k, u in enumerate((x[low], y[low])):
+                if low.sum() >= 4 or cell[k] < 0.05:
+                    sides[k] = min(sides[k, 0], u.min()), max(sides[k, 1], u.max())
+    if not np.isfinite(sides).all():
+        return None
+    room = 0.2 * np.ptp(sides, axis=1) + 1e-3
+    sides = sides + room[:, None] * np.array([-1, 1])
+    if domain is not None:
+        sides = np.asarray(domain, dtype=float)
+    return ((float(sides[0, 0]), float(sides[0, 1])), (float(sides[1, 0]), float(sides[1, 1]))), energy
+
+
+def _plane_gaussian(
+    V: Callable[[Array, Array], Array], centres: Array, mass: tuple[float, float], domain: object
+) -> float:
+    """The lowest energy of a round Gaussian about any of the centres."""
+    if domain is not None:
+        return float("inf") if not len(centres) else float(V(centres[:, 0], centres[:, 1]).min() + 1.0)
+    widths = np.geomspace(1e-3, 1e3, 40)[:, None]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    zx, zy = (z.ravel() for z in np.meshgrid(nodes, nodes))
+    weight = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    best = np.inf
+    for x, y in centres:
+        values = np.clip(np.nan_to_num(V(x + widths * zx, y + widths * zy), nan=CAP), -CAP, CAP)
+        E = values @ weight + (1 / mass[0] + 1 / mass[1]) / (8 * widths[:, 0] ** 2)
+        best = min(best, float(E.min()))
+    return best

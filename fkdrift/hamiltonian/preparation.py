@@ -5,9 +5,10 @@ What V is like is found by evaluating it at random points:
     quadratic                    the Gaussian of lowest energy, which is exact
     one coordinate, or a sum     each coordinate's lowest state, solved for and tabulated: W = sum_k W_k(x_k)
     central, in 2 dimensions up  the lowest state of the distance from the centre, W = w(|r|)
+    two coupled coordinates      the lowest state on a grid, W = w(x_1, x_2)
     anything else                the Gaussian of lowest energy
 
-In the first three E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2 is the ground-state energy everywhere, up to
+In all but the last E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2 is the ground-state energy everywhere, up to
 the precision of the table, and walkers start from the state itself, in all of its wells.
 """
 
@@ -25,16 +26,30 @@ from fkdrift.errors import Unbound
 from fkdrift.hamiltonian import bound_state
 from fkdrift.hamiltonian.bound_state import Equation, State
 from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
-from fkdrift.hamiltonian.minima import CAP, N_EVEN, SIZES, Scan, finite, gaussian_energy, refuse_far, scan_line
+from fkdrift.hamiltonian.minima import (
+    CAP,
+    N_EVEN,
+    N_PLANE,
+    PLANE_SIZES,
+    SIZES,
+    Scan,
+    finite,
+    gaussian_energy,
+    refuse_far,
+    scan_line,
+    scan_plane,
+)
+from fkdrift.hamiltonian.plane_state import solve_plane
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile
+from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface
 from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
 
 Array = NDArray[np.float64]
 
 ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
 SMALLEST = 1e-7  # distance from a centre where its table begins
-PROBES = (0.3, 1.0, 3.0)  # sizes of the random displacements that V is tried at
+PROBES = (0.3, 1.0, 3.0, 10.0, 30.0)  # sizes of the random positions that V is tried at
+N_PROBES, N_SURE = 50, 4000  # how many, to find what V is like and to make sure of it
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Preparation:
     width: Array
     rate: float
     draw: Callable[[int, np.random.Generator], Array]
-    table: Coordinates | Central | None = None
+    table: Coordinates | Central | Surface | None = None
     energy: float = 0.0
 
     @cached_property
@@ -79,7 +94,10 @@ def prepare(potential: Potential) -> Preparation:
         return _central(values)
     if values.separable():
         return _separable(values)
-    return _gaussian(potential)
+    if potential.domain is None:
+        values.refuse_falling()
+    found = _plane(values) if n * dim == 2 else None
+    return _gaussian(potential) if found is None else found
 
 
 class _Values:
@@ -96,12 +114,21 @@ class _Values:
             V = self.potential(torch.from_numpy(np.ascontiguousarray(r, dtype=float)))
         return V.double().numpy()
 
-    def probes(self) -> Array:
-        """Random positions of several sizes, (probe, particle, dim); inside the domain where there is one."""
+    def probes(self, n: int) -> Array:
+        """Random positions of several sizes, (n, particle, dim); inside the domain where there is one."""
         if self.potential.domain is not None:
             low, high = np.asarray(self.potential.domain, dtype=float).T
-            return low + (high - low) * self.rng.uniform(0.05, 0.95, (48, *self.shape))
-        return np.concatenate([size * self.rng.normal(size=(16, *self.shape)) for size in PROBES])
+            return low + (high - low) * self.rng.uniform(0.05, 0.95, (n, *self.shape))
+        return np.resize(PROBES, n)[:, None, None] * self.rng.normal(size=(n, *self.shape))
+
+    def everywhere(self) -> Array:
+        """Many positions: random ones and, of two coordinates, even grids of every size: no well is missed."""
+        random = self.probes(N_SURE)
+        if self.shape[0] * self.shape[1] != 2 or self.potential.domain is not None:
+            return random
+        grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, N_PLANE)] * 2, indexing="ij"), -1).reshape(-1, 1, 2)
+        grids = np.concatenate([size * grid for size in PLANE_SIZES]).reshape(-1, *self.shape)
+        return np.concatenate([random, grids])
 
     def alike(self, first: Array, second: Array, size: Array) -> bool:
         """Whether values agree to rounding, of which at least half are numbers."""
@@ -114,32 +141,55 @@ class _Values:
         """Whether third differences vanish along random lines."""
         if self.potential.domain is not None:
             return False
-        start, step = self.probes(), self.probes()
+        start, step = self.probes(N_PROBES), self.probes(N_PROBES)
         V = [self(start + k * step) for k in range(4)]
         return self.alike(V[3] + 3 * V[1], 3 * V[2] + V[0], np.sum(np.abs(V), 0))
 
     def central(self) -> bool:
         """Whether V depends on the distance from the origin only."""
-        r = self.probes()
+        return self._central(self.probes(N_PROBES)) and self._central(self.everywhere())
+
+    def _central(self, r: Array) -> bool:
         turned = self.rng.normal(size=r.shape)
         turned *= (np.linalg.norm(r, axis=-1) / np.linalg.norm(turned, axis=-1))[..., None]
         V = self(r)
-        return self.alike(V, self(turned), np.abs(V) + 1e-3 * np.nanmedian(np.abs(V)))
+        return self.alike(V, self(turned), np.abs(V) * 10 + 1e-3 * np.nanmedian(np.abs(V)))
 
     def separable(self) -> bool:
         """Whether V is a sum of functions of one coordinate each."""
-        r, base = self.probes().reshape(48, -1), self.probes().reshape(48, -1)
+        return self.shape == (1, 1) or (self._separable(self.probes(N_PROBES)) and self._separable(self.everywhere()))
+
+    def _separable(self, r: Array) -> bool:
+        r, base = r.reshape(len(r), -1), self.probes(len(r)).reshape(len(r), -1)
         size = r.shape[1]
-        if size == 1:
-            return True
-        V, V_base = self(r.reshape(48, *self.shape)), self(base.reshape(48, *self.shape))
+        V, V_base = self(r.reshape(-1, *self.shape)), self(base.reshape(-1, *self.shape))
         total, scale = -(size - 1) * V_base, np.abs(V) + size * np.abs(V_base)
         for k in range(size):
             one = base.copy()
             one[:, k] = r[:, k]
-            V_one = self(one.reshape(48, *self.shape))
+            V_one = self(one.reshape(-1, *self.shape))
             total, scale = total + V_one, scale + np.abs(V_one)
         return self.alike(V, total, scale)
+
+    def refuse_falling(self) -> None:
+        """Refuse a potential that falls without limit along some straight line.
+
+        Raises:
+            Unbound: it does.
+        """
+        size = self.shape[0] * self.shape[1]
+        rays = np.concatenate([self.rng.normal(size=(128, size)), np.eye(size), -np.eye(size)])
+        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+        radii = np.array([1e3, 1e4, 1e5])
+        near = self(self.probes(N_SURE))
+        lowest = float(np.nanmin(np.where(np.isfinite(near), near, np.inf)))
+        V = np.stack([np.nan_to_num(self((d * rays).reshape(-1, *self.shape)), nan=CAP) for d in radii])
+        falls = (V[2] < V[1]) & (V[1] < V[0]) & (V[0] < lowest - abs(lowest)) & (V[2] < 3 * V[1])
+        if falls.any():
+            raise Unbound(
+                f"{self.potential.name} has no ground state: V falls to {V[2][falls].min():.3g} at a distance of 1e5, "
+                "so that what sits in a well inside is at best metastable; the potential must confine the particles"
+            )
 
     def coordinate(self, k: int, base: Array) -> Callable[[Array], Array]:
         """V along coordinate k through the position `base` (flat)."""
@@ -186,7 +236,7 @@ def _separable(values: _Values) -> Preparation:
     """The product of every coordinate's lowest state."""
     n, dim = values.shape
     mass = np.repeat(np.asarray(values.potential.mass, dtype=float), dim)
-    base = values.probes()[0].ravel()
+    base = values.probes(1)[0].ravel()
     probe = np.linspace(-2.1, 2.3, 23)
     solved: list[_Solved] = []
     known: list[tuple[float, Array]] = []
@@ -384,3 +434,67 @@ def _gaussian_about_centre(V: Callable[[Array], Array], dim: int, mass: float) -
     widths = np.geomspace(1e-4, 3e3, 60)
     E = V((widths[:, None] * d).ravel()).reshape(len(widths), len(d)).mean(1) + dim / (8 * mass * widths**2)
     return float(E.min())
+
+
+# Two coupled coordinates
+
+
+def _plane(values: _Values) -> Preparation | None:
+    """The lowest state of two coordinates on a grid; None where none is found below V far away."""
+    potential = values.potential
+    m = np.repeat(np.asarray(potential.mass, dtype=float), potential.n_dims)
+    mass = (float(m[0]), float(m[1]))
+    domain = None
+    if potential.domain is not None:
+        first, second = potential.domain * (2 // potential.n_dims)
+        domain = (first, second)
+
+    def V(x: Array, y: Array) -> Array:
+        r = np.stack([x.ravel(), y.ravel()], 1).reshape(-1, *values.shape)
+        return np.clip(np.nan_to_num(values(r), nan=CAP), -CAP, CAP).reshape(x.shape)
+
+    found = scan_plane(V, mass, domain, potential.name)
+    if found is None:
+        return None
+    plane = solve_plane(V, mass, *found, fixed=domain is not None)
+    axes = (plane.x, plane.y)
+    start, step = [a[0] for a in axes], [a[1] - a[0] for a in axes]
+    table = Surface.through(plane.log_phi, start, step)
+    weight = np.exp(2 * plane.log_phi)
+    weight /= weight.sum()
+    mean = np.array([(weight.sum(1 - k) * axes[k]).sum() for k in (0, 1)])
+    width = np.sqrt([(weight.sum(1 - k) * (axes[k] - mean[k]) ** 2).sum() for k in (0, 1)])
+    slopes = np.gradient(plane.log_phi, *step)
+    xx, xy = np.gradient(slopes[0], *step)
+    yy = np.gradient(slopes[1], step[1], axis=1)
+    xx, xy, yy = xx / mass[0], xy / (mass[0] * mass[1]) ** 0.5, yy / mass[1]
+    stiffest = -(xx + yy) / 2 + np.sqrt((xx - yy) ** 2 / 4 + xy**2)
+    cumulative = np.cumsum(weight.ravel())
+
+    def draw(count: int, rng: np.random.Generator) -> Array:
+        k = np.searchsorted(cumulative, rng.uniform(size=count) * cumulative[-1])
+        cells = np.stack(np.unravel_index(k, weight.shape), 1) + rng.uniform(-0.5, 0.5, (count, 2))
+        x = np.clip(np.array(start) + cells * np.array(step), [a[0] for a in axes], [a[-1] for a in axes])
+        return x.reshape(count, *values.shape)
+
+    found_state = Preparation(
+        TrialFunction((table,)),
+        mean.reshape(values.shape),
+        width.reshape(values.shape),
+        float((weight * stiffest).sum()),
+        draw,
+        table,
+        plane.energy,
+    )
+    return found_state if _solves(found_state, values) else None
+
+
+def _solves(state: Preparation, values: _Values) -> bool:
+    """Whether the mean of E_W over the state is its energy, within a twentieth of its kinetic energy."""
+    r = state.draw(2000, np.random.default_rng(1))
+    with torch.no_grad():
+        W = state.trial_function.derivatives(torch.from_numpy(r))
+    half = 0.5 / np.asarray(values.potential.mass, dtype=float)
+    kinetic = (half * (W.gradient.square().sum(-1).numpy())).sum(-1)
+    E = values(r) - kinetic - (half * W.laplacian.numpy()).sum(-1)
+    return bool(abs(np.median(E) - state.energy) < 0.05 * kinetic.mean() and E.std() < 10 * kinetic.mean())

@@ -1,6 +1,6 @@
-"""Trial functions given by tables: log phi as a smooth function of each coordinate, or of the distance from a centre.
+"""Trial functions given by tables: log phi as a smooth function of each coordinate, of a distance, of two coordinates.
 
-    Coordinates:  W(r) = sum_k W_k(x_k)              Central:  W(r) = w(log |r - c|)
+    Coordinates:  W(r) = sum_k W_k(x_k)      Central:  W(r) = w(log |r - c|)      Surface:  W(r) = w(x_1, x_2)
 
 A `Profile` is a function of one number: a quartic between any two knots, so that value, slope and curvature are
 continuous where the potential is, and a parabola (or a line) beyond the last ones. Tables are evaluated in float64
@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.interpolate import BSpline
+from scipy.ndimage import spline_filter
 from torch import Tensor
 
 from fkdrift.hamiltonian.trial_function import Derivatives, Term
@@ -127,3 +130,86 @@ class Central(Term):
         """Whether the distance is not beyond the table, (batch,)."""
         d = distance(r.double() - torch.tensor(self.centre, dtype=torch.float64, device=r.device))
         return (d.log() <= self.profile.knots[-1].item()).all(-1)
+
+
+MARGIN = 12  # points that a surface is continued beyond its edges
+
+
+@dataclass(frozen=True, eq=False)
+class Surface(Term):
+    """w(x_1, x_2) of two coordinates: a quintic spline on an even grid, flat in its second derivative beyond.
+
+    Args:
+        coefficients: of the B-splines, (n_1, n_2).
+        start, step: of the grid along both coordinates, (2,).
+    """
+
+    coefficients: Tensor
+    start: Tensor
+    step: Tensor
+    _moved: dict[torch.device, Surface] = field(init=False, repr=False, default_factory=dict)
+
+    @classmethod
+    def through(cls, values: ArrayLike, start: ArrayLike, step: ArrayLike) -> Surface:
+        """The surface through values (n_1, n_2) on a grid, continued by a margin that keeps its slope."""
+        wide = np.pad(np.asarray(values, dtype=float), MARGIN, mode="reflect", reflect_type="odd")
+        step = torch.as_tensor(np.asarray(step, dtype=float))
+        first = torch.as_tensor(np.asarray(start, dtype=float)) - MARGIN * step
+        return cls(torch.as_tensor(spline_filter(wide, order=5, mode="mirror")), first, step)
+
+    def __call__(self, r: Positions) -> Derivatives:
+        table = self._on(r.device)
+        x = r.double().flatten(1)
+        u = (x - table.start) / table.step
+        last = u.new_tensor(table.coefficients.shape) - 1 - MARGIN // 2
+        inside = torch.minimum(u.clamp_min(MARGIN // 2), last)
+        beyond = (u - inside) * table.step
+        cell = inside.detach().floor()
+        basis = [_quintic(inside - cell, order) for order in range(3)]  # each (batch, 2, 6)
+        k = cell.long()[..., None] + torch.arange(-2, 4, device=r.device)
+        c = table.coefficients[k[:, 0, :, None], k[:, 1, None, :]]
+        (a, b), (da, db), (dda, ddb) = (each.unbind(1) for each in basis)
+        h = table.step
+
+        def sum_of(left: Tensor, right: Tensor) -> Tensor:
+            return torch.einsum("bij,bi,bj->b", c, left, right)
+
+        gradient = torch.stack([sum_of(da, b) / h[0], sum_of(a, db) / h[1]], -1)
+        second = torch.stack([sum_of(dda, b) / h[0] ** 2, sum_of(a, ddb) / h[1] ** 2], -1)
+        second = torch.where(beyond == 0, second, 0.0)
+        value = sum_of(a, b) + (gradient * beyond).sum(-1)
+        shape = r.shape[1:]
+        laplacian = second.unflatten(-1, shape).sum(-1)
+        return Derivatives(value.to(r.dtype), gradient.unflatten(-1, shape).to(r.dtype), laplacian.to(r.dtype))
+
+    def covers(self, r: Positions) -> Tensor:
+        """Whether both coordinates are on the grid, (batch,)."""
+        table = self._on(r.device)
+        u = (r.double().flatten(1) - table.start) / table.step - MARGIN
+        last = u.new_tensor(table.coefficients.shape) - 1 - 2 * MARGIN
+        return ((u >= 0) & (u <= last)).all(-1)
+
+    def _on(self, device: torch.device) -> Surface:
+        if self.coefficients.device == device:
+            return self
+        if device not in self._moved:
+            moved = (tensor.to(device) for tensor in (self.coefficients, self.start, self.step))
+            self._moved[device] = Surface(*moved)
+        return self._moved[device]
+
+
+def _quintic(u: Tensor, order: int) -> Tensor:
+    """The six B-splines of degree 5 on a cell, or a derivative of theirs, at 0 <= u < 1 inside of it: (..., 6)."""
+    matrix = torch.as_tensor(_quintic_matrix(order)).to(u)
+    return (u[..., None] ** torch.arange(6, device=u.device)) @ matrix
+
+
+@lru_cache
+def _quintic_matrix(order: int) -> np.ndarray:
+    """Powers of u to B-splines, (6, 6)."""
+    spline = BSpline.basis_element(np.arange(7.0))
+    u = np.linspace(0, 1, 6)
+    u[-1] = 0.999999
+    values = np.stack([spline.derivative(order)(u + 5 - k) if order else spline(u + 5 - k) for k in range(6)], 1)
+    powers: np.ndarray = np.linalg.solve(np.vander(u, increasing=True), values)
+    return powers
