@@ -43,6 +43,10 @@ class Unbound(InputError):
     """The potential has no normalisable ground state that could be found."""
 
 
+class Metastable(Unbound):
+    """A well that is closed only by a barrier: what sits in it escapes, so there is no ground state."""
+
+
 class TooLarge(InputError):
     """A calculation would need more memory than is sensible; the message has the estimate."""
 
@@ -89,6 +93,10 @@ class StarvedStack(ComputationError):
 
 class NotConverged(ComputationError):
     """An exact calculation did not reach its tolerance within its limits."""
+
+
+class OutOfTime(NotConverged):
+    """An exact calculation was stopped by its time limit; `partial` holds what had been reached, or None."""
 
 
 def require(module: str, extra: str) -> ModuleType:

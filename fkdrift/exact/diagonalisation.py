@@ -24,9 +24,10 @@ from dataclasses import replace
 import numpy as np
 
 from fkdrift.errors import BadParameter, FkdriftError, NoExactSolution
+from fkdrift.exact.limits import Limits, Progress
 from fkdrift.exact.normal_modes import normal_modes, quadratic
 from fkdrift.exact.product_grid import LARGEST
-from fkdrift.exact.radial import Settings, central_potential
+from fkdrift.exact.radial import central_potential
 from fkdrift.exact.separability import (
     Landscape,
     central,
@@ -42,7 +43,7 @@ from fkdrift.exact.separable import (
     single_part,
     two_particles,
 )
-from fkdrift.exact.spectrum import Spectrum
+from fkdrift.exact.spectrum import Spectrum, SpectrumRequest
 from fkdrift.hamiltonian.potential import Potential, require
 
 Walls = Sequence[float] | Sequence[tuple[float, float]]
@@ -57,7 +58,8 @@ def diagonalise(
     points: int | None = None,
     tolerance: float | None = None,
     max_memory_gib: float = 2.0,
-    max_seconds: float = 120.0,
+    max_seconds: float = 60.0,
+    progress: Progress | None = None,
 ) -> Spectrum:
     """Solve H psi_n = E_n psi_n, H = sum_i p_i^2/(2 m_i) + V(r), for the lowest bound levels.
 
@@ -70,7 +72,8 @@ def diagonalise(
         tolerance: largest allowed estimated error of a level, relative to its height above the minimum of V; by default
             1e-8, and 1e-6 on grids of four and five dimensions.
         max_memory_gib: most memory for a product grid, GiB.
-        max_seconds: no grid is started that would take longer than this in all, s.
+        max_seconds: wall-clock time after which the calculation stops, s; no grid is started that would take longer.
+        progress: called with a line of text at every new stage.
 
     Returns:
         Spectrum: energies, estimated errors, the method in words, the ground state.  Fewer levels than asked for
@@ -78,8 +81,9 @@ def diagonalise(
 
     Raises:
         NoExactSolution: no method covers this V (the message says why); raised within a second.
-        Unbound: V has no bound state.
+        Unbound: V has no bound state; Metastable where only a barrier holds the particle.
         TooLarge: the grid would need more than max_memory_gib.
+        OutOfTime: max_seconds have passed; `partial` is the Spectrum reached, or None.
         NotConverged: the error stayed above the tolerance; `partial` is the Spectrum reached, or None.
         BadParameter: an argument is out of range, or V is NaN where the particles are.
 
@@ -90,10 +94,11 @@ def diagonalise(
         [0.5, 1.5, 2.5]
     """
     _check(potential, levels, points, tolerance, max_memory_gib, max_seconds)
-    V = landscape(potential, _walls(potential, box))
+    limits = Limits(max_seconds, max_memory_gib, progress)
+    limits.say(f"looking at {potential.name}")
+    V = landscape(potential, _walls(potential, box), limits)
     plan = _plan(potential, V)
-    settings = Settings(levels, tolerance, points, max_memory_gib, max_seconds)
-    spectrum = plan(settings)
+    spectrum = plan(SpectrumRequest(levels, tolerance, points, limits))
     notes = spectrum.notes
     if box is not None:
         notes = (*notes, "hard walls at the ends of the box that was given")
@@ -121,24 +126,24 @@ def has_exact(potential: Potential) -> bool:
 
 # -- the choice --------------------------------------------------------------------------------------------------------
 
-Plan = Callable[[Settings], Spectrum]
+Plan = Callable[[SpectrumRequest], Spectrum]
 
 
 def _plan(potential: Potential, V: Landscape) -> Plan:
     """The method for this potential; NoExactSolution if there is none."""
     if V.size == 1 or (potential.n_particles == 1 and V.size <= 3 and central(V)):
-        return lambda settings: single_part(V, settings)
+        return lambda request: single_part(V, request)
     parts = components(V, largest=LARGEST)
     if parts is not None and all(len({V.particle[k] for k in part}) == 1 for part in parts):
-        return lambda settings: independent_particles(V, parts, settings)
+        return lambda request: independent_particles(V, parts, request)
     if potential.n_particles == 2:
         split = centre_and_relative(V)
         if split is not None and central(split[1]):
-            return lambda settings: two_particles(V, *split, settings)
+            return lambda request: two_particles(V, *split, request)
     if potential.n_particles == 1 and central(V):
-        return lambda settings: central_potential(V, settings)
+        return lambda request: central_potential(V, request)
     if parts is not None:
-        return lambda settings: independent_coordinates(V, parts, settings)
+        return lambda request: independent_coordinates(V, parts, request)
     if quadratic(V):
         small = bool(V.alike) and V.size <= LARGEST  # a grid also finds the excited states of identical particles
         return lambda s: product_grid(V, s) if small and s.levels > 1 else normal_modes(V, s.levels)
@@ -155,7 +160,7 @@ def _plan(potential: Potential, V: Landscape) -> Plan:
             f"no exact method for {potential.name}: V couples its {V.size} degrees of freedom, and product grids reach "
             f"{LARGEST}; only sums of smaller independent parts go further"
         )
-    return lambda settings: product_grid(V, settings)
+    return lambda request: product_grid(V, request)
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

@@ -2,61 +2,126 @@
 
     <a|H|b> = int w [ a' b'/(2m) + V a b ] dx,      <a|b> = int w a b dx,      w = 1 on a line, x^(d-1) for a distance
 
-The lengths follow the local wavelength 2 pi/sqrt(2 m |E - V|), with an edge on every jump or kink of V.  Integrals are
-Gauss sums inside an element, so V may be singular at the origin; neighbours share one node, so matrices are banded.
+The lengths follow the local wavelength 2 pi/sqrt(2 m |E - V|), with an edge on every jump, kink and singular point of
+V.  Integrals are Gauss sums inside an element, with points that crowd towards such an edge, x = c + h t^6, so V may be
+singular there; neighbours share one node, so matrices are banded.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import legendre
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.integrate import cumulative_trapezoid
 
-from fkdrift.errors import BadParameter, Unbound
+from fkdrift.errors import BadParameter
 from fkdrift.exact.potential_scan import Coordinate, PotentialScan
 from fkdrift.exact.spectrum import Array
 
 DECAY = 18.0  # int sqrt(2m(V - E)) dx from the turning point to the end of the box
 REACH = 1e4  # end of the box in widths of the well, where V goes to a constant
+CLOSEST = 1e-8  # breaks closer than this, relative to the shortest wavelength, are taken as one
+CROWDING = 6  # power of the map that crowds Gauss points towards a break: |x - c|^-0.8 becomes a polynomial times t^0.2
+NEARBY = 0.01  # half an interval's first Gauss point of 18 lies at 0.0022 of the whole
+UNRESOLVED = 1e-7  # elements are halved while V has more than this, relative to the depth, in its last coefficients
+HALVINGS = 6  # at most so often; the wavefunctions ask for more where they need it
 
 
-def elements(line: Coordinate, survey: PotentialScan, E: float, fineness: float, stretch: float) -> Array:
-    """Edges of the elements: about 4/fineness in units of the local wavelength/2 pi, geometric far away."""
-    x, V = survey.x, survey.V
+@dataclass(frozen=True)
+class Mesh:
+    """Edges of the elements, and those of them where V is not smooth."""
+
+    edges: Array
+    breaks: Array
+
+    def halved(self, where: NDArray[np.bool_]) -> Mesh:
+        """The elements marked are cut in two."""
+        middle = self.edges[:-1] + np.diff(self.edges) / 2
+        return Mesh(np.unique(np.concatenate([self.edges, middle[where]])), self.breaks)
+
+    def rules(self) -> NDArray[np.intp]:
+        """For each element: 0 plain Gauss points, 1 crowded at its left end, 2 at its right end."""
+        left, right = np.isin(self.edges[:-1], self.breaks), np.isin(self.edges[1:], self.breaks)
+        return np.where(left, 1, np.where(right, 2, 0))
+
+
+def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, stretch: float) -> Mesh:
+    """The mesh: about 4/fineness in units of the local wavelength/2 pi, geometric far away and towards poles."""
+    x, V = scan.x, scan.V
     depth = max(E - V.min(), 1e-300)
     allowed = np.flatnonzero(-1e-6 * min(depth, abs(E) + depth) >= V - E)
-    first, last = allowed[0], allowed[-1]
+    first, last = (allowed[0], allowed[-1]) if len(allowed) else (int(np.argmin(V)),) * 2
     a, b = x[max(first - 1, 0)], x[min(last + 1, len(x) - 1)]
     width = max(b - a, 1e-300)
     k = np.sqrt(2 * line.mass * np.abs(E - V))
     high = _end(x[last:], k[last:], stretch, b + REACH * stretch * width)
-    if (
-        line.n_dims is not None
-        and survey.x[0] < 1e-6
-        and _end(-x[: first + 1][::-1], k[: first + 1][::-1], stretch, 0.0) > -1e-6
-    ):
+    inwards = -x[: first + 1][::-1], k[: first + 1][::-1]
+    if line.n_dims is not None and x[0] < 1e-6 and _end(*inwards, stretch, 0.0) > -1e-6:
         low = 0.0
     else:
-        low = -_end(-x[: first + 1][::-1], k[: first + 1][::-1], stretch, -(a - REACH * stretch * width))
+        low = -_end(*inwards, stretch, -(a - REACH * stretch * width))
     low, high = max(low, line.low, 0.0 if line.n_dims is not None else -np.inf), min(high, line.high)
     away = np.maximum(np.maximum(a - x, x - b), 0)
     density = fineness * np.maximum(k / 4, 1 / (width / 6 + away / 2))
-    inside = (x >= low) & (x <= high)
+    inside = (x > low) & (x < high)
     z = np.concatenate([[low], x[inside], [high]])
     rho = np.interp(z, x, density)
     total = np.concatenate([[0.0], np.cumsum(0.5 * (rho[1:] + rho[:-1]) * np.diff(z))])
-    edges = np.unique(np.interp(np.linspace(0, total[-1], max(int(np.ceil(total[-1])), 4) + 1), total, z))
-    return _at_breaks(line, edges, 1e-10 * depth * width, 1e-13 * (depth + abs(E)))
+    edges = np.interp(np.linspace(0, total[-1], max(int(np.ceil(total[-1])), 4) + 1), total, z)
+    wave = min(width, float(1 / np.sqrt(2 * line.mass * depth)))
+    noise = 1e-13 * (depth + abs(E))
+    origin = line.n_dims is not None and low == 0
+    start = np.array([0.0]) if origin and not has_core(line) else np.empty(0)
+    breaks = np.unique(np.append(start, _breaks(line, np.unique(edges), 1e-10 * depth * wave, noise, origin)))
+    posts = [low, high]
+    for c in breaks:
+        if min(abs(c - p) for p in posts) > CLOSEST * wave + 1e-12 * abs(c):
+            posts.append(float(c))
+    posts = sorted(posts)
+    pieces = []
+    for left, right in zip(np.interp(posts[:-1], z, total), np.interp(posts[1:], z, total), strict=True):
+        inner = np.linspace(left, right, max(int(np.ceil(right - left)), 2) + 1)[1:-1]
+        pieces.append(np.interp(inner, total, z))
+    edges = np.unique(np.concatenate([posts, *pieces]))
+    mesh = Mesh(edges, np.array([*posts[1:-1], *start]))
+    return _towards_poles(line, scan, _resolved(line, mesh, UNRESOLVED * depth + noise, origin))
 
 
-def _at_breaks(line: Coordinate, edges: Array, negligible: float, noise: float) -> Array:
-    """Put an edge on every jump or kink of V, found by halving elements on which V is not smooth."""
-    skip = int(line.n_dims is not None and edges[0] == 0)  # V may be singular at the origin
-    for _ in range(4):
-        a, b = edges[:-1][skip:], edges[1:][skip:]
+def _towards_poles(line: Coordinate, scan: PotentialScan, mesh: Mesh) -> Mesh:
+    """Geometric elements towards walls at which V goes to infinity: psi goes like a power of the distance there."""
+    edges, more = mesh.edges, []
+    grades = np.geomspace(1e-7, 1, 24)
+    if edges[0] in scan.poles or (line.n_dims is not None and edges[0] == 0 and has_core(line)):
+        more.append(edges[0] + (edges[1] - edges[0]) * grades)
+    if edges[-1] in scan.poles:
+        more.append(edges[-1] - (edges[-1] - edges[-2]) * grades)
+    return Mesh(np.unique(np.concatenate([edges, *more])), mesh.breaks)
+
+
+def _resolved(line: Coordinate, mesh: Mesh, small: float, origin: bool) -> Mesh:
+    """Halve elements until V is smooth on each of them, as far as that can be reached."""
+    skip = int(origin)
+    for _ in range(HALVINGS):
+        rough = _roughness(line, mesh.edges[:-1], mesh.edges[1:]) > small
+        rough[:skip] = False
+        if not rough.any():
+            break
+        mesh = mesh.halved(rough)
+    return mesh
+
+
+def _breaks(line: Coordinate, edges: Array, negligible: float, noise: float, origin: bool) -> Array:
+    """Jumps, kinks and singular points of V, found by halving intervals on which V is not smooth."""
+    skip = int(origin)  # V may be singular at the origin
+    found = np.empty(0)
+    for attempt in range(5):
+        # from middle to middle in every other attempt: a break close to an end lies beyond the last Gauss point
+        ends = edges[skip:] if attempt % 2 == 0 else (edges[:-1] + edges[1:])[skip:] / 2
+        a, b = ends[:-1], ends[1:]
         rough = _roughness(line, a, b)
         bad = rough * (b - a) > negligible + noise * (b - a)
         a, b, rough = a[bad], b[bad], rough[bad]
@@ -69,14 +134,19 @@ def _at_breaks(line: Coordinate, edges: Array, negligible: float, noise: float) 
             before, rough = rough, np.maximum(left, right)
             sudden |= (rough < noise) & (before > 1e5 * noise)  # the kink was exactly in the middle
             here, take = rough < noise, left >= right
-            a, b = np.where(take & ~here, a, middle), np.where(take | here, middle, b)
+            nearby = NEARBY * (b - a)  # smooth on either half: the break is closer to the middle than any Gauss point
+            a, b = (
+                np.where(here, middle - nearby, np.where(take, a, middle)),
+                np.where(here, middle + nearby, np.where(take, middle, b)),
+            )
             if step == 8:  # a smooth function has become smooth by now
                 keep = sudden | (rough > 2.0**-28 * first + noise)
                 a, b, rough, sudden = a[keep], b[keep], rough[keep], sudden[keep]
         if len(a) == 0:
-            break
-        edges = np.unique(np.concatenate([edges, 0.5 * (a + b)]))
-    return edges
+            continue
+        found = np.append(found, 0.5 * (a + b))
+        edges = np.unique(np.concatenate([edges, found]))
+    return found
 
 
 def _roughness(line: Coordinate, a: Array, b: Array) -> Array:
@@ -106,42 +176,93 @@ def _end(x: Array, k: Array, stretch: float, limit: float) -> float:
     return float(min(limit, x[-1]))
 
 
+# -- integrals ---------------------------------------------------------------------------------------------------------
+
+
 @functools.lru_cache(maxsize=8)
-def reference(order: int) -> tuple[Array, Array, Array, Array, Array]:
-    """On [-1, 1]: Gauss points and weights, the nodal basis and its derivative there, and nodes-to-Legendre."""
+def reference(order: int) -> tuple[Array, Array]:
+    """Nodes on [-1, 1] to Legendre coefficients, and back."""
     interior = legendre.legroots(legendre.legder([0] * order + [1]))
     nodes = np.concatenate([[-1.0], interior, [1.0]])
-    to_legendre = np.linalg.inv(legendre.legvander(nodes, order))
+    to_nodes = legendre.legvander(nodes, order)
+    return np.linalg.inv(to_nodes), to_nodes
+
+
+@functools.lru_cache(maxsize=16)
+def quadrature(order: int, rule: int) -> tuple[Array, Array, Array, Array]:
+    """Points z and weights on [-1, 1] of one of the rules of a mesh; Legendre polynomials and derivatives there."""
     z, w = legendre.leggauss(order + 6)
-    B = legendre.legvander(z, order) @ to_legendre
-    D = np.stack([legendre.legval(z, legendre.legder(c)) for c in to_legendre.T], axis=1).astype(np.float64)
-    return z, w, B, D, to_legendre
+    if rule:
+        t, w = legendre.leggauss((2 * order + 6) * CROWDING // 2)
+        t, w = (t + 1) / 2, w / 2
+        z, w = 2 * t**CROWDING - 1, 2 * CROWDING * t ** (CROWDING - 1) * w
+        if rule == 2:
+            z = -z
+    P = legendre.legvander(z, order)
+    dP = np.stack([legendre.legval(z, legendre.legder(c)) for c in np.eye(order + 1)], axis=1).astype(np.float64)
+    return np.asarray(z), np.asarray(w), np.asarray(P, dtype=np.float64), dP
 
 
-def matrices(line: Coordinate, edges: Array, order: int) -> tuple[sparse.csc_matrix, sparse.csc_matrix]:
-    """Hamiltonian and overlap of the nodal basis, before boundary conditions."""
-    z, w, B, D, _ = reference(order)
-    h = np.diff(edges)[:, None]
-    x = edges[:-1, None] + h * (z + 1) / 2
+def _samples(line: Coordinate, mesh: Mesh, chosen: NDArray[np.intp], z: Array, rule: int) -> tuple[Array, Array, Array]:
+    """Lengths, weight w and V at the Gauss points of some elements."""
+    a, b = mesh.edges[:-1][chosen], mesh.edges[1:][chosen]
+    h = (b - a)[:, None]
+    x = a[:, None] + h * (z + 1) / 2
+    if rule:  # never on the break itself, where V may be infinite
+        c = (a if rule == 1 else b)[:, None]
+        step = np.maximum(np.abs(x - c), 4e-16 * np.abs(c) + 1e-30)
+        x = c + step if rule == 1 else c - step
     V = line.effective(x.ravel()).reshape(x.shape)
     if not np.isfinite(V).all():
         bad = x[~np.isfinite(V)][0]
         raise BadParameter(f"V = {line.effective(np.array([bad]))[0]} at x = {bad:.6g}, where the particle can be")
-    measure = line.weight(x) * w
-    kinetic = np.matmul(D.T * (measure * (1 / h) / line.mass)[:, None, :], D)
-    potential = np.matmul(B.T * (measure * V * h / 2)[:, None, :], B)
-    overlap = np.matmul(B.T * (measure * h / 2)[:, None, :], B)
-    node = order * np.arange(len(h))[:, None] + np.arange(order + 1)
+    return h, line.weight(x), V
+
+
+def matrices(line: Coordinate, mesh: Mesh, order: int) -> tuple[sparse.csc_matrix, sparse.csc_matrix]:
+    """Hamiltonian and overlap of the nodal basis, before boundary conditions."""
+    to_legendre, _ = reference(order)
+    n, rules = len(mesh.edges) - 1, mesh.rules()
+    hamiltonian, overlap = np.empty((2, n, order + 1, order + 1))
+    for rule in np.unique(rules):
+        z, w, P, dP = quadrature(order, int(rule))
+        B, D = P @ to_legendre, dP @ to_legendre
+        chosen = np.flatnonzero(rules == rule)
+        h, weight, V = _samples(line, mesh, chosen, z, int(rule))
+        measure = weight * w
+        hamiltonian[chosen] = np.matmul(D.T * (measure / h / line.mass)[:, None, :], D)
+        hamiltonian[chosen] += np.matmul(B.T * (measure * V * h / 2)[:, None, :], B)
+        overlap[chosen] = np.matmul(B.T * (measure * h / 2)[:, None, :], B)
+    node = order * np.arange(n)[:, None] + np.arange(order + 1)
     i = np.repeat(node, order + 1, axis=1).ravel()
     j = np.tile(node, order + 1).ravel()
-    size = order * len(h) + 1
-    H, S = (sparse.coo_matrix((m.ravel(), (i, j)), shape=(size, size)).tocsc() for m in (kinetic + potential, overlap))
+    size = order * n + 1
+    H, S = (sparse.coo_matrix((m.ravel(), (i, j)), shape=(size, size)).tocsc() for m in (hamiltonian, overlap))
     return H, S
 
 
-def free_nodes(line: Coordinate, edges: Array, size: int) -> slice:
+def energy_forms(line: Coordinate, mesh: Mesh, c: Array) -> tuple[Array, Array]:
+    """<k|H|l> and <k|l> of functions given by Legendre coefficients (level, element, order + 1).
+
+    Sums of squares element by element: unlike the assembled matrices they lose nothing where elements are tiny.
+    """
+    order = c.shape[-1] - 1
+    rules = mesh.rules()
+    H, S = np.zeros((2, len(c), len(c)))
+    for rule in np.unique(rules):
+        z, w, P, dP = quadrature(order, int(rule))
+        chosen = np.flatnonzero(rules == rule)
+        h, weight, V = _samples(line, mesh, chosen, z, int(rule))
+        psi, slope = (np.matmul(c[:, chosen], basis.T).reshape(len(c), -1) for basis in (P, dP))
+        H += slope @ (slope * (weight * w * 2 / h / (2 * line.mass)).ravel()).T
+        H += psi @ (psi * (weight * w * V * h / 2).ravel()).T
+        S += psi @ (psi * (weight * w * h / 2).ravel()).T
+    return H, S
+
+
+def free_nodes(line: Coordinate, mesh: Mesh, size: int) -> slice:
     """Nodes that are not on a wall: the origin of a distance stays free unless the state must vanish there."""
-    if line.n_dims is None or edges[0] > 0 or line.momentum > 0 or has_core(line):
+    if line.n_dims is None or mesh.edges[0] > 0 or (line.momentum > 0 and not line.core) or has_core(line):
         return slice(1, size - 1)
     return slice(0, size - 1)
 
@@ -149,10 +270,7 @@ def free_nodes(line: Coordinate, edges: Array, size: int) -> slice:
 def has_core(line: Coordinate) -> bool:
     """Whether V rises at least like 1/x^2 at the origin."""
     x = np.array([1e-5, 1e-4])
-    strength = 2 * line.mass * x**2 * line.V(x)
-    if line.n_dims is not None and (strength < -(((line.n_dims - 2) / 2) ** 2) - 1e-3).all():
-        raise Unbound(f"V falls to the centre like {strength[0]:.3g}/(2 m x^2): too strong for a ground state")
-    return bool((strength > 1e-3).all())
+    return bool((2 * line.mass * x**2 * line.V(x) > 1e-3).all())
 
 
 def evaluate(edges: Array, coefficients: Array, x: Array) -> Array:

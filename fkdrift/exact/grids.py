@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from fkdrift.errors import BadParameter, NotConverged, TooLarge, Unbound
+from fkdrift.errors import BadParameter, NotConverged, Unbound
+from fkdrift.exact.limits import Limits
 from fkdrift.exact.separability import Landscape
 from fkdrift.exact.spectrum import Array
 
@@ -125,7 +126,7 @@ def diagonalise_on(
     levels: int,
     top: float,
     before: GridStates | None,
-    max_memory_gib: float,
+    limits: Limits,
     precision: float,
 ) -> GridStates:
     """The lowest levels on one grid."""
@@ -133,11 +134,7 @@ def diagonalise_on(
     size = int(np.prod(shape, dtype=float))
     krylov = max(2 * levels + 1, 20)
     gib = 8.0 * size * (krylov + 2 * levels + 8) / 2**30
-    if gib > max_memory_gib:
-        raise TooLarge(
-            f"a grid of {' x '.join(map(str, shape))} = {size:.3g} points needs about {gib:.1f} GiB, more than "
-            f"max_memory_gib = {max_memory_gib:g}; allow more memory, ask for fewer levels, or give a larger tolerance"
-        )
+    limits.room(gib, f"a grid of {' x '.join(map(str, shape))} = {size:.3g} points")
     U = np.empty(size)
     for start in range(0, size, 1 << 18):
         index = np.unravel_index(np.arange(start, min(start + (1 << 18), size)), shape)
@@ -156,6 +153,7 @@ def diagonalise_on(
     levels = min(levels, size)
 
     def apply(x: Array) -> Array:
+        limits.check()
         x = exchange(x.reshape(shape))
         y = (U * x.ravel()).reshape(shape)
         for k, T in enumerate(kinetic):

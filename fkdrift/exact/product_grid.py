@@ -7,7 +7,6 @@ modes are occupied.  The result is confirmed on a grid that is larger and finer;
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,8 +16,9 @@ from scipy.optimize import minimize
 
 from fkdrift.errors import BadParameter, FkdriftError, NotConverged, TooLarge, Unbound
 from fkdrift.exact.grids import Axis, GridStates, diagonalise_on
+from fkdrift.exact.limits import UNLIMITED, Limits
 from fkdrift.exact.one_coordinate import solve_line
-from fkdrift.exact.potential_scan import Coordinate, scan
+from fkdrift.exact.potential_scan import Coordinate, scan, whole
 from fkdrift.exact.separability import Landscape
 from fkdrift.exact.spectrum import Array
 
@@ -27,12 +27,12 @@ ATTEMPTS = 16  # grids tried
 
 
 def solve_grid(
-    V: Landscape, levels: int, *, tolerance: float, points: int | None, max_memory_gib: float, max_seconds: float
+    V: Landscape, levels: int, *, tolerance: float, points: int | None = None, limits: Limits = UNLIMITED
 ) -> GridStates:
     """The lowest levels on a product grid, symmetric under exchange of identical particles.
 
     Raises:
-        TooLarge: the grid that the tolerance needs does not fit into max_memory_gib; the message has the estimate.
+        TooLarge: the grid that the tolerance needs does not fit into the memory; the message has the estimate.
         NotConverged: the error stayed above the tolerance; `partial` has the GridStates.
         Unbound: no level lies below the continuum.
     """
@@ -41,11 +41,11 @@ def solve_grid(
     small, precision = 0.1 * tolerance, max(1e-3 * tolerance**0.5, 1e-11)
     states: GridStates | None = None
     confirmed: GridStates | None = None
-    clock = _Clock(max_seconds)
+    clock = _Clock(limits)
     for _ in range(ATTEMPTS):
         try:
             with clock.timing(axes):
-                states = diagonalise_on(V, axes, levels, top, states, max_memory_gib, precision)
+                states = diagonalise_on(V, axes, levels, top, states, limits, precision)
             states = replace(states, threshold=threshold)
             levels = min(levels, len(states.below()) + 1)
             highest = float(states.energies[-1])
@@ -56,7 +56,7 @@ def solve_grid(
                 continue
             larger = _same_for_identical(V, tuple(_enlarged(axis, V, k) for k, axis in enumerate(axes)))
             with clock.timing(larger):
-                check = diagonalise_on(V, larger, levels, top, states, max_memory_gib, precision)
+                check = diagonalise_on(V, larger, levels, top, states, limits, precision)
             check = replace(check, threshold=threshold)
         except TooLarge as error:
             if confirmed is None:
@@ -83,21 +83,23 @@ def solve_grid(
 class _Clock:
     """Refuses a grid that would take longer than what is left of the time, going by the last one."""
 
-    def __init__(self, limit: float) -> None:
-        self.limit, self.start, self.per_point = limit, time.perf_counter(), 0.0
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.per_point = limits, 0.0
 
     @contextmanager
     def timing(self, axes: tuple[Axis, ...]) -> Iterator[None]:
         size = float(np.prod([axis.n for axis in axes], dtype=float))
-        begin = time.perf_counter()
-        total = begin - self.start + self.per_point * size
-        if total > self.limit:
+        begin = self.limits.seconds
+        total = begin + self.per_point * size
+        shape = " x ".join(str(axis.n) for axis in axes)
+        if total > self.limits.max_seconds:
             raise TooLarge(
-                f"a grid of {' x '.join(str(axis.n) for axis in axes)} points would take about {total:.0f} s in all, "
-                f"more than max_seconds = {self.limit:g}; allow more time, or ask for fewer levels or less accuracy"
+                f"a grid of {shape} points would take about {total:.0f} s in all, more than max_seconds = "
+                f"{self.limits.max_seconds:g}; allow more time, or ask for fewer levels or less accuracy"
             )
+        self.limits.say(f"grid of {shape} points")
         yield
-        self.per_point = (time.perf_counter() - begin) / size
+        self.per_point = (self.limits.seconds - begin) / size
 
 
 # -- choosing the grid -------------------------------------------------------------------------------------------------
@@ -127,26 +129,26 @@ def _open_axes(V: Landscape, levels: int, points: int | None) -> Start:
     threshold = _far_away(V, centre, bottom)
     ladder, low, high = np.zeros(1), np.empty(V.size), np.empty(V.size)
     spacing, zero_point = np.empty(V.size), np.empty(V.size)
-    surveys = []
+    cuts = []
     for k in range(V.size):
         cut = _cut(V, k, centre)
-        surveys.append(scan(cut))
+        cuts.append(whole(scan(cut)))
         try:
             energies = solve_line(cut, levels, tolerance=1e-4).energies - bottom
         except FkdriftError:
-            energies = np.array([surveys[-1].energy_of(n + 0.5) - bottom for n in range(levels)])
+            energies = np.array([cuts[-1].energy_of(n + 0.5) - bottom for n in range(levels)])
         zero_point[k] = max(energies[0], 1e-12)
         ladder = np.sort(np.add.outer(ladder, energies).ravel())[:levels]
     top = bottom + float(ladder[-1]) * 1.1
     if threshold is not None:
         top = min(top, threshold)
     level = top if threshold is None else min(top, threshold - 1e-3 * (threshold - bottom))
-    for k, survey in enumerate(surveys):
-        allowed = np.flatnonzero(survey.V - max(level, survey.V.min() + 0.5 * zero_point[k]) <= 0)
+    for k, along in enumerate(cuts):
+        allowed = np.flatnonzero(along.V - max(level, along.V.min() + 0.5 * zero_point[k]) <= 0)
         ends = []
         for side in (-1, 1):
             edge = allowed[0] if side < 0 else allowed[-1]
-            x, U = (survey.x[edge:], survey.V[edge:]) if side > 0 else (survey.x[edge::-1], survey.V[edge::-1])
+            x, U = (along.x[edge:], along.V[edge:]) if side > 0 else (along.x[edge::-1], along.V[edge::-1])
             kappa = np.sqrt(2 * V.mass[k] * np.maximum(U - top, 0))
             S = np.concatenate([[0], np.cumsum(0.5 * (kappa[1:] + kappa[:-1]) * np.abs(np.diff(x)))])
             wave = 1 / np.sqrt(2 * V.mass[k] * zero_point[k])

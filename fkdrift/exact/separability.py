@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadParameter
+from fkdrift.exact.limits import UNLIMITED, Limits
 from fkdrift.exact.spectrum import Array
 from fkdrift.hamiltonian.potential import Potential
 
@@ -75,8 +76,13 @@ class Landscape:
             return np.where(bounded, self.low + u * (self.high - self.low), np.clip(x, self.low, self.high))
 
 
-def landscape(potential: Potential, box: Sequence[tuple[float, float]] | None = None) -> Landscape:
-    """The landscape of a potential, between the walls of its domain or of `box` (one pair for each coordinate)."""
+def landscape(
+    potential: Potential, box: Sequence[tuple[float, float]] | None = None, limits: Limits = UNLIMITED
+) -> Landscape:
+    """The landscape of a potential, between the walls of its domain or of `box` (one pair for each coordinate).
+
+    Every evaluation of V looks at the clock of `limits`.
+    """
     N, d = potential.n_particles, potential.n_dims
     walls = list(potential.domain or ()) * N or [(-np.inf, np.inf)] * (N * d)
     if box is not None:
@@ -88,6 +94,7 @@ def landscape(potential: Potential, box: Sequence[tuple[float, float]] | None = 
     mass = np.repeat(np.array(potential.mass, dtype=np.float64), d)
 
     def V(x: Array) -> Array:
+        limits.check()
         return _evaluate(potential, np.clip(x, low, high))
 
     return Landscape(V, mass, low, high, period, particle, alike)

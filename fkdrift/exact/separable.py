@@ -17,35 +17,37 @@ import numpy as np
 
 from fkdrift.errors import NotConverged
 from fkdrift.exact.grids import GridStates
-from fkdrift.exact.one_coordinate import States, solve_line
+from fkdrift.exact.one_coordinate import LineStates, solve_line
 from fkdrift.exact.potential_scan import Coordinate
 from fkdrift.exact.product_grid import solve_grid
-from fkdrift.exact.radial import Settings, central_potential
+from fkdrift.exact.radial import central_potential
 from fkdrift.exact.separability import Landscape, central, components, lowest_point
-from fkdrift.exact.spectrum import Array, Spectrum
+from fkdrift.exact.spectrum import Array, Spectrum, SpectrumRequest
 
 Result = TypeVar("Result")
 
 
-def single_part(V: Landscape, settings: Settings) -> Spectrum:
+def single_part(V: Landscape, request: SpectrumRequest) -> Spectrum:
     """One coordinate, one particle in a central potential, or a few coupled coordinates."""
     if V.size > 1 and len(set(V.particle)) == 1 and central(V):
-        return central_potential(V, settings)
-    return one_coordinate(V, settings) if V.size == 1 else product_grid(V, settings)
+        return central_potential(V, request)
+    return one_coordinate(V, request) if V.size == 1 else product_grid(V, request)
 
 
-def one_coordinate(V: Landscape, settings: Settings) -> Spectrum:
+def one_coordinate(V: Landscape, request: SpectrumRequest) -> Spectrum:
     """One coordinate."""
     if V.period is not None:
-        return product_grid(V, settings)
+        return product_grid(V, request)
+    request.limits.say("one coordinate")
     line = Coordinate(lambda x: V.V(x[:, None]), float(V.mass[0]), float(V.low[0]), float(V.high[0]))
     states = _converged(
-        lambda: solve_line(line, settings.levels, settings.tolerance or 1e-8), lambda s: _line_spectrum(s, line)
+        lambda: solve_line(line, request.levels, request.tolerance or 1e-8, request.limits),
+        lambda s: _line_spectrum(s, line),
     )
     return _line_spectrum(states, line)
 
 
-def _line_spectrum(states: States, line: Coordinate) -> Spectrum:
+def _line_spectrum(states: LineStates, line: Coordinate) -> Spectrum:
     n = 16 * (len(states.edges) - 1) - 1
     low, high = float(states.edges[0]), float(states.edges[-1])
     probe = np.unique(
@@ -56,8 +58,7 @@ def _line_spectrum(states: States, line: Coordinate) -> Spectrum:
     grid = np.linspace(seen[0], seen[-1], 1001)
 
     def ground(x: Array) -> Array:
-        assert states.tail is not None
-        return states.tail.log_psi(x[:, 0])
+        return states.log_psi(x[:, 0])
 
     walls = " between hard walls" if low <= line.low and high >= line.high else ""
     return Spectrum(
@@ -70,21 +71,21 @@ def _line_spectrum(states: States, line: Coordinate) -> Spectrum:
         threshold=states.threshold,
         axes=(grid,),
         wavefunctions=states.wavefunctions(grid),
-        ground=ground if states.tail is not None else None,
+        notes=states.notes,
+        ground=ground if states.tails else None,
     )
 
 
-def product_grid(V: Landscape, settings: Settings) -> Spectrum:
+def product_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
     """Coupled coordinates on a product of grids."""
 
     def solve() -> GridStates:
         return solve_grid(
             V,
-            settings.levels,
-            tolerance=settings.tolerance or (1e-8 if V.size <= 3 else 1e-6),
-            points=settings.points,
-            max_memory_gib=settings.max_memory_gib,
-            max_seconds=settings.max_seconds,
+            request.levels,
+            tolerance=request.tolerance or (1e-8 if V.size <= 3 else 1e-6),
+            points=request.points,
+            limits=request.limits,
         )
 
     return _grid_spectrum(_converged(solve, _grid_spectrum))
@@ -114,11 +115,11 @@ def _grid_spectrum(states: GridStates) -> Spectrum:
     )
 
 
-def two_particles(V: Landscape, centre: Landscape, relative: Landscape, settings: Settings) -> Spectrum:
+def two_particles(V: Landscape, centre: Landscape, relative: Landscape, request: SpectrumRequest) -> Spectrum:
     """Centre of mass plus relative distance; identical particles have even relative states only."""
-    rho = central_potential(relative, settings, "even" if V.alike else "any")
+    rho = central_potential(relative, request, "even" if V.alike else "any")
     parts = components(centre) if centre.size > 1 and not central(centre) else None
-    R = independent_particles(centre, parts, settings) if parts else single_part(centre, settings)
+    R = independent_particles(centre, parts, request) if parts else single_part(centre, request)
     d, share = centre.size, float(V.mass[0] / centre.mass[0])
 
     def ground(x: Array) -> Array:
@@ -127,7 +128,7 @@ def two_particles(V: Landscape, centre: Landscape, relative: Landscape, settings
         a, b = x[:, :d], x[:, d:]
         return R.ground(share * a + (1 - share) * b) + rho.ground(a - b)
 
-    total = _added([R, rho], [[], []], settings.levels)
+    total = _added([R, rho], [[], []], request.levels)
     return replace(
         total,
         labels=tuple(label.replace(";", ", distance", 1) for label in (f"centre {label}" for label in total.labels)),
@@ -142,7 +143,7 @@ def two_particles(V: Landscape, centre: Landscape, relative: Landscape, settings
 # -- sums --------------------------------------------------------------------------------------------------------------
 
 
-def independent_particles(V: Landscape, parts: list[list[int]], settings: Settings) -> Spectrum:
+def independent_particles(V: Landscape, parts: list[list[int]], request: SpectrumRequest) -> Spectrum:
     """Particles that do not interact: levels of each particle, filled in all ways that are symmetric."""
     at = lowest_point(V)
     offset = float(V.V(at[None])[0])
@@ -154,14 +155,14 @@ def independent_particles(V: Landscape, parts: list[list[int]], settings: Settin
         inside = [part for part in parts if V.particle[part[0]] == i]
         local = [[mine.index(k) for k in part] for part in inside]
         each.append(
-            _added([_solved(V.part(part, at, offset), solved, settings) for part in inside], local, settings.levels)
+            _added([_solved(V.part(part, at, offset), solved, request) for part in inside], local, request.levels)
         )
     alike = tuple(tuple(particles.index(i) for i in group) for group in V.alike)
-    total = each[0] if len(each) == 1 else _added(each, columns, settings.levels, alike)
+    total = each[0] if len(each) == 1 else _added(each, columns, request.levels, alike)
     return _lifted(total, offset, len(parts), solved)
 
 
-def independent_coordinates(V: Landscape, parts: list[list[int]], settings: Settings) -> Spectrum:
+def independent_coordinates(V: Landscape, parts: list[list[int]], request: SpectrumRequest) -> Spectrum:
     """V a sum over groups of coordinates that belong to several particles.
 
     With identical particles only the ground state is a plain product: symmetric states also arise from products of
@@ -170,7 +171,7 @@ def independent_coordinates(V: Landscape, parts: list[list[int]], settings: Sett
     at = lowest_point(V)
     offset = float(V.V(at[None])[0])
     solved: list[tuple[Landscape, Spectrum]] = []
-    inner = replace(settings, levels=1) if V.alike else settings
+    inner = replace(request, levels=1) if V.alike else request
     total = _added([_solved(V.part(part, at, offset), solved, inner) for part in parts], parts, inner.levels)
     notes = ("only the ground state: excited states of identical particles are not products here",) if V.alike else ()
     return replace(_lifted(total, offset, len(parts), solved), notes=notes)
@@ -188,7 +189,7 @@ def _lifted(total: Spectrum, offset: float, n: int, solved: list[tuple[Landscape
     )
 
 
-def _solved(V: Landscape, solved: list[tuple[Landscape, Spectrum]], settings: Settings) -> Spectrum:
+def _solved(V: Landscape, solved: list[tuple[Landscape, Spectrum]], request: SpectrumRequest) -> Spectrum:
     """The levels of one part; parts that are alike are solved once."""
     x = np.concatenate([V.points(32, seed, spread) for seed, spread in enumerate((0.3, 1.0, 3.0))])
     for other, spectrum in solved:
@@ -198,7 +199,7 @@ def _solved(V: Landscape, solved: list[tuple[Landscape, Spectrum]], settings: Se
             a, b = V.V(x), other.V(x)
             if (np.abs(a - b) <= 1e-13 * np.maximum(1.0, np.abs(a).max())).all():
                 return spectrum
-    spectrum = single_part(V, settings)
+    spectrum = single_part(V, request)
     solved.append((V, spectrum))
     return spectrum
 
@@ -277,4 +278,4 @@ def _converged(solve: Callable[[], Result], convert: Callable[[Result], Spectrum
         return solve()
     except NotConverged as error:
         partial = None if error.partial is None else convert(cast("Result", error.partial))
-        raise NotConverged(str(error), partial=partial) from None
+        raise type(error)(str(error), partial=partial) from None

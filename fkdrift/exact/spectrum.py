@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fkdrift.exact.limits import UNLIMITED, Limits
+
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SpectrumRequest:
+    """What is asked of every method: how many levels, how accurate, on which grid, within which limits."""
+
+    levels: int
+    tolerance: float | None = None
+    points: int | None = None
+    limits: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,12 +26,13 @@ from fkdrift_potentials.morse import Morse
 from fkdrift_potentials.poschl_teller import PoschlTeller
 from torch import Tensor
 
-from fkdrift.errors import BadParameter, NoExactSolution, NotConverged, TooLarge, Unbound
+from fkdrift.errors import BadParameter, Metastable, NoExactSolution, NotConverged, OutOfTime, TooLarge, Unbound
 from fkdrift.exact.diagonalisation import diagonalise, has_exact
 from fkdrift.exact.grids import GridStates
 from fkdrift.exact.product_grid import solve_grid
 from fkdrift.exact.separability import landscape
 from fkdrift.exact.spectrum import Spectrum
+from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 from fkdrift.numerics.geometry import distance
 
@@ -70,9 +71,7 @@ def oscillators(
 
 def on_grid(potential: Potential, tolerance: float = 1e-8, levels: int = 1) -> GridStates:
     """The product grid, also where a better method would have been chosen."""
-    return solve_grid(
-        landscape(potential), levels, tolerance=tolerance, points=None, max_memory_gib=2.0, max_seconds=100
-    )
+    return solve_grid(landscape(potential), levels, tolerance=tolerance)
 
 
 def check(spectrum: Spectrum, expected: float, tolerance: float = 1e-9) -> None:
@@ -222,6 +221,77 @@ def test_identical_particles_fill_symmetric_states_only() -> None:
     w = math.sqrt(2.5)
     np.testing.assert_allclose(springs.energies, 0.5 + w + np.array([0, 1, 2, 3, 2 * w]), atol=1e-7)
     assert "symmetric" in springs.symmetry
+
+
+# -- what a second look found --------------------------------------------------------------------------------------
+
+
+def formula(text: str, **options: int) -> Spectrum:
+    """The lowest level of a formula."""
+    return diagonalise(load_potential(text, **options), levels=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("abs(x)**0.5", 0.92245049),  # the lowest level once escaped here
+        ("log(abs(x))", -0.87641138),
+        ("x**2/2 + 1/x**2", 2.5),
+        ("minimum((x - 20)**2, (x + 20)**2)/2", 0.5),
+        ("minimum((x + 3)**2/2, 50*(x - 40)**2 - 6)", -1.0),
+        ("(x - 1000)**2/2", 0.5),
+        ("(x**2 - 25)**2/50", 0.98976301),
+        ("-5*where(abs(x - 50) < 0.5, 1, 0)", -3.24511156),
+        ("1e6*where(abs(x) < 1, 0, 1)", 1.23195768),
+        ("tan(x)**2", 1.0),
+    ],
+)
+def test_lowest_levels_of_formulas_on_a_line(text: str, expected: float) -> None:
+    check(formula(text), expected, 2e-8)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_dims", "expected"),
+    [
+        ("(x**2 + y**2 - 2)**2/2", 2, 1.16266091),
+        ("4*(sqrt(x**2 + y**2) - 5)**2", 2, 1.40910327),
+        ("20*(r**-12 - 2*r**-6)", 3, -5.95459146),
+        ("r**2/2 - 0.1/r**2", 3, 1 + math.sqrt(0.05)),  # E = 1 + sqrt(1/4 + c) with c = -0.2, below the critical -1/4
+    ],
+)
+def test_lowest_levels_of_central_formulas(text: str, n_dims: int, expected: float) -> None:
+    check(formula(text, n_dims=n_dims), expected, 2e-8)
+
+
+def test_walls_cut_a_line_into_parts_and_the_result_says_so() -> None:
+    assert any("1.5708" in note for note in formula("tan(x)**2").notes)
+    both = diagonalise(load_potential("x**2/2 + 1/x**2"), levels=4)
+    np.testing.assert_allclose(both.energies, [2.5, 2.5, 4.5, 4.5], atol=1e-9)
+    x = np.array([-1.3, 0.7])  # psi = |x|^2 exp(-x^2/2) on either side
+    exact = 2 * np.log(np.abs(x)) - x**2 / 2
+    assert np.ptp(both.log_psi(x) - exact) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "text", ["x**2/2 - 0.1*x**4", "x**2/2 - 0.001*x**4", "x**2/2 + 0.05*x**3", "x**2*exp(-x**2/8)"]
+)
+def test_metastable_wells_are_refused(text: str) -> None:
+    with pytest.raises(Metastable, match=r"beyond the barrier at x = .* only a metastable state"):
+        formula(text)
+
+
+@pytest.mark.parametrize("text", ["-1/x**2", "-1/abs(x)", "x**2/2 - 1/abs(x)", "x**2/2 - 1/(x - 1.3)**2"])
+def test_infinitely_deep_points_of_a_line_are_refused(text: str) -> None:
+    with pytest.raises(Unbound, match=r"E_0 = -infinity"):
+        formula(text)
+
+
+def test_too_strong_centres_and_endless_waves_are_refused() -> None:
+    for n_dims in (2, 3):
+        with pytest.raises(Unbound, match="too strong"):
+            formula("r**2/2 - 0.3/r**2", n_dims=n_dims)
+    with pytest.raises(Unbound, match=r"delocalised.*box=\(low, high\)"):
+        formula("cos(x)")
 
 
 # -- grids -------------------------------------------------------------------------------------------------------------
@@ -451,8 +521,14 @@ def test_too_large_says_how_large() -> None:
         diagonalise(GaussianBosons(n_particles=5, n_dims=1, g=3.0))
     with pytest.raises(TooLarge, match="max_memory_gib"):
         diagonalise(HenonHeiles(), max_memory_gib=1e-5)
-    with pytest.raises(TooLarge, match="max_seconds"):
+
+
+def test_the_clock_stops_it_and_progress_is_told() -> None:
+    with pytest.raises(OutOfTime, match="max_seconds"):
         diagonalise(HenonHeiles(), max_seconds=1e-4)
+    stages: list[str] = []
+    diagonalise(Harmonic(n_dims=2), levels=3, progress=stages.append)
+    assert any("l = 1" in stage for stage in stages)
 
 
 def test_what_did_not_converge_carries_what_was_reached() -> None:
