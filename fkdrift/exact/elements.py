@@ -19,13 +19,14 @@ from scipy import sparse
 from scipy.integrate import cumulative_trapezoid
 
 from fkdrift.errors import BadParameter
-from fkdrift.exact.potential_scan import Coordinate, PotentialScan
+from fkdrift.exact.potential_scan import Coordinate, PotentialScan, zoom
 from fkdrift.exact.spectrum import Array
 
 DECAY = 18.0  # int sqrt(2m(V - E)) dx from the turning point to the end of the box
 REACH = 1e4  # end of the box in widths of the well, where V goes to a constant
 CLOSEST = 1e-8  # breaks closer than this, relative to the shortest wavelength, are taken as one
 CROWDING = 6  # power of the map that crowds Gauss points towards a break: |x - c|^-0.8 becomes a polynomial times t^0.2
+SNAP = 1e-6  # how far from a found break an infinite point is looked for, in wavelengths
 NEARBY = 0.01  # half an interval's first Gauss point of 18 lies at 0.0022 of the whole
 UNRESOLVED = 1e-7  # elements are halved while V has more than this, relative to the depth, in its last coefficients
 HALVINGS = 6  # at most so often; the wavefunctions ask for more where they need it
@@ -76,7 +77,8 @@ def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, s
     noise = 1e-13 * (depth + abs(E))
     origin = line.n_dims is not None and low == 0
     start = np.array([0.0]) if origin and not has_core(line) else np.empty(0)
-    breaks = np.unique(np.append(start, _breaks(line, np.unique(edges), 1e-10 * depth * wave, noise, origin)))
+    found = _on_spikes(line, _breaks(line, np.unique(edges), 1e-10 * depth * wave, noise, origin), SNAP * wave)
+    breaks = np.unique(np.append(start, found))
     posts = [low, high]
     for c in breaks:
         if min(abs(c - p) for p in posts) > CLOSEST * wave + 1e-12 * abs(c):
@@ -147,6 +149,20 @@ def _breaks(line: Coordinate, edges: Array, negligible: float, noise: float, ori
         found = np.append(found, 0.5 * (a + b))
         edges = np.unique(np.concatenate([edges, found]))
     return found
+
+
+def _on_spikes(line: Coordinate, breaks: Array, reach: float) -> Array:
+    """Breaks close to a point where V is infinite, moved onto it: |x - c|^-p is not forgiving there."""
+    if len(breaks) == 0:
+        return breaks
+    a, b = breaks - reach, breaks + reach
+    moved = breaks
+    with np.errstate(all="ignore"):
+        around = np.maximum(np.abs(line.effective(a)), np.abs(line.effective(b)))
+        for sign in (-1, 1):
+            top = zoom(line, a, b, sign)
+            moved = np.where(np.abs(line.effective(top)) > 1.5 * around, top, moved)
+    return moved
 
 
 def _roughness(line: Coordinate, a: Array, b: Array) -> Array:

@@ -129,7 +129,7 @@ def _solve_part(part: PotentialScan, levels: int, tolerance: float, limits: Limi
         scale = states.energies[:n] - part.lowest(states.energies[0])
         errors = np.abs(states.energies - coarse.energies)[:n] if n == len(states.energies) else None
         if errors is not None:
-            floor = 2e-14 * np.maximum(scale, np.abs(states.energies))
+            floor = 2e-14 * np.maximum(scale, np.abs(states.energies)) + _rounding_at_breaks(line, states)
             states = replace(states, errors=errors + floor)
             if (errors <= tolerance * scale + floor).all():
                 longer = elements(line, part, float(states.energies[0]), 1.25, 6.0)
@@ -142,6 +142,16 @@ def _solve_part(part: PotentialScan, levels: int, tolerance: float, limits: Limi
         "V may jump or be singular: allow a larger tolerance, or give a box",
         partial=states,
     )
+
+
+def _rounding_at_breaks(line: Coordinate, states: LineStates) -> Array:
+    """What positions that are only known to rounding leave open of int V psi^2 dx where V is infinite."""
+    c = states.mesh.breaks[states.mesh.breaks != 0]
+    if len(c) == 0:
+        return np.zeros(len(states.energies))
+    d = 4e-16 * np.abs(c)
+    V = np.abs(line.effective(c - d)) + np.abs(line.effective(c + d))
+    return 4 * evaluate(states.edges, states.coefficients, c) ** 2 @ (np.where(np.isfinite(V), V, 0.0) * d)
 
 
 def _joined(parts: list[LineStates], levels: int) -> LineStates:

@@ -290,7 +290,7 @@ def _scan_points(line: Coordinate, centres: list[float]) -> Array:
     return np.unique(np.concatenate([x[(x > line.low) & (x < line.high)], ends]))
 
 
-def _zoom(line: Coordinate, a: Array, b: Array, sign: int) -> Array:
+def zoom(line: Coordinate, a: Array, b: Array, sign: int) -> Array:
     """The highest (sign 1) or lowest (-1) point of V in each of the intervals from a to b, to rounding."""
     for _ in range(24):
         x = a[:, None] + (b - a)[:, None] * np.linspace(0, 1, 9)
@@ -325,7 +325,7 @@ def _minima(line: Coordinate, x: Array, V: Array) -> Array:
     with np.errstate(invalid="ignore"):
         order = np.lexsort([np.abs(x[found]), np.round(np.clip(U[found] / size, -1e12, 1e12), 9)])
     found = found[order[: 4 * N_MINIMA]]
-    refined = _zoom(line, x[np.maximum(found - 1, 0)], x[np.minimum(found + 1, len(x) - 1)], -1)
+    refined = zoom(line, x[np.maximum(found - 1, 0)], x[np.minimum(found + 1, len(x) - 1)], -1)
     with np.errstate(all="ignore"):
         values = line.effective(refined)
     better = np.where(values <= U[found], refined, x[found])
@@ -364,7 +364,7 @@ def _walls(line: Coordinate, x: Array, V: Array, centre: float) -> Array:
     if len(found) == 0:
         return np.empty(0)
     found = found[np.argsort(np.abs(x[found] - centre))[:N_MAXIMA]]
-    top = _zoom(line, x[found - 1], x[found + 1], 1)
+    top = zoom(line, x[found - 1], x[found + 1], 1)
     strong = (_power(line, top) > STRONG) & (line.effective(top) > 0)
     walls = np.unique(top[strong])
     return walls[np.append(True, np.diff(walls) > 1e-9)] if len(walls) else walls

@@ -93,9 +93,9 @@ def _singular(g: np.random.Generator) -> Well:
         return s * np.abs(x - c) ** (2 - p) / ((1 - p) * (2 - p))
 
     def V(x: Array) -> Array:
-        return x**2 / 2 + s * np.maximum(np.abs(x - c), 1e-13) ** -p
+        return x**2 / 2 + s * np.maximum(np.abs(x - c), 1e-17) ** -p
 
-    return Well("singular", V, -9.0, 9.0, 3e-4, smooth=lambda x: x**2 / 2, twice_integrated=twice_integrated)
+    return Well("singular", V, -9.0, 9.0, 1e-5, smooth=lambda x: x**2 / 2, twice_integrated=twice_integrated)
 
 
 def _multiple(g: np.random.Generator) -> Well:
