@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fkdrift.errors import InputError
@@ -39,6 +40,9 @@ GROWTH = (0.3, 0.6)  # of the rate at which psi decays: states less bound than p
 FAR = 0.02  # share of the walkers that are in the tail of psi
 CORE = 0.5  # radius, in units of the width, within which distances are flat
 AXES = "xyz"
+
+Places = Float[Tensor, "place particle dim"]
+"""Positions of no particular number."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Basis:
         walkers: Positions,
         mirrors: Sequence[Mirror] = (),
         *,
-        places: Positions | None = None,
+        places: Places | None = None,
         degree: int | None = None,
         n_bumps: int | None = None,
     ) -> None:
@@ -420,7 +424,7 @@ def coordinates_of(system: System, decay: float) -> list[Coordinate]:
     return found
 
 
-def places_of(system: System, walkers: Positions) -> Positions:
+def places_of(system: System, walkers: Positions) -> Places:
     """Where excited states may live: the walkers, and twice as far from the centre wherever V is not above its highest.
 
     Args:

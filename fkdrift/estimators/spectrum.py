@@ -147,6 +147,7 @@ class ExcitationSampler:
         self.basis = default_basis(process, system, walkers) if basis is None else basis
         if len(self.basis) < levels:
             raise InputError(f"{levels} levels need at least {levels} functions, and the basis has {len(self.basis)}")
+        self.threshold = continuum(system)
         squares = self.basis(walkers).square().mean(0)
         self.penalty = EXCITED_SHARE / len(squares) / squares.clamp_min(1e-12)
         self.guide = _Guide(psi, self.basis, self.penalty, process.sigma.square())
@@ -191,11 +192,12 @@ class ExcitationSampler:
         return Levels(energies, np.stack([each[: len(energies)] for each in replicas]), c, found)
 
     def excitations(self) -> list[Excitation]:
-        """The excited states found, lowest first."""
+        """The bound excited states found, lowest first."""
         levels = self.solve()
         return [
             Excitation(levels.gap(n), levels.energy(n), self._symmetry(levels.sectors[n]))
             for n in range(1, len(levels.energies))
+            if levels.energies[n] < self.threshold
         ]
 
     def ground_state(self) -> Estimate:
@@ -209,8 +211,15 @@ class ExcitationSampler:
             return self.basis(r) @ c
 
     def results(self) -> dict[str, Any]:
-        """{"excitations": [...]} as in result.json."""
-        return {"excitations": [each.plain() for each in self.excitations()]}
+        """{"excitations": [...]} as in result.json and, where fewer are bound than asked for, a remark that says so."""
+        found = self.excitations()
+        results: dict[str, Any] = {"excitations": [each.plain() for each in found]}
+        if len(found) + 1 < self.levels:
+            results["excitations_remark"] = (
+                f"{len(found) + 1} of the {self.levels} levels asked for are bound: V far away is "
+                f"{self.threshold:.6g}, and what was found above is not a state"
+            )
+        return results
 
     def _symmetry(self, signs: Tensor) -> str:
         if not self.basis.mirrors:
@@ -226,6 +235,33 @@ class ExcitationSampler:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.basis.load_state_dict(state["basis"])
         restore(self, {name: value for name, value in state.items() if name != "basis"})
+
+
+FAR_WIDTHS = (50.0, 100.0)  # distances at which V of a single particle is what it is at infinity
+
+
+def continuum(system: System) -> float:
+    """The energy from which on a single particle is not bound: V far out, the lowest over directions; otherwise inf.
+
+    For several particles it is not known here: it would be the energy of what is left when one has gone.
+
+    Example:
+        >>> from fkdrift.hamiltonian.loading import load_potential
+        >>> continuum(System(load_potential("morse"))), continuum(System(load_potential("harmonic")))
+        (10.0, inf)
+    """
+    potential = system.potential
+    if potential.n_particles > 1 or potential.box is not None or potential.domain is not None:
+        return float("inf")
+    axes = torch.eye(potential.n_dims, dtype=torch.float64)
+    away = torch.cat([axes, -axes])[:, None] * system.width.double().cpu().max()
+    V = torch.stack([potential(system.centre.double().cpu() + far * away) for far in FAR_WIDTHS])
+    depth = V.max() - potential(system.centre.double().cpu()[None])
+    ends = V[1][(V[1] - V[0]).abs() < FLAT * depth.abs()]
+    return float(ends.min()) if len(ends) else float("inf")
+
+
+FLAT = 0.02  # relative change of V between those distances: Coulomb tails fall by 1%, confining ones grow
 
 
 def default_basis(process: Process, system: System, walkers: Positions) -> Basis:
