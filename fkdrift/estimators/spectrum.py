@@ -157,7 +157,6 @@ class ExcitationSampler:
         size = (N_GROUPS, len(self.basis), len(self.basis))
         self.hamiltonian = torch.zeros(size, dtype=torch.float64, device=walkers.device)
         self.overlap = torch.zeros_like(self.hamiltonian)
-        self.group = torch.arange(len(walkers), device=walkers.device) * N_GROUPS // len(walkers)
 
     def advance(self, generator: torch.Generator) -> None:
         """Run one block and, once equilibrated, add up H and S."""
@@ -172,12 +171,9 @@ class ExcitationSampler:
                 E = local_energy(self.process, r).double()
                 v = self.process.velocity(r)
             f, Lf = self.basis.with_generator(r, v, self.process.sigma.square())
-            weighted = f / self.guide.ratio(f)[:, None]
-            Hf = E[:, None] * f - Lf
-            for k in range(N_GROUPS):
-                mine = self.group == k
-                self.hamiltonian[k] += weighted[mine].T @ Hf[mine]
-                self.overlap[k] += weighted[mine].T @ f[mine]
+            weighted = _in_groups(f / self.guide.ratio(f)[:, None]).transpose(1, 2)
+            self.hamiltonian += weighted @ _in_groups(E[:, None] * f - Lf)
+            self.overlap += weighted @ _in_groups(f)
         self.n_blocks += 1
 
     def solve(self) -> Levels:
@@ -338,6 +334,12 @@ def lowest(H: np.ndarray, S: np.ndarray, apart: np.ndarray, n: int) -> tuple[np.
             columns.append(column / np.sqrt(column @ S @ column))
     order = np.argsort(energies)[:n]
     return np.asarray(energies)[order], np.stack([columns[m] for m in order], 1)
+
+
+def _in_groups(f: Tensor) -> Tensor:
+    """(batch, function) as (group, walker, function); what is left over of the batch is left out."""
+    n = len(f) // N_GROUPS
+    return f[: n * N_GROUPS].reshape(N_GROUPS, n, -1)
 
 
 def _jackknife(value: float, replicas: np.ndarray) -> Estimate:

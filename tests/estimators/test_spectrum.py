@@ -22,9 +22,9 @@ from tests.systems import generator
 F64 = torch.float64
 
 
-def sample(potential: Potential, levels: int, *, jastrow=None, n_walkers=512, n_blocks=24, seed=0, **options):
+def sample(of: Potential | System, levels: int, *, jastrow=None, n_walkers=512, n_blocks=24, seed=0, **options):
     """The sampler after some blocks, psi = trial function (times exp of a given function)."""
-    system = System(potential, F64)
+    system = of if isinstance(of, System) else System(of, F64)
     psi = NeuralWavefunction(system, width=4) if jastrow is None else AutogradWavefunction(jastrow, system)
     process, g = Process(psi, system), generator(seed)
     sampler = ExcitationSampler(process, system, system.initial_walkers(n_walkers, g), levels=levels, **options)
@@ -58,12 +58,13 @@ def test_claimed_errors_cover():
     """Over 20 seeds of the quartic oscillator, (gap - exact) / error is a normal variable; its bias is far smaller."""
     potential = load_potential("anharmonic")
     exact = diagonalise(potential, levels=3).gaps
-    typical = System(potential, F64).initial_walkers(512, generator())
+    system = System(potential, F64)
+    typical = system.initial_walkers(512, generator())
     basis = Basis([Coordinate("x", lambda r: r[:, 0, 0])], typical, degree=8, n_bumps=0)
     z = []
     for seed in range(20):
         sampler = sample(
-            potential,
+            system,
             3,
             jastrow=lambda r: -0.1 * r.square().sum((1, 2)),
             basis=basis,
@@ -121,8 +122,9 @@ def test_a_basis_of_ones_own():
     """A gap from a single function x: with the exact psi of the oscillator it is an eigenfunction."""
     potential = load_potential("harmonic")
     system = System(potential, F64)
-    walkers = system.initial_walkers(512, generator())
-    basis = Basis([Coordinate("x", lambda r: r[:, 0, 0])], walkers, degree=1, n_bumps=0)
+    basis = Basis(
+        [Coordinate("x", lambda r: r[:, 0, 0])], system.initial_walkers(512, generator()), degree=1, n_bumps=0
+    )
     assert len(basis) == 2
     sampler = sample(potential, 2, n_blocks=4, basis=basis)
     assert sampler.excitations()[0].gap.mean == pytest.approx(1.0, abs=1e-9)
