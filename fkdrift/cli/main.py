@@ -169,6 +169,9 @@ def exact(
     potential: Annotated[str, typer.Option("--potential", "-p", help="As for solve.", metavar="NAME")],
     param: Parameters = None,
     levels: Annotated[int, typer.Option("--levels", "-n", help="How many energy levels.", min=1)] = 5,
+    max_seconds: Annotated[
+        float, typer.Option("--max-seconds", help="Stop after this many seconds; raise it for hard potentials.", min=0)
+    ] = 60.0,
 ) -> None:
     """Solve the Schroedinger equation on a grid with scipy, where the system allows it."""
     with errors():
@@ -176,7 +179,9 @@ def exact(
         from fkdrift.hamiltonian.loading import load_potential, parse_parameters
 
         loaded = load_potential(potential, **parse_parameters(param or []))
-        spectrum = diagonalise(loaded, levels)
+        spectrum = diagonalise(
+            loaded, levels, max_seconds=max_seconds, progress=lambda stage: typer.echo(stage, err=True)
+        )
         table = Table(box=None, pad_edge=False)
         for column in ("n", "energy", "gap", "error"):
             table.add_column(column, justify="right")

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize
 
-from fkdrift.errors import BadParameter, FkdriftError, NotConverged, TooLarge, Unbound
+from fkdrift.errors import BadParameter, FkdriftError, NoExactSolution, NotConverged, TooLarge, Unbound
 from fkdrift.exact.grids import Axis, GridStates, diagonalise_on
 from fkdrift.exact.limits import UNLIMITED, Limits
 from fkdrift.exact.one_coordinate import solve_line
@@ -188,11 +188,31 @@ def _descend(V: Landscape) -> Array:
         )
         if np.isfinite(found.fun) and found.fun < best:
             best, at = float(found.fun), np.clip(found.x, V.low, V.high)
+    _refuse_singular_point(V, at)
     if np.abs(at).max() > 1e5 or best < -1e12:
         raise Unbound(
             f"V falls without limit: {best:.3g} at {np.array2string(at, precision=3)}; it must be bounded below"
         )
     return at
+
+
+def _refuse_singular_point(V: Landscape, at: Array) -> None:
+    """Raise NoExactSolution where the minimum is a point at which V falls like a power: grids need a smooth V."""
+    generator = np.random.default_rng(3)
+    directions = generator.normal(size=(16, V.size))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    for radius in np.geomspace(0.1, 1e-8, 24):  # descent by gradients stops short of such a point
+        tries = np.clip(
+            at + radius * np.append(np.zeros((1, V.size)), generator.normal(size=(64, V.size)), 0), V.low, V.high
+        )
+        at = tries[np.argmin(np.nan_to_num(V.V(tries), nan=np.inf))]
+    for c in (at, np.zeros(V.size)):
+        depth = [-float(np.median(V.V(np.clip(c + d * directions, V.low, V.high)))) for d in (1e-5, 1e-4, 1e-3)]
+        if depth[2] > 0 and min(depth[0] / depth[1], depth[1] / depth[2]) > 5:
+            raise NoExactSolution(
+                f"V falls to -infinity at {np.array2string(c, precision=4)}, and V is not central: grids need a "
+                "smooth V; compare with another method, or soften V there"
+            )
 
 
 def _far_away(V: Landscape, centre: Array, bottom: float) -> float | None:

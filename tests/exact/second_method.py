@@ -112,7 +112,7 @@ def _shifted(g: np.random.Generator) -> Well:
     c, d, gap = g.uniform(-1500, 1500), g.uniform(2, 9), g.uniform(0, 8)
 
     def V(x: Array) -> Array:
-        return -d / np.cosh(np.clip(x - c, -99, 99)) ** 2 - (d + 1) / np.cosh(np.clip(2 * (x - c - gap), -99, 99)) ** 2
+        return -d / np.cosh(np.clip(x - c, -40, 40)) ** 2 - (d + 1) / np.cosh(np.clip(2 * (x - c - gap), -40, 40)) ** 2
 
     return Well("shifted", V, c - 25, c + 35, 1e-6)
 
