@@ -4,8 +4,7 @@ MetropolisSamples    g = 2 Cov(d_theta f, E_L)            walkers in |psi|^2 by 
 IndependentSamples   g = Cov(d_theta log p, E_L)          new samples of a flow p = |psi|^2 in every update
 Pathwise             g = d_theta of the path free energy  trajectories; any drift, with or without a log psi
 
-Each has a `StepRule` of its own, since their noise differs; the numbers were tuned on the systems of
-tests/benchmarks/many_body.py (networks) and on wells and coupled oscillators (flows).
+What a step may change is a `StepRule`, by default that of `default_rule`.
 """
 
 from __future__ import annotations
@@ -59,6 +58,10 @@ class StepRule:
     averaged: float = 1 / 8
 
 
+FLOW_RULE = StepRule(3e-4, 0.1, 8, 0.3, trust_follows_noise=False, decay=15.0, averaged=1 / 2)
+"""Tuned on wells and coupled oscillators.  The tails of a flow do not survive longer steps, whatever the samples."""
+
+
 class EnergyGradient(NamedTuple):
     """What one update knows.
 
@@ -82,13 +85,7 @@ class EnergyGradient(NamedTuple):
 
 
 class GradientSource(Protocol):
-    """Draws samples and estimates the gradient of the energy on them.
-
-    Attributes:
-        rule: the step rule that suits its noise.
-    """
-
-    rule: StepRule
+    """Draws samples and estimates the gradient of the energy on them."""
 
     def check(self, process: Process) -> None:
         """Refuse a process that has not what it takes.
@@ -123,7 +120,7 @@ class MetropolisSamples:
     """
 
     def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 10.0) -> None:
-        self.n_moves, self.thinning, self.clip, self.rule = n_moves, thinning, clip, StepRule()
+        self.n_moves, self.thinning, self.clip = n_moves, thinning, clip
         self.move_dt: Tensor | None = None
 
     def check(self, process: Process) -> None:
@@ -174,7 +171,6 @@ class IndependentSamples:
 
     def __init__(self, n_samples: int = 1024, *, clip: float = 5.0, reach: float = 0.5) -> None:
         self.n_samples, self.clip, self.reach = n_samples, clip, reach
-        self.rule = StepRule(3e-4, 0.1, 8, 0.3, trust_follows_noise=False, decay=15.0, averaged=1 / 2)
 
     def check(self, process: Process) -> None:
         refuse_kinks(_flow(process).flow)
@@ -239,7 +235,6 @@ class Pathwise:
         self, n_steps: int = 16, dt: float | None = None, *, objective: Objective = path_kl, thinning: int = 2
     ) -> None:
         self.n_steps, self.dt, self.objective, self.thinning = n_steps, dt, objective, thinning
-        self.rule = StepRule(damping=1e-2)
 
     def check(self, process: Process) -> None:
         """Every process will do."""
@@ -275,6 +270,13 @@ def default_source(process: Process) -> GradientSource:
     if isinstance(process.drift, FlowWavefunction):
         return IndependentSamples()
     return MetropolisSamples() if isinstance(process.drift, Wavefunction) else Pathwise()
+
+
+def default_rule(process: Process, source: GradientSource) -> StepRule:
+    """The rule of a flow; else that of a network, tuned on tests/benchmarks/many_body.py, or damped for noisy paths."""
+    if isinstance(process.drift, FlowWavefunction):
+        return FLOW_RULE
+    return StepRule(damping=1e-2) if isinstance(source, Pathwise) else StepRule()
 
 
 def _clipped(E: PerWalker, reach: Tensor) -> PerWalker:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fkdrift.numerics.fisher import conjugate_gradient, metric_product
 from fkdrift.paths.process import Process
-from fkdrift.training.energy_gradients import GradientSource, StepRule, default_source
+from fkdrift.training.energy_gradients import GradientSource, StepRule, default_rule, default_source
 from fkdrift.training.loop import Update, parameters_of
 
 PATIENCE = 20  # updates without progress before training counts as settled
@@ -38,7 +38,7 @@ class NaturalGradient:
         source: where the gradient comes from: `MetropolisSamples`, `IndependentSamples` or `Pathwise`; by default the
             one that suits the drift, with its own defaults.
         time_scale: of the system; makes damping and trust region free of units.
-        rule: damping, trust region and schedule; default the source's own.
+        rule: damping, trust region and schedule; default that of the kind of drift.
 
     Attributes:
         estimated_excess: of the energy over E_0, smoothed over updates; None before the first.
@@ -64,7 +64,7 @@ class NaturalGradient:
         self.parameters = parameters_of(process)
         self.source = default_source(process) if source is None else source
         self.source.check(process)
-        self.rule = self.source.rule if rule is None else rule
+        self.rule = default_rule(process, self.source) if rule is None else rule
         start = torch.nn.utils.parameters_to_vector(self.parameters).detach()
         self.delta, self.average = torch.zeros_like(start), start.clone()
         self.n_averaged = torch.zeros((), dtype=start.dtype, device=start.device)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fkdrift.densities.coupling import coupling_flow
 from fkdrift.errors import InputError
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.path_action import PathSampler
@@ -28,6 +27,7 @@ from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.flow import FlowWavefunction, importance_energy
+from fkdrift.wavefunction.flow_start import make_flow
 from fkdrift.wavefunction.local_energy import local_energy, log_psi
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 from fkdrift.wavefunction.protocol import AutogradWavefunction, Wavefunction
@@ -85,8 +85,7 @@ def shaken(drift: nn.Module) -> nn.Module:
 
 
 def flow(system: System) -> nn.Module:
-    centre, width = system.centre.flatten(), system.width.flatten()
-    return FlowWavefunction(coupling_flow(len(centre), centre=centre, spread=width, width=8), system)
+    return FlowWavefunction(make_flow(system, width=8), system)
 
 
 WAVEFUNCTIONS: dict[str, Callable[[System], nn.Module]] = {
@@ -207,15 +206,15 @@ def test_importance_energy(process: Process) -> None:
     assert 0.9 < energy.mean < 1.6
 
 
-@pytest.mark.parametrize("source", [MetropolisSamples(2), Pathwise(4)], ids=["metropolis", "pathwise"])
-def test_natural_gradient(untrained: Process, source: GradientSource) -> None:
+@pytest.mark.parametrize("source", [lambda: MetropolisSamples(2), lambda: Pathwise(4)], ids=["metropolis", "pathwise"])
+def test_natural_gradient(untrained: Process, source: Callable[[], GradientSource]) -> None:
     """From local energies at Metropolis samples, or pathwise, for whatever has parameters."""
     process, made = untrained, untrained.reference
     if not list(process.drift.parameters()):
         with pytest.raises(InputError, match="no parameters to train"):
             NaturalGradient(process, time_scale=made.time_scale)
         return
-    check_training(process, NaturalGradient(process, source, time_scale=made.time_scale))
+    check_training(process, NaturalGradient(process, source(), time_scale=made.time_scale))
 
 
 def test_independent_samples_need_a_flow(untrained: Process) -> None:
