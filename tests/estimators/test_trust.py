@@ -1,0 +1,132 @@
+"""The verdict of trust: each test fails where it should, and only there."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from fkdrift.errors import BadParameter
+from fkdrift.estimators.projection import ProjectedEnergy, Trace
+from fkdrift.estimators.trust import (
+    Verdict,
+    at_most,
+    energy_tests,
+    lower_bound,
+    mixing_test,
+    projection_tests,
+    remark_tests,
+    split_r_hat,
+)
+from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.extrapolation import extrapolate
+from tests.systems import generator
+
+STEPS = (0.1, 0.05, 0.025)
+GOOD = [Estimate(0.5, 0.001)] * 3
+
+
+def projected(**changes: object) -> ProjectedEnergy:
+    fit = extrapolate(STEPS, GOOD, slope_scale=0.01)
+    good = ProjectedEnergy(
+        energy=fit.value,
+        mixed=fit.value,
+        growth=fit.value,
+        variational=Estimate(0.51, 0.001),
+        variance=0.01,
+        time_steps=STEPS,
+        by_time_step=tuple(GOOD),
+        growth_by_time_step=tuple(GOOD),
+        fit=fit,
+        population_bias=(Estimate(1e-4, 1e-5), Estimate(1e-5, 1e-5)),
+        trend=Estimate(0.0, 0.001),
+        effective_share=(0.9, 0.6),
+        population_share=0.99,
+        acceptance=(0.95, 0.98, 0.99),
+        projection_time=6.0,
+        counted_time=100.0,
+        n_populations=16,
+        n_walkers=128,
+        trace=Trace([], [], [], []),
+    )
+    return dataclasses.replace(good, **changes)
+
+
+def failed(tests: list) -> list[str]:
+    return [test.name for test in tests if not test.passed]
+
+
+def test_a_good_projection_is_trusted() -> None:
+    verdict = Verdict(tuple(projection_tests(projected())))
+    assert verdict.trusted
+    assert str(verdict).startswith("trusted: all")
+    assert verdict.plain()["trusted"]
+    assert not Verdict(()).trusted
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"trend": Estimate(0.01, 0.001)}, "first and second half"),
+        ({"growth": Estimate(0.6, 0.001)}, "mixed and growth"),
+        ({"population_bias": (Estimate(0.1, 0.01), Estimate(0.1, 0.01))}, "population bias"),
+        ({"effective_share": (0.3, 0.01)}, "smallest effective share"),
+        ({"population_share": 0.1}, "effective share of populations"),
+        ({"acceptance": (0.3, 0.5, 0.8)}, "acceptance"),
+        ({"fit": extrapolate(STEPS, [Estimate(x, 0.001) for x in (0.5, 0.6, 0.5)])}, "probability of the fit"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict, name: str) -> None:
+    (found,) = failed(projection_tests(projected(**change)))
+    assert found.startswith(name)
+    verdict = Verdict(tuple(projection_tests(projected(**change))))
+    assert not verdict.trusted
+    assert name in str(verdict)
+    (entry,) = [test for test in verdict.plain()["tests"] if not test["passed"]]
+    assert entry["remedy"]
+
+
+def test_energies_must_lie_as_they_should() -> None:
+    E = Estimate(1.0, 0.01)
+    good = energy_tests(E, projected=Estimate(0.99, 0.01), path_action=E, standard_deviation=0.1, gap=1.0)
+    assert len(good) == 3
+    assert failed(good) == []
+    assert failed(energy_tests(E, projected=Estimate(1.1, 0.01)))[0].startswith("projected energy not above")
+    assert failed(energy_tests(E, path_action=Estimate(2.0, 0.1)))[0].startswith("path action")
+    assert failed(energy_tests(E, path_action=Estimate(math.nan, math.nan)))
+    assert failed(energy_tests(E, projected=E, standard_deviation=3.0, gap=1.0))[0].startswith("standard deviation")
+
+
+def test_walkers_stuck_in_their_wells_have_not_mixed() -> None:
+    x = torch.randn((50, 64), generator=generator())
+    groups = torch.arange(64) % 2
+    assert mixing_test(x, groups).passed
+    apart = mixing_test(x + 0.5 * groups, groups, "r")
+    assert not apart.passed
+    assert abs(apart.value - math.sqrt(1 + 0.0625)) < 0.02
+
+
+def test_slow_walkers_of_one_density_count_as_mixed() -> None:
+    """Walkers that hardly move scatter by themselves; that alone is no difference between groups."""
+    frozen = torch.randn((1, 400), generator=generator()).expand(20, 400) + 0.01 * torch.randn(
+        (20, 400), generator=generator(1)
+    )
+    assert split_r_hat(frozen, torch.arange(400) % 2) < 1.01
+    with pytest.raises(BadParameter, match="time, walker"):
+        split_r_hat(torch.zeros(5), torch.zeros(5))
+
+
+def test_temple_bounds_the_oscillator_from_below() -> None:
+    for k in (0.7, 1.5, 2.0):
+        E, variance = Estimate((k + 1 / k) / 4, 1e-6), (1 - k**2) ** 2 / (8 * k**2)
+        bound = lower_bound(E, variance, 1.5)
+        assert bound is not None
+        assert bound.mean < 0.5 < E.mean
+    assert lower_bound(Estimate(1.6, 0.0), 0.1, 1.5) is None
+
+
+def test_remarks_and_numbers_that_are_none() -> None:
+    (remark,) = remark_tests(["metastable"])
+    assert not Verdict((remark,)).trusted
+    assert not at_most("x", math.nan, 1.0, "").passed
+    assert at_most("x", math.nan, 1.0, "").plain()["value"] is None
