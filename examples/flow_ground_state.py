@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
         left, right = figure.subplots(1, 2)
 
         x = np.linspace(-2.6, 2.6, 401)
-        samples = well.run.drift.sample(N_SAMPLES, torch.Generator().manual_seed(1))[:, 0, 0].numpy()
+        samples = well.sample(N_SAMPLES, seed=1)[:, 0, 0].numpy()
         left.hist(samples, bins=70, range=(-2.6, 2.6), density=True, color=WALKERS, label="independent samples")
         left.plot(x, np.exp(2 * well.log_psi(x).numpy()), color=LEARNED, label=r"flow, $|\psi|^2 = p$")
         exact = np.exp(2 * well.spectrum.log_psi(x))
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
         left.set(xlabel="$x$", ylabel="density", title=rf"$(x^2-1.5)^2$:  $E = {well.energy}$", ylim=(0, 0.62))
         left.legend(ncols=1, loc="upper center")
 
-        r = bosons.run.drift.sample(N_SAMPLES, torch.Generator().manual_seed(1))
+        r = bosons.sample(N_SAMPLES, seed=1)
         d = distance(pair_vectors(r)).flatten().numpy()
         right.hist(d, bins=70, range=(0, 5), density=True, color=WALKERS, label="flow, $g = 6$")
         s = np.linspace(0, 5, 200)

@@ -60,7 +60,7 @@ def imaginary_time() -> Figure:
 def why_the_drift_matters() -> Figure:
     """The effective fraction of Brownian paths falls exponentially with T, that of the learned drift does not."""
     state = fk.solve("double_well", seed=0, settings=fk.Settings(n_updates=60, n_blocks=16), progress=False)
-    process, system = state.run.process, state.system
+    process, system = state.process, state.system
     r2 = torch.full((1, 1), 1.0)
 
     def narrow(r: torch.Tensor) -> torch.Tensor:

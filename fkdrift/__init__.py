@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from fkdrift.paths.process import Overdamped as Overdamped
     from fkdrift.paths.process import Process as Process
     from fkdrift.paths.process import TimedProcess as TimedProcess
+    from fkdrift.runs.driver import load as load
+    from fkdrift.runs.driver import resume as resume
     from fkdrift.runs.ground_state import GroundState as GroundState
+    from fkdrift.runs.ground_state import solve as solve
     from fkdrift.runs.settings import Settings as Settings
-    from fkdrift.runs.solver import load as load
-    from fkdrift.runs.solver import resume as resume
-    from fkdrift.runs.solver import solve as solve
     from fkdrift.training.energy_gradients import IndependentSamples as IndependentSamples
     from fkdrift.training.energy_gradients import MetropolisSamples as MetropolisSamples
     from fkdrift.training.energy_gradients import Pathwise as Pathwise
@@ -68,14 +68,14 @@ _NAMES = {
     "paths.feynman_kac": ("feynman_kac",),
     "training.score_matching": ("drift_from_samples",),
     "bridges.transition": ("bridge",),
-    "runs.ground_state": ("GroundState",),
+    "runs.ground_state": ("GroundState", "solve"),
     "exact.spectrum": ("Spectrum",),
     "training.objectives": ("path_kl",),
     "paths.evolution": ("Path", "evolve"),
     "hamiltonian.potential": ("FunctionPotential", "KnownEnergy", "Potential"),
     "paths.process": ("FeynmanKac", "Overdamped", "Process", "TimedProcess"),
     "hamiltonian.loading": ("available", "load_potential"),
-    "runs.solver": ("load", "resume", "solve"),
+    "runs.driver": ("load", "resume"),
     "numerics.estimates": ("Estimate",),
     "hamiltonian.system": ("System",),
     "training.energy_gradients": ("IndependentSamples", "MetropolisSamples", "Pathwise"),

@@ -69,5 +69,5 @@ def test_a_step_of_a_path_does_not_wait(name, kind):
 def test_helium_on_cuda():
     settings = fk.Settings(device="cuda", n_walkers=256, n_updates=30, n_blocks=20)
     state = fk.solve("helium", settings=settings, progress=False)
-    assert state.run.walkers.device.type == "cuda"
+    assert state.walkers.device.type == "cuda"
     assert abs(state.energy.deviation(-2.903724377)) < 4 + 1e-2 / state.energy.error

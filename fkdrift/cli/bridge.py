@@ -1,17 +1,16 @@
 """Bridges on the command line: `fkdrift bridge --potential NAME --from X --to Y --time T`.
 
-Everything that the command does is in `fkdrift.runs.bridge_run`.
+Everything that the command does is in `fkdrift.runs.bridge`.
 """
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fkdrift.cli.console import INTERRUPTED, errors, new_folder, only_given, refuse_to_replace
+from fkdrift.cli.console import errors, finish, only_given, refuse_to_replace
 from fkdrift.errors import BadConfig
 
 
@@ -40,9 +39,6 @@ def bridge(
     paths: Annotated[int | None, typer.Option(help="Weighted paths at the end.", show_default="8192")] = None,
     width: Annotated[int | None, typer.Option(help="Units in a hidden layer.", show_default="48")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the network and the noise.", show_default="0")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with an interrupted bridge; takes no other options.", metavar="DIR")
-    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the result, checkpoint and figures.", metavar="DIR")
     ] = None,
@@ -56,34 +52,20 @@ def bridge(
     )  # fmt: skip
     with errors():
         needed = {"--potential": potential, "--from": start, "--to": end, "--time": time}
-        if resume is not None and (given or only_given(needed) or param or out):
-            raise BadConfig("--resume takes its settings from the folder: give no other options but --quiet")
         from fkdrift.hamiltonian.loading import load_potential, parse_parameters
-        from fkdrift.numerics.estimates import format_with_error
-        from fkdrift.runs.bridge_run import BridgeRun, BridgeSettings, drive, load_bridge
+        from fkdrift.runs.bridge import Bridge
+        from fkdrift.runs.driver import drive
+        from fkdrift.runs.settings import BridgeSettings
 
-        if resume is not None:
-            run, out = load_bridge(resume), resume
-        else:
-            if potential is None or start is None or end is None or time is None:
-                missing = [name for name, value in needed.items() if value is None]
-                raise BadConfig(f"{', '.join(missing)} missing: a bridge needs a potential, both ends, and a time")
-            if out is not None:
-                refuse_to_replace(out, overwrite, "fkdrift bridge --resume")
-            loaded = load_potential(potential, **parse_parameters(param or []))
-            ends = (_numbers("--from", start), _numbers("--to", end))
-            run = BridgeRun(loaded, BridgeSettings(start=ends[0], end=ends[1], time=time, **given))
-        drive(run, out=out, progress=False if quiet else None)
-        if not run.finished and out is None:
-            out = run.save(new_folder(f"fkdrift-bridge-{run.potential.name}"))
-        found = run.result.get("log_evidence")
-        typer.echo(format_with_error(found["mean"], found["error"]) if quiet and found else str(run))
-        if not run.finished:
-            go_on = f"fkdrift bridge --resume {shlex.quote(str(out))}"
-            typer.echo(f"interrupted; everything is saved. Go on with: {go_on}", err=True)
-            raise typer.Exit(INTERRUPTED)
-        if out is not None and not quiet:
-            typer.echo(f"\n  saved to {out}")
+        if potential is None or start is None or end is None or time is None:
+            missing = [name for name, value in needed.items() if value is None]
+            raise BadConfig(f"{', '.join(missing)} missing: a bridge needs a potential, both ends, and a time")
+        if out is not None:
+            refuse_to_replace(out, overwrite)
+        loaded = load_potential(potential, **parse_parameters(param or []))
+        ends = (_numbers("--from", start), _numbers("--to", end))
+        run = Bridge(loaded, BridgeSettings(start=ends[0], end=ends[1], time=time, **given))
+        finish(drive(run, out=out, progress=False if quiet else None), out, quiet)
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

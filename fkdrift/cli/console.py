@@ -10,13 +10,16 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from fkdrift.errors import BadConfig, ComputationError, InputError
+
+if TYPE_CHECKING:
+    from fkdrift.runs.run import Run
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -56,14 +59,14 @@ def only_given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def refuse_to_replace(out: Path, overwrite: bool, resume: str) -> None:
+def refuse_to_replace(out: Path, overwrite: bool) -> None:
     """Say so before computing if a run is there already, or the folder cannot be made."""
     if out.exists() and not out.is_dir():
         raise BadConfig(f"--out {out} is a file: give a folder")
     if not overwrite and any((out / name).exists() for name in ("checkpoint.pt", "result.json")):
         raise BadConfig(
-            f"{out} already holds a run: choose another --out, go on with it by `{resume} {shlex.quote(str(out))}`, "
-            "or add --overwrite"
+            f"{out} already holds a run: choose another --out, add --overwrite, or go on with it by "
+            f"`fkdrift resume {shlex.quote(str(out))}`"
         )
 
 
@@ -74,3 +77,16 @@ def new_folder(name: str) -> Path:
     while folder.exists():
         folder, k = Path(f"{clean}-{k}"), k + 1
     return folder
+
+
+def finish(run: Run, out: Path | None, quiet: bool) -> None:
+    """Print what a run found; after an interruption save it first, and say how to go on."""
+    if not run.finished and out is None:
+        out = run.save(new_folder(f"fkdrift-{run.title}-seed{run.settings.seed}"))
+    block = run.block(run.result)
+    typer.echo(block.headline if quiet else str(block))
+    if not run.finished:
+        typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {shlex.quote(str(out))}", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if out is not None and not quiet:
+        typer.echo(f"\n  saved to {out}")

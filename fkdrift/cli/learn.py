@@ -1,21 +1,17 @@
 """Generative models on the command line: `fkdrift learn MODEL --data NAME`.
 
-`learn` is a group with a command for each model, and `resume` for going on; options win over the defaults of the
+`learn` is a group with a command for each model; options win over the defaults of the
 model's settings.  Everything that a command does is in `fkdrift.runs.learning`.
 """
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from fkdrift.cli.console import INTERRUPTED, errors, new_folder, only_given, refuse_to_replace
-
-if TYPE_CHECKING:
-    from fkdrift.runs.learning import Learning
+from fkdrift.cli.console import errors, finish, only_given, refuse_to_replace
 
 learn = typer.Typer(
     help="Train a generative model on data.",
@@ -188,21 +184,6 @@ def flow(
     train("flow", locals())
 
 
-@learn.command()
-def resume(
-    folder: Annotated[Path, typer.Argument(help="Folder of a training.", metavar="DIR")],
-    updates: Updates = None,
-    max_seconds: MaxSeconds = None,
-    quiet: Quiet = False,
-) -> None:
-    """Go on with an interrupted training, or take a finished one further by more --updates."""
-    with errors():
-        from fkdrift.runs.learning import resume_learning
-
-        changes = only_given({"n_updates": updates, "max_seconds": max_seconds})
-        finish(resume_learning(folder, progress=False if quiet else None, **changes), folder, quiet)
-
-
 def train(model: str, options: dict[str, Any]) -> None:
     """What every model's command does with its options: those not given keep the default of its settings.
 
@@ -216,20 +197,7 @@ def train(model: str, options: dict[str, Any]) -> None:
     options["n_updates"] = options.pop("updates")
     with errors():
         if out is not None:
-            refuse_to_replace(out, overwrite, "fkdrift learn resume")
+            refuse_to_replace(out, overwrite)
         from fkdrift.runs.learning import learn as run
 
         finish(run(model, data, out=out, progress=False if quiet else None, **only_given(options)), out, quiet)
-
-
-def finish(learning: Learning, out: Path | None, quiet: bool) -> None:
-    """Print the result; after an interruption save it first, and say how to go on."""
-    if not learning.finished and out is None:
-        out = learning.save(new_folder(f"fkdrift-{learning.recipe.name}-{learning.data.name}"))
-    typer.echo(f"{learning.result['free_energy']['test']['mean']:.6g}" if quiet else str(learning))
-    if not learning.finished:
-        go_on = f"fkdrift learn resume {shlex.quote(str(out))}"
-        typer.echo(f"interrupted; everything is saved. Go on with: {go_on}", err=True)
-        raise typer.Exit(INTERRUPTED)
-    if out is not None and not quiet:
-        typer.echo(f"\n  saved to {out}")

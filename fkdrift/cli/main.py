@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -21,13 +20,12 @@ from rich.table import Table
 from fkdrift.cli import bridge as cli_bridge
 from fkdrift.cli import compress as cli_compress
 from fkdrift.cli import learn as cli_generative
-from fkdrift.cli.console import FAILED, INTERRUPTED, errors, new_folder, only_given, refuse_to_replace, text
+from fkdrift.cli.console import FAILED, errors, finish, only_given, refuse_to_replace, text
 from fkdrift.errors import BadConfig
 from fkdrift.runs.settings import Settings, read_config
 
 if TYPE_CHECKING:
     from fkdrift.hamiltonian.loading import PlugIn
-    from fkdrift.runs.ground_state import GroundState
 
 SELF_TEST = {"harmonic": 0.5, "anharmonic": 0.8037706512}
 SELF_TEST_SETTINGS = Settings(n_walkers=256, n_blocks=32)
@@ -122,13 +120,13 @@ def solve(
         name, parameters = _potential(potential, param, described)
         settings = Settings.from_values({**written, **only_given(given)})
         if out is not None:
-            refuse_to_replace(out, overwrite, "fkdrift resume")
+            refuse_to_replace(out, overwrite)
         from fkdrift.hamiltonian.loading import load_potential
-        from fkdrift.runs.solver import solve as run
+        from fkdrift.runs.ground_state import solve as run
 
         loaded = load_potential(name, **parameters)
         state = run(loaded, settings=settings, out=out, progress=False if quiet else None)
-        _finish(state, out, quiet)
+        finish(state, out, quiet)
 
 
 @app.command()
@@ -137,31 +135,27 @@ def resume(
     atol: Atol = None,
     max_seconds: MaxSeconds = None,
     n_blocks: Blocks = None,
+    n_updates: Annotated[int | None, typer.Option("--n-updates", help="Steps of the optimiser.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Go on with an interrupted run, or take a finished one further.
+    """Go on with an interrupted run of any kind, or take a finished one further.
 
     On the CPU an interrupted run ends, bit for bit, where it would have ended without the interruption.
     """
     with errors():
-        from fkdrift.runs.solver import resume as run
+        from fkdrift.runs.driver import resume as run
 
-        changes = only_given({"atol": atol, "max_seconds": max_seconds, "n_blocks": n_blocks})
-        _finish(run(folder, progress=False if quiet else None, **changes), folder, quiet)
+        given = {"atol": atol, "max_seconds": max_seconds, "n_blocks": n_blocks, "n_updates": n_updates}
+        finish(run(folder, progress=False if quiet else None, **only_given(given)), folder, quiet)
 
 
 @app.command()
 def show(folder: Folder) -> None:
-    """Print the result of a saved run."""
+    """Print the result of a saved run of any kind."""
     with errors():
-        from fkdrift.runs.bridge_report import summary as summary_of_bridge
-        from fkdrift.runs.learning_report import summary as summary_of_learning
-        from fkdrift.runs.report import summary
-        from fkdrift.runs.run_folder import read_result
+        from fkdrift.runs.driver import show as block
 
-        result = read_result(folder)
-        words = summary_of_learning if "model" in result else summary if "energies" in result else summary_of_bridge
-        typer.echo(words(result))
+        typer.echo(str(block(folder)))
 
 
 @app.command()
@@ -229,8 +223,8 @@ def doctor() -> None:
     with errors():
         import torch
 
-        from fkdrift.runs.ground_state import versions
-        from fkdrift.runs.solver import solve as run
+        from fkdrift.runs.ground_state import solve as run
+        from fkdrift.runs.run import versions
 
         console = Console(highlight=False)
         for name, value in versions().items():
@@ -244,7 +238,7 @@ def doctor() -> None:
             good = passes(state.energy.mean, state.energy.error, E)
             failed |= not good
             mark = "[green]passed[/green]" if good else "[red]FAILED[/red]"
-            console.print(f"{name:<12} {state.energy!s:<16} exact {E:<14.10g} {state.run.wall_seconds:4.1f} s  {mark}")
+            console.print(f"{name:<12} {state.energy!s:<16} exact {E:<14.10g} {state.wall_seconds:4.1f} s  {mark}")
         if failed:
             raise typer.Exit(FAILED)
 
@@ -271,21 +265,6 @@ def _potential(name: str | None, param: list[str] | None, described: dict[str, A
         raise BadConfig(f"[potential] has unknown entries {sorted(extra)}: it takes name and parameters")
     kept = described.get("parameters", {}) if name in (None, written) else {}
     return name or str(written), {**kept, **parse_parameters(param or [])}
-
-
-def _finish(state: GroundState, out: Path | None, quiet: bool) -> None:
-    """Print the result; after an interruption save it first, and say how to go on."""
-    from fkdrift.runs.report import headline, summary
-
-    interrupted = not state.run.finished
-    if interrupted and out is None:
-        out = state.save(new_folder(f"fkdrift-{state.potential.name}-seed{state.settings.seed}"))
-    typer.echo(headline(state.result) if quiet else summary(state.result))
-    if interrupted:
-        typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {shlex.quote(str(out))}", err=True)
-        raise typer.Exit(INTERRUPTED)
-    if out is not None and not quiet:
-        typer.echo(f"\n  saved to {out}")
 
 
 def _row(plug_in: PlugIn) -> dict[str, Any]:

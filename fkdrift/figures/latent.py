@@ -37,7 +37,7 @@ def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figur
 
     Args:
         history: rows (update, F, error, seconds).
-        bounds: mean for "train" and "test".
+        bounds: mean for "train" and "test"; empty if they are not known.
     """
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -51,11 +51,12 @@ def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figur
             color=LEARNED,
             label="running mean",
         )
-    if bounds["test"]["mean"] is not None:
-        axes.axhline(bounds["test"]["mean"], **DASHED, label=f"test data: {bounds['test']['mean']:.2f}")
+    reached = bounds.get("test", {}).get("mean")
+    if reached is not None:
+        axes.axhline(reached, **DASHED, label=f"test data: {reached:.2f}")
     settled = F[len(F) // 10 :]
     if len(settled):
-        values = [*np.quantile(settled, [0.005, 0.995]), bounds["test"]["mean"] or settled.mean()]
+        values = [*np.quantile(settled, [0.005, 0.995]), settled.mean() if reached is None else reached]
         margin = 0.08 * (max(values) - min(values)) or 1.0
         axes.set_ylim(min(values) - margin, max(values) + 3 * margin)
     axes.set(xlabel="update", ylabel=r"$F = -\mathrm{ELBO}$ (nats per datum)", title="training")

@@ -7,7 +7,7 @@ more              one-body and pair densities, the density seen along an axis, l
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,41 +18,44 @@ from torch import Tensor
 
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
+from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.geometry import pair_vectors
+from fkdrift.paths.process import Process
 from fkdrift.wavefunction.local_energy import log_psi
 from fkdrift.wavefunction.protocol import Wavefunction
 
 TAIL = 1e-4  # curves and maps reach to these quantiles of the walkers
 
 
-def wavefunction_figure(run: Any, spectrum: Spectrum | None, samples: Tensor) -> Figure:
-    """The learned wavefunction of a run.
+def wavefunction_figure(process: Process, system: System, samples: Tensor, spectrum: Spectrum | None = None) -> Figure:
+    """A learned wavefunction.
 
     Args:
-        run: the run.
-        spectrum: the exact solution, or None.
+        process, system: the diffusion and its system.
         samples: (sample, particle, dim) positions from its stationary density.
+        spectrum: the exact solution, or None.
     """
     exact = spectrum if spectrum is not None and spectrum.ground is not None else None
     coordinates = samples.shape[1] * samples.shape[2]
     if coordinates == 1:
-        return _line(run, exact, samples[:, 0, 0].double().cpu().numpy())
+        return _line(process, system, exact, samples[:, 0, 0].double().cpu().numpy())
     if coordinates == 2:
-        return _maps(run, exact, samples)
-    return _distributions(_Samples(run, exact, samples, None if exact is None else _exact_weights(run, exact, samples)))
+        return _maps(process, system, exact, samples)
+    weights = None if exact is None else _exact_weights(process, system, exact, samples)
+    return _distributions(_Samples(process, system, exact, samples, weights))
 
 
 # One coordinate
 
 
-def _line(run: Any, exact: Spectrum | None, values: np.ndarray) -> Figure:
+def _line(process: Process, system: System, exact: Spectrum | None, values: np.ndarray) -> Figure:
     """Density, log psi and drift over the range that the walkers visit."""
-    box = run.potential.box
+    box = system.potential.box
     low, high = (0.0, box[0]) if box is not None else np.quantile(values, [TAIL, 1 - TAIL])
     margin = 0.0 if box is not None else 0.08 * (high - low)
     x = np.linspace(low - margin, high + margin, 401)
-    r = torch.as_tensor(x[:, None, None]).to(run.system.device, run.system.dtype)
-    psi = log_psi(run.process, run.system, r).double().cpu().numpy()
+    r = torch.as_tensor(x[:, None, None]).to(system.device, system.dtype)
+    psi = log_psi(process, system, r).double().cpu().numpy()
     p = np.exp(2 * (psi - psi.max()))
     figure = Figure(figsize=(10.2, 3.3), layout="constrained")
     density, log, drift = figure.subplots(1, 3)
@@ -60,12 +63,12 @@ def _line(run: Any, exact: Spectrum | None, values: np.ndarray) -> Figure:
     density.hist(values, bins=bins, range=(x[0], x[-1]), density=True, color=WALKERS, label="walkers")
     density.plot(x, p / np.trapezoid(p, x), color=LEARNED, label=r"$|\psi|^2$ learned")
     log.plot(x, psi - psi.max(), color=LEARNED, label="learned")
-    drift.plot(x, run.process.velocity(r)[:, 0, 0].double().cpu().numpy(), color=LEARNED, label="learned")
+    drift.plot(x, process.velocity(r)[:, 0, 0].double().cpu().numpy(), color=LEARNED, label="learned")
     if exact is not None:
         known = exact.log_psi(x)
         density.plot(x, np.exp(2 * known), label=r"$|\phi_0|^2$ exact", **DASHED)
         log.plot(x, known - np.nanmax(known), label="exact", **DASHED)
-        drift.plot(x, np.gradient(known, x) / run.potential.mass[0], label="exact", **DASHED)
+        drift.plot(x, np.gradient(known, x) / system.potential.mass[0], label="exact", **DASHED)
     density.set(xlabel="$x$", ylabel=r"$|\psi(x)|^2$", title="density", ylim=(0, 1.3 * density.get_ylim()[1]))
     log.set(xlabel="$x$", ylabel=r"$\log\,\psi(x)$  (largest value 0)", title="wavefunction")
     drift.set(xlabel="$x$", ylabel=r"$\sigma^2\,d\log\psi/dx$", title="drift")
@@ -77,24 +80,24 @@ def _line(run: Any, exact: Spectrum | None, values: np.ndarray) -> Figure:
 # Two coordinates
 
 
-def _maps(run: Any, exact: Spectrum | None, samples: Tensor) -> Figure:
+def _maps(process: Process, system: System, exact: Spectrum | None, samples: Tensor) -> Figure:
     """Density and log psi over two coordinates, learned on the left and exact on the right."""
     r = samples.reshape(-1, 2).double().cpu().numpy()
-    x, y = _axes_of_map(run, r)
+    x, y = _axes_of_map(system, r)
     points = np.stack(np.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
-    positions = torch.as_tensor(points).to(run.system.device, run.system.dtype).reshape(-1, *run.system.shape)
+    positions = torch.as_tensor(points).to(system.device, system.dtype).reshape(-1, *system.shape)
     shape = (len(y), len(x))
-    learned = log_psi(run.process, run.system, positions).double().cpu().numpy().reshape(shape)
+    learned = log_psi(process, system, positions).double().cpu().numpy().reshape(shape)
     columns = [("learned", learned)]
     if exact is not None:
-        columns.append(("exact", exact.log_psi(points.reshape(-1, *run.system.shape)).reshape(shape)))
+        columns.append(("exact", exact.log_psi(points.reshape(-1, *system.shape)).reshape(shape)))
     figure = Figure(figsize=(3.9 * len(columns) + 0.9, 6.6), layout="constrained")
     panels = figure.subplots(2, len(columns), sharex=True, sharey=True, squeeze=False)
     area = (x[1] - x[0]) * (y[1] - y[0])
     densities = [np.exp(2 * (psi - np.nanmax(psi))) for _, psi in columns]
     densities = [p / (np.nansum(p) * area) for p in densities]
     top = max(np.nanmax(p) for p in densities)
-    names = ("$x$", "$y$") if run.system.shape[0] == 1 else ("$x_1$", "$x_2$")
+    names = ("$x$", "$y$") if system.shape[0] == 1 else ("$x_1$", "$x_2$")
     for k, (name, psi) in enumerate(columns):
         colours = panels[0, k].pcolormesh(x, y, densities[k], vmin=0, vmax=top, rasterized=True)
         panels[0, k].set_title(rf"$|\psi|^2$ {name}")
@@ -112,9 +115,9 @@ def _maps(run: Any, exact: Spectrum | None, samples: Tensor) -> Figure:
     return figure
 
 
-def _axes_of_map(run: Any, r: np.ndarray, n: int = 121) -> tuple[np.ndarray, np.ndarray]:
+def _axes_of_map(system: System, r: np.ndarray, n: int = 121) -> tuple[np.ndarray, np.ndarray]:
     """Two axes that cover the walkers, or the periodic box."""
-    box = run.potential.box
+    box = system.potential.box
     if box is not None:
         lengths = box if len(box) == 2 else (box[0], box[0])
         return np.linspace(0, lengths[0], n), np.linspace(0, lengths[1], n)
@@ -130,7 +133,8 @@ def _axes_of_map(run: Any, r: np.ndarray, n: int = 121) -> tuple[np.ndarray, np.
 class _Samples(NamedTuple):
     """What the panels are drawn from; weights (sample,) turn the learned density into the exact one, where known."""
 
-    run: Any
+    process: Process
+    system: System
     exact: Spectrum | None
     positions: Tensor
     weights: np.ndarray | None
@@ -138,10 +142,10 @@ class _Samples(NamedTuple):
 
 def _distributions(samples: _Samples) -> Figure:
     """Whichever of the panels below make sense for the system."""
-    n, dim = samples.run.system.shape
+    n, dim = samples.system.shape
     panels = [_one_body]
     panels += [_pairs] if n > 1 else []
-    panels += [_projection] if dim > 1 and samples.run.potential.box is None else []
+    panels += [_projection] if dim > 1 and samples.system.potential.box is None else []
     panels += [_against_exact] if samples.exact is not None else []
     figure = Figure(figsize=(3.5 * len(panels), 3.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -151,8 +155,8 @@ def _distributions(samples: _Samples) -> Figure:
 
 def _one_body(axes: Axes, samples: _Samples) -> None:
     """How far particles are from the centre; where they are, if on a line or in a periodic box."""
-    system, r = samples.run.system, samples.positions
-    on_axis = system.shape[1] == 1 or samples.run.potential.box is not None
+    system, r = samples.system, samples.positions
+    on_axis = system.shape[1] == 1 or samples.system.potential.box is not None
     values, symbol = (r[..., 0], "x") if on_axis else ((r - system.centre.mean(0)).norm(dim=-1), "r")
     _histogram(axes, values, samples.weights)
     axes.set(xlabel=f"${symbol}$", ylabel=f"$P({symbol})$", title="one-body density")
@@ -161,8 +165,8 @@ def _one_body(axes: Axes, samples: _Samples) -> None:
 def _pairs(axes: Axes, samples: _Samples) -> None:
     """Distances of pairs of particles, to the nearest image in a periodic box."""
     vectors = pair_vectors(samples.positions)
-    if samples.run.potential.box is not None:
-        box = torch.as_tensor(samples.run.potential.box).to(vectors)
+    if samples.system.potential.box is not None:
+        box = torch.as_tensor(samples.system.potential.box).to(vectors)
         vectors = vectors - box * (vectors / box).round()
     _histogram(axes, vectors.norm(dim=-1), samples.weights)
     axes.set(xlabel="$r_{ij}$", ylabel="$P(r_{ij})$", title="pair distances")
@@ -170,8 +174,8 @@ def _pairs(axes: Axes, samples: _Samples) -> None:
 
 def _projection(axes: Axes, samples: _Samples) -> None:
     """The one-body density in the plane of the nuclei, or of the first two axes."""
-    nuclei = np.asarray(samples.run.potential.nuclei, dtype=float)
-    a, b = plane(nuclei, samples.run.system.shape[1])
+    nuclei = np.asarray(samples.system.potential.nuclei, dtype=float)
+    a, b = plane(nuclei, samples.system.shape[1])
     r = samples.positions.flatten(0, 1)[:, [a, b]].double().cpu().numpy()
     reach = np.quantile(np.abs(r), 0.997)
     edges = np.linspace(-reach, reach, 101)
@@ -196,7 +200,7 @@ def _against_exact(axes: Axes, samples: _Samples) -> None:
     assert samples.exact is not None
     r = samples.positions[:: max(1, len(samples.positions) // 1500)]
     known = samples.exact.log_psi(r)
-    learned = log_psi(samples.run.process, samples.run.system, r).double().cpu().numpy()
+    learned = log_psi(samples.process, samples.system, r).double().cpu().numpy()
     good = np.isfinite(known)
     known, learned = known[good] - known[good].mean(), learned[good] - learned[good].mean()
     axes.plot(known, learned, ".", color=LEARNED, ms=2, alpha=0.5, label="walkers")
@@ -220,11 +224,11 @@ def _histogram(axes: Axes, values: Tensor, weights: np.ndarray | None) -> None:
     axes.legend(loc="upper right")
 
 
-def _exact_weights(run: Any, exact: Spectrum, samples: Tensor) -> np.ndarray | None:
+def _exact_weights(process: Process, system: System, exact: Spectrum, samples: Tensor) -> np.ndarray | None:
     """phi_0^2 / psi^2 at the samples; None where psi^2 is not their density, or the overlap is poor."""
-    if not isinstance(run.drift, Wavefunction):
+    if not isinstance(process.drift, Wavefunction):
         return None
-    log = 2 * (exact.log_psi(samples) - log_psi(run.process, run.system, samples).double().cpu().numpy())
+    log = 2 * (exact.log_psi(samples) - log_psi(process, system, samples).double().cpu().numpy())
     log = np.where(np.isfinite(log), log, -np.inf)
     weights = np.exp(log - log.max())
     return weights if weights.sum() ** 2 > 0.2 * len(weights) * np.square(weights).sum() else None

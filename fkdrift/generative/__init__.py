@@ -130,19 +130,20 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 
-_LEARNING = {
-    "learn": "learn",
-    "load": "load_learning",
-    "load_model": "load_model",
-    "resume": "resume_learning",
+_RUNS = {
+    "learn": "fkdrift.runs.learning",
+    "load": "fkdrift.runs.driver",
+    "load_model": "fkdrift.runs.learning",
+    "resume": "fkdrift.runs.driver",
 }
+"""Higher up in the package: what also knows runs and folders."""
 
-__all__ = sorted([*_MODULE, *_LEARNING])
+__all__ = sorted([*_MODULE, *_RUNS])
 
 
 def __getattr__(name: str) -> object:
-    if name in _LEARNING:  # higher up in the package: they also know runs and folders
-        return getattr(import_module("fkdrift.runs.learning"), _LEARNING[name])
+    if name in _RUNS:
+        return getattr(import_module(_RUNS[name]), name)
     if name not in _MODULE:
         raise AttributeError(f"module 'fkdrift.generative' has no attribute {name!r}")
     value = getattr(import_module(f"fkdrift.{_MODULE[name]}"), name)
@@ -151,4 +152,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE, *_LEARNING])
+    return sorted([*globals(), *_MODULE, *_RUNS])

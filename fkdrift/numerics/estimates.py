@@ -34,6 +34,11 @@ class Estimate:
     def __str__(self) -> str:
         return format_with_error(self.mean, self.error)
 
+    def plain(self) -> dict[str, float | None]:
+        """The fields that apply, for JSON: null where a number is not known."""
+        values = {"mean": self.mean, "error": self.error, "effective_samples": self.effective_samples}
+        return {k: v if math.isfinite(v) else None for k, v in values.items() if v is not None}
+
     def deviation(self, exact: float) -> float:
         """(mean - exact) / error: how many standard errors above the exact value; 0 when both agree to rounding."""
         difference = self.mean - exact

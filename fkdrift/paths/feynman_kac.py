@@ -54,7 +54,7 @@ def feynman_kac(
         position: r2, (particle, dim), or as many numbers in a row.
         time: t2.
         initial: psi_1, real and of any sign, (batch, particle, dim) to (batch,); default 1 everywhere.
-        process: sample with its drift instead of Brownian motion: `fk.solve(...).run.process`.
+        process: sample with its drift instead of Brownian motion: `fk.solve(...).process`.
         n_paths: independent paths.
         dt: the longer of the two steps of the extrapolation, which share their Brownian paths; default time / 64.
         seed: of the noise.

@@ -1,50 +1,99 @@
-"""The result of a run: energies with errors, the wavefunction, samples, pictures, and everything saved.
+"""The ground state of a potential: train, follow trajectories, average the local energy, compare with scipy.
 
-A `GroundState` is a finished (or interrupted) run together with what is known exactly about its system.
+    potential -> system -> model -> process -> training -> trajectories, sampling -> exact -> result
+
+The model is a drift, v = sigma^2 grad log psi of a network or a free vector field, or a normalizing flow for |psi|^2
+(`method="flow"`), whose samples are independent and whose psi is normalised.
 """
 
 from __future__ import annotations
 
 import math
-import platform
-from dataclasses import asdict
-from functools import cached_property
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fkdrift.errors import ComputationError, InputError
+from fkdrift.errors import BadConfig, ComputationError, InputError
 from fkdrift.estimators.energies import Energies
+from fkdrift.estimators.independent import IndependentSampler
+from fkdrift.estimators.local_energy import StationarySampler
+from fkdrift.estimators.path_action import PathSampler
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
-from fkdrift.hamiltonian.loading import describe
+from fkdrift.hamiltonian.loading import describe, load_potential
+from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.evolution import evolve
-from fkdrift.runs import report
+from fkdrift.paths.process import Process
+from fkdrift.runs.driver import cpu_threads, drive
+from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
+from fkdrift.runs.report import Block, Row, effort, named, number
 from fkdrift.runs.run import Run
-from fkdrift.runs.run_folder import write_run
+from fkdrift.runs.settings import Settings, table
 from fkdrift.tensor_types import PerWalker, Positions
+from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
+from fkdrift.training.loop import Optimiser
+from fkdrift.training.natural_gradient import NaturalGradient
+from fkdrift.training.pathwise import pathwise_adam
+from fkdrift.wavefunction import metropolis
+from fkdrift.wavefunction.flow import FlowWavefunction
 from fkdrift.wavefunction.local_energy import log_psi
-from fkdrift.wavefunction.protocol import Wavefunction
+from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
+from fkdrift.wavefunction.protocol import Drift, Wavefunction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AGREES = 3.0
+"""Standard errors up to which an energy agrees with the exact one: one honest result in 370 is further away."""
 EXACT_SECONDS = 20.0
+"""For scipy's solution, which is a check: few people wait longer for one."""
+N_WALKERS, N_WALKERS_LINE, N_WALKERS_LEAST = 1024, 4096, 256
+"""Walkers by default, for log psi of a single coordinate (they cost little more and find the tails), and at least."""
+PAIRS_AT_FULL_COST = 12
+"""From so many pairs of particles on, walkers are fewer in proportion: the cost of each grows with their number."""
+N_CHECK_WALKERS = 512
+"""Trajectories that check a gradient drift: they agree with the local energy to about 1e-3 of the energy."""
+SETTLING_SCALES, SETTLING_STEPS = 4, 32
+"""Time scales, and steps in each, for walkers to forget where they started when the drift is given."""
+TRAINING_SHARE, TRAJECTORY_SHARE = 0.5, 0.75
+"""The parts of max_seconds that have gone when training and the trajectories of a gradient drift end."""
+BLOCKS_FOR_ONE = 10
+"""Blocks of correlated walkers that are worth one batch of independent samples."""
+N_SAMPLES, N_SYMMETRIC = 1024, 256
+"""Samples in a batch of a flow; of one for identical particles, each of which costs more."""
+SAMPLE_STEPS, SAMPLE_MOVES = 128, 5
+"""Between two batches of `GroundState.sample`: steps in a time scale, or moves of about a quarter of it."""
+N_DRAWN, N_DRAWN_LEAST, ROUNDS, ROUNDS_LEAST = 4096, 64, 48, 6
+"""Numbers in a batch of samples for a figure, walkers at least, and batches, divided by the number of coordinates."""
+ORDER = ("variational", "path_action", "fisher", "exact", "reference")
+"""In which the energies are printed; others come first."""
+
 Points = Tensor | np.ndarray | list[Any]
 """Positions as a caller may have them; see `GroundState.positions`."""
 
 
-class GroundState:
-    """The ground state of a potential as a run found it.
+class GroundState(Run):
+    """The ground state of a potential, in the making or as it was found.
 
     Args:
-        run: the run, finished or interrupted.
+        potential: the potential energy.
+        settings: see `Settings`.
+        start: a drift whose parameters training begins with, such as one learned from samples; of the kind and size
+            that the settings name.
+
+    Raises:
+        BadConfig: `start` is of another kind or size.
+        InputError: a flow does not suit this potential.
+
+    Attributes:
+        system, process: what is solved, and the learned diffusion.
+        model: the drift that is trained.
 
     Example:
         >>> state = fk.solve("harmonic", omega=2.0)
@@ -54,32 +103,122 @@ class GroundState:
         torch.Size([1000, 1, 1])
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.potential, self.settings, self.system = run.potential, run.settings, run.system
+    kind = "ground state"
 
-    @cached_property
+    def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
+        flow = settings.method == "flow"
+        self.potential, device = potential, settings.torch_device
+        self.system = System(potential, settings.torch_dtype, device)
+        generator = torch.Generator(device).manual_seed(settings.seed)
+        model = _make_flow(self.system, settings) if flow else make_drift(self.system, settings)
+        if start is not None:
+            _take_over(model, start)
+        self.process = Process(model, self.system)
+        walkers = self.system.initial_walkers(settings.n_walkers or _n_walkers(potential, settings), generator)
+        if start is not None:
+            walkers = _settled(self.process, self.system, walkers, generator)
+        self.training = Training(
+            method := make_method(self.process, self.system, settings, len(walkers)),
+            walkers,
+            n_updates=settings.n_updates,
+            tolerance=settings.training_tolerance,
+            share=TRAINING_SHARE,
+            once=True,
+            settled=lambda: getattr(method, "settled", False),
+        )
+        free = not isinstance(model, Wavefunction)
+        self.trajectories = Sampling(
+            "trajectories",
+            self._path_sampler,
+            energy=lambda sampler: sampler.energy().action,
+            results=path_results,
+            n_blocks=settings.n_path_blocks,
+            atol=settings.atol if free else None,
+            share=1.0 if free else TRAJECTORY_SHARE,
+        )
+        self.sampling = Sampling(
+            "sampling",
+            self._independent_sampler if flow else self._local_energy_sampler,
+            energy=lambda sampler: sampler.energy().energy,
+            results=self._sampling_results,
+            n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
+            atol=settings.atol,
+        )
+        self.exact = Once("exact", self._exact_results)
+        self._spectrum: Spectrum | None = None
+        samplers = [self.sampling] if flow else [self.trajectories] if free else [self.trajectories, self.sampling]
+        super().__init__(settings, model, generator, [self.training, *samplers, self.exact])
+
+    def _path_sampler(self) -> PathSampler:
+        """Trajectories at three step sizes: all the sampling of a free drift, a cross-check for a gradient drift."""
+        walkers, n_steps = self.training.walkers, max(1, round(1 / self.settings.path_step))
+        return PathSampler(
+            self.process,
+            walkers[:N_CHECK_WALKERS] if isinstance(self.model, Wavefunction) else walkers,
+            dt=self.system.time_scale / n_steps,
+            n_steps=n_steps,
+            n_equilibration=self.settings.n_equilibration,
+        )
+
+    def _local_energy_sampler(self) -> StationarySampler:
+        return StationarySampler(
+            self.process,
+            self.training.walkers,
+            self.potential,
+            time_scale=self.system.time_scale,
+            n_moves=self.settings.n_moves,
+            n_equilibration=4 * self.settings.n_equilibration,
+        )
+
+    def _independent_sampler(self) -> IndependentSampler:
+        assert isinstance(self.model, FlowWavefunction)
+        return IndependentSampler(self.model, self.training.walkers)
+
+    # What was found
+
+    @property
     def energies(self) -> Energies:
         """Variational and path-action energies, with the step sizes they were extrapolated from."""
-        return self.run.energies
+        path, sampling = self.trajectories, self.sampling
+        sampler = sampling.sampler if sampling.step > 0 else None
+        return Energies(
+            last_batch=self.training.energy or Estimate(math.nan, math.nan),
+            path=path.sampler.energy() if path.step > 0 else None,
+            stationary=None if sampler is None else sampler.energy(),
+            fisher=sampler.fisher() if isinstance(sampler, IndependentSampler) else None,
+        )
 
     @property
     def energy(self) -> Estimate:
         """The variational energy and its standard error; an upper bound on E_0 within the error."""
         return self.energies.variational
 
-    @cached_property
+    @property
     def spectrum(self) -> Spectrum | None:
         """scipy's exact solution where the system allows one, otherwise None."""
-        try:
-            return diagonalise(self.potential, levels=1, max_seconds=EXACT_SECONDS)
-        except (InputError, ComputationError):
-            return None
+        if self._spectrum is None and not (self.exact.step and not self.exact.results()):
+            try:
+                self._spectrum = diagonalise(self.potential, levels=1, max_seconds=EXACT_SECONDS)
+            except (InputError, ComputationError):
+                return None
+        return self._spectrum
+
+    @property
+    def walkers(self) -> Positions:
+        """Where the walkers are now, (batch, particle, dim); on a torus not wrapped into the box."""
+        if self.sampling.sampler is not None:
+            return self.sampling.sampler.walkers
+        return self.training.walkers if self.trajectories.sampler is None else self.trajectories.sampler.walkers[-1]
+
+    @property
+    def n_walkers(self) -> int:
+        """How many independent walkers there are."""
+        return len(self.training.walkers)
 
     def drift(self, r: Points) -> Positions:
         """The whole drift sigma^2 grad log psi at r, (batch, particle, dim)."""
         with torch.no_grad():
-            return self.run.process.velocity(self.positions(r))
+            return self.process.velocity(self.positions(r))
 
     def log_psi(self, r: Points) -> PerWalker:
         """log psi(r) up to a constant, (batch,); a line integral of the drift if that is not a gradient.
@@ -87,31 +226,37 @@ class GroundState:
         Args:
             r: positions (batch, particle, dim); for a single coordinate also (batch,), for one particle (batch, dim).
         """
-        return log_psi(self.run.process, self.system, self.positions(r))
+        return log_psi(self.process, self.system, self.positions(r))
 
     def sample(self, n: int, seed: int = 0) -> Positions:
-        """n positions (n, particle, dim) from the stationary density |psi|^2 of the process.
+        """n positions (n, particle, dim) from |psi|^2; the run itself is not changed.
 
-        Independent ones where the wavefunction can draw them, as a flow can; otherwise walkers follow the process at
-        the finest step size, with successive batches one time scale apart.  The run itself is not changed.
+        Independent ones of a flow.  Otherwise batches of all walkers, about a time scale apart: Metropolis-adjusted
+        where psi is known, along trajectories with 128 steps in a time scale for a free drift.
         """
+        return self._sample(n, self.walkers, seed)
+
+    @torch.no_grad()
+    def _sample(self, n: int, walkers: Tensor, seed: int) -> Tensor:
+        """As `sample`, beginning with these walkers."""
         generator = torch.Generator(self.system.device).manual_seed(seed)
-        psi = self.run.process.drift
-        if isinstance(psi, Wavefunction) and (independent := psi.sample(n, generator)) is not None:
+        psi = self.model if isinstance(self.model, Wavefunction) else None
+        if psi is not None and (independent := psi.sample(n, generator)) is not None:
             return independent
-        walkers = self.walkers
         batches: list[Tensor] = []
-        while sum(len(batch) for batch in batches) < n:
-            with torch.no_grad():
-                dt = self.system.time_scale / 128
-                walkers = evolve(self.run.process, walkers, n_steps=128, dt=dt, generator=generator).end
+        tau, sampler = self.system.time_scale, self.sampling.sampler
+        chain = None
+        if psi is not None:
+            chain = metropolis.start(self.process, walkers, tau / 4 if sampler is None else sampler.dt)
+        while sum(map(len, batches)) < n:
+            if chain is not None:
+                chain = metropolis.move(self.process, chain, SAMPLE_MOVES, generator)
+                walkers = chain.positions
+            else:
+                dt = tau / SAMPLE_STEPS
+                walkers = evolve(self.process, walkers, n_steps=SAMPLE_STEPS, dt=dt, generator=generator).end
             batches.append(self.system.wrap(walkers))
         return torch.cat(batches)[:n]
-
-    @property
-    def walkers(self) -> Positions:
-        """Where the walkers are now, (batch, particle, dim)."""
-        return self.run.walkers
 
     def positions(self, r: Points) -> Positions:
         """r as a tensor (batch, particle, dim) of this system's dtype, from any shape that fits."""
@@ -125,114 +270,280 @@ class GroundState:
             f"positions of shape {tuple(x.shape)} do not fit: give (batch, {n}, {dim}), or (batch, {n * dim})"
         )
 
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        """What result.json holds; see docs/result.md and result.schema.json."""
-        energies, known = self.energies, self.potential.known_energy
-        values: dict[str, Any] = {
-            "variational": {**_plain(energies.variational), "estimator": energies.estimator},
-        }
-        if energies.fisher is None:
-            values["path_action"] = _plain(energies.path_action)
-        else:
-            values["fisher"] = _plain(energies.fisher)
-        if self.spectrum is not None:
-            values["exact"] = {"mean": self.spectrum.ground_state, "source": f"scipy, {self.spectrum.method}"}
+    # What it brings to a run
+
+    @property
+    def title(self) -> str:
+        return self.potential.name
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        return {"potential": describe(self.potential)}
+
+    @classmethod
+    def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
+        settings = Settings.from_values({**table(config, "settings"), **changes})
+        return cls(potential_again(config, source), settings)
+
+    def _exact_results(self) -> dict[str, Any]:
+        found = self.spectrum
+        if found is None:
+            return {}
+        return {"energies": {"exact": {"mean": found.ground_state, "source": f"scipy, {found.method}"}}}
+
+    def _sampling_results(self, sampler: Any) -> dict[str, Any]:
+        found = sampler.energy()
+        numbers = {"standard_deviation": found.spread, "acceptance": found.acceptance, "time_step": found.dt}
+        results: dict[str, Any] = {"sampling": {name: value for name, value in numbers.items() if value is not None}}
+        if isinstance(sampler, IndependentSampler):
+            results["energies"] = {"fisher": sampler.fisher().plain()}
+        if self.system.homogeneity is not None:
+            V, E = found.potential.mean, found.energy.mean
+            results["virial"] = {"ratio": V / (E - V), "expected": 2 / self.system.homogeneity}
+        return results
+
+    def entries(self, found: dict[str, Any]) -> dict[str, Any]:
+        E, known = self.energies, self.potential.known_energy
+        values: dict[str, Any] = {"variational": {**E.variational.plain(), "estimator": E.estimator}}
+        if E.fisher is None:
+            values["path_action"] = E.path_action.plain()
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
-        run = self.run
-        result = {
-            "potential": describe(self.potential),
-            "seed": self.settings.seed,
-            "status": "finished" if run.finished else "interrupted",
-            "settings": self.settings.to_dict(),
-            "versions": versions(),
-            "device": str(self.system.device),
-            "wall_seconds": run.wall_seconds,
-            "cpu_seconds": run.cpu_seconds,
-            "n_parameters": sum(p.numel() for p in run.drift.parameters()),
-            "n_walkers": run.n_walkers,
-            "n_updates": run.n_updates,
-            "energies": values,
-        }
-        if energies.path is not None:
-            result["step_bias"] = {
-                "removed": _plain(energies.path.step_bias),
-                "time_steps": list(energies.path.time_steps),
-                "by_time_step": [_plain(E) for E in energies.path.by_time_step],
-            }
-        if energies.stationary is not None:
-            sampling = energies.stationary
-            known_of_it = {"spread": sampling.spread, "acceptance": sampling.acceptance, "time_step": sampling.dt}
-            result["sampling"] = {name: value for name, value in known_of_it.items() if value is not None}
-            if self.system.homogeneity is not None:
-                V, E = energies.stationary.potential.mean, energies.stationary.energy.mean
-                result["virial"] = {"ratio": V / (E - V), "expected": 2 / self.system.homogeneity}
-        if (verdict := self._verdict(values)) is not None:
-            result["deviation"] = verdict
-        return result
-
-    def _verdict(self, values: dict[str, Any]) -> dict[str, Any] | None:
-        """How far the variational energy is from the exact one (or else the reference), in standard errors."""
-        against = "exact" if "exact" in values else "reference"
-        if against not in values or not math.isfinite(self.energy.mean) or not math.isfinite(self.energy.error):
-            return None
-        z = self.energy.deviation(values[against]["mean"])
-        if abs(z) <= AGREES:
-            verdict = "agrees"
-        elif z > 0:
-            verdict = "above: the drift is not converged; more updates, or a wider network, would lower it"
-        else:
-            verdict = "below: a variational energy cannot be; use smaller time steps"
-        return {
-            "standard_errors": z,
-            "difference": self.energy.mean - values[against]["mean"],
-            "against": against,
-            "verdict": verdict,
-        }
+        more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
+        verdict = _verdict(self.energy, {**found.get("energies", {}), **values})
+        return more if verdict is None else {**more, "deviation": verdict}
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
-        from fkdrift.figures.ground_state import (
-            draw_figures,  # here: matplotlib takes a second to import, and few runs need it
+        from fkdrift.figures.ground_state import draw_figures  # here: matplotlib takes a second to import
+
+        coordinates = math.prod(self.system.shape)
+        some = self.walkers[: max(N_DRAWN_LEAST, N_DRAWN // coordinates)]
+        n = len(some) * max(ROUNDS_LEAST, ROUNDS // coordinates)
+        return draw_figures(
+            self.process,
+            self.system,
+            walkers=self.walkers,
+            samples=torch.cat([self.system.wrap(self.walkers), self._sample(n, some, seed=1)]),
+            history=self.history,
+            energies=self.result["energies"],
+            spectrum=self.spectrum if self.exact.step else None,
         )
 
-        return draw_figures(self.run, self.spectrum, self.result)
-
-    def save(self, folder: str | Path, figures: bool = True) -> Path:
-        """Write result.json, config.toml, history.csv, checkpoint.pt and figures/*.png; returns the folder."""
-        folder = Path(folder)
-        write_run(
-            folder,
-            potential=describe(self.potential),
-            settings=self.settings,
-            result=self.result,
-            history=self.run.history,
-            checkpoint=self.run.state_dict(),
+    @staticmethod
+    def block(result: Mapping[str, Any]) -> Block:
+        energies = result["energies"]
+        order = [name for name in energies if name not in ORDER] + [name for name in ORDER if name in energies]
+        flow = result["settings"].get("method") == "flow"
+        kind = "flow with" if flow else f"{result['settings']['drift']} drift with"
+        walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
+        return Block(
+            named(result["potential"]),
+            number(energies["variational"]),
+            [Row(name.replace("_", " "), _remark(name, result), number(energies[name])) for name in order]
+            + [_observable(name, entry) for name, entry in result.get("observables", {}).items()],
+            [*_statements(result), *effort(result, walkers, model=kind)],
+            result["status"] == "finished",
         )
-        if figures:
-            from fkdrift.figures.ground_state import save_figures
-
-            save_figures(self.plot(), folder / "figures")
-        return folder
-
-    def __str__(self) -> str:
-        return report.summary(self.result)
-
-    def __repr__(self) -> str:
-        return f"GroundState({self.potential.name}: {self.energy})"
-
-    def _repr_html_(self) -> str:
-        return report.html(self.result)
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything a number may depend on."""
-    packages = {name: version(name) for name in ("fkdrift", "torch", "torchsde", "numpy", "scipy")}
-    return {**packages, "python": platform.python_version(), "platform": platform.platform()}
+def solve(
+    potential: str | Path | Potential | type[Potential] | Callable[[Tensor], Tensor],
+    *,
+    settings: Settings | None = None,
+    seed: int | None = None,
+    method: str | None = None,
+    drift: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_seconds: float | None = None,
+    atol: float | None = None,
+    start: Drift | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    **parameters: object,
+) -> GroundState:
+    """The ground state of a potential: trains a drift, samples the stationary process, compares with scipy.
+
+    Args:
+        potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) ->
+            (batch,), or a Potential.
+        settings: everything adjustable; the arguments below override single ones, see `Settings`.
+        method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
+        seed, drift, device, dtype, max_seconds, atol: see `Settings`.
+        start: a drift to begin with, such as one from `fk.drift_from_samples`; default one that does nothing.
+        out: folder to save to, also now and then while running, so that nothing is lost.
+        progress: show a live line; default: where someone is looking (a terminal or a notebook).
+        parameters: of the potential, such as omega=2.0; for a callable n_particles, n_dims and so on.
+
+    Returns:
+        GroundState.  Ctrl-C or SIGTERM finishes the step and returns what there is, marked interrupted; a second Ctrl-C
+        stops at once.
+
+    Raises:
+        InputError: the potential, a parameter or a setting is not allowed.
+        DivergedPath: walkers left every finite range.
+
+    Example:
+        >>> print(fk.solve("harmonic", omega=2.0, seed=0).energy)
+        1.000000(2)
+    """
+    given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
+    given |= {"max_seconds": max_seconds, "atol": atol}
+    settings = (settings or Settings()).changed(**given)
+    with cpu_threads(settings.threads):
+        state = GroundState(load_potential(potential, **parameters), settings, start)
+    return drive(state, out=None if out is None else Path(out), progress=progress)
 
 
-def _plain(estimate: Estimate) -> dict[str, float | None]:
-    """An estimate as JSON values: without what does not apply, null where it is not known."""
-    given = {name: value for name, value in asdict(estimate).items() if value is not None}
-    return {name: value if math.isfinite(value) else None for name, value in given.items()}
+def potential_again(config: Mapping[str, Any], source: Any) -> Potential:
+    """The potential that a config.toml describes, or `source` in its place.
+
+    Raises:
+        BadConfig: it is not described, or was a Python callable.
+    """
+    described = table(config, "potential")
+    name = described.get("name", "")
+    if source is None and not described.get("reloadable", True):
+        raise BadConfig(f"this run was made from the Python callable {name!r}: pass it again, as the second argument")
+    if source is None and not name:
+        raise BadConfig("its config.toml does not say which potential: write name = ... under [potential]")
+    return source if isinstance(source, Potential) else load_potential(source or name, **table(described, "parameters"))
+
+
+def make_drift(system: System, settings: Settings) -> Drift:
+    """The drift that the settings name, started from their seed without touching torch's global generator."""
+    kind = {"gradient": NeuralWavefunction, "mlp": NeuralVectorField}[settings.drift]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return kind(system, settings.width, settings.depth)
+
+
+def make_method(process: Process, system: System, settings: Settings, n_walkers: int) -> Optimiser:
+    """The training method that the settings name."""
+    tau = system.time_scale
+    if settings.method == "flow":
+        return NaturalGradient(process, IndependentSamples(n_walkers), time_scale=tau)
+    if settings.optimiser == "natural":
+        if isinstance(process.drift, Wavefunction):
+            return NaturalGradient(process, MetropolisSamples(settings.n_moves), time_scale=tau)
+        return NaturalGradient(process, Pathwise(settings.n_steps, settings.fine_step * tau), time_scale=tau)
+    dt = (settings.coarse_step * tau, settings.fine_step * tau)
+    return pathwise_adam(
+        process, n_steps=settings.n_steps, dt=dt, n_updates=settings.n_updates, learning_rate=settings.learning_rate
+    )
+
+
+def _make_flow(system: System, settings: Settings) -> Drift:
+    """A flow that suits the system."""
+    from fkdrift.wavefunction.flow_start import make_flow  # here: other runs need no flows
+
+    return FlowWavefunction(make_flow(system, width=settings.width, depth=settings.depth, seed=settings.seed), system)
+
+
+def _take_over(drift: Drift, start: Drift) -> None:
+    """Copy the parameters of one drift to another."""
+    if isinstance(drift, FlowWavefunction):
+        raise BadConfig("a flow cannot start from a drift: leave out `start`, or use method = 'drift'")
+    try:
+        drift.load_state_dict(start.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BadConfig(f"the drift to start from is not of the kind and size of the settings: {reason}") from None
+
+
+def _settled(process: Process, system: System, walkers: Positions, generator: torch.Generator) -> Positions:
+    """Walkers that have followed a given drift until they are distributed as it would have them."""
+    dt, n_steps = system.time_scale / SETTLING_STEPS, SETTLING_SCALES * SETTLING_STEPS
+    with torch.no_grad():
+        return evolve(process, walkers, n_steps=n_steps, dt=dt, generator=generator).end
+
+
+def _n_walkers(potential: Potential, settings: Settings) -> int:
+    """How many there are unless the settings say so."""
+    if settings.method == "flow":
+        return N_SYMMETRIC if potential.n_particles > 1 and len(potential.groups) == 1 else N_SAMPLES
+    if potential.n_particles * potential.n_dims == 1 and settings.drift == "gradient":
+        return N_WALKERS_LINE
+    n_pairs = potential.n_particles * (potential.n_particles - 1) // 2
+    return max(N_WALKERS_LEAST, N_WALKERS // max(1, n_pairs // PAIRS_AT_FULL_COST))
+
+
+# In words and plain values
+
+
+def path_results(sampler: PathSampler) -> dict[str, Any]:
+    """The path action and its extrapolation."""
+    found = sampler.energy()
+    bias = {
+        "removed": found.step_bias.plain(),
+        "time_steps": list(found.time_steps),
+        "by_time_step": [E.plain() for E in found.by_time_step],
+    }
+    return {"energies": {"path_action": found.action.plain()}, "step_bias": bias}
+
+
+def _verdict(E: Estimate, energies: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far the variational energy is from the exact one (or else the reference), in standard errors."""
+    against = "exact" if "exact" in energies else "reference"
+    if against not in energies or not math.isfinite(E.mean) or not math.isfinite(E.error):
+        return None
+    z = E.deviation(energies[against]["mean"])
+    if abs(z) <= AGREES:
+        verdict = "agrees"
+    elif z > 0:
+        verdict = "above: the drift is not converged; more updates, or a wider network, would lower it"
+    else:
+        verdict = "below: a variational energy cannot be; use smaller time steps"
+    difference = E.mean - energies[against]["mean"]
+    return {"standard_errors": z, "difference": difference, "against": against, "verdict": verdict}
+
+
+def _remark(name: str, result: Mapping[str, Any]) -> str:
+    """What to say beside an energy."""
+    entry = result["energies"][name]
+    if name == "path_action":
+        text = "E[l_T]/T, extrapolated to dt = 0" if "step_bias" in result else "last training batch"
+    elif name == "fisher":
+        text = "E[sigma^2 |grad log p|^2/8 + V]"
+    elif "kind" in entry:
+        text = f"{entry['kind']}: {entry['source']}"
+    else:
+        text = str(entry.get("estimator") or entry.get("source", ""))
+    n = entry.get("effective_samples")
+    return f"{text}; {n:,.0f} effective samples" if n else text
+
+
+def _observable(name: str, entry: Mapping[str, Any]) -> Row:
+    """An observable: its best estimate, the others beside it, its exact value if that is known."""
+    estimates = {kind: entry[kind] for kind in ("pure", "extrapolated", "mixed") if kind in entry}
+    estimates |= {k: v for k, v in entry.items() if isinstance(v, Mapping) and k not in estimates}
+    (first, best), *others = estimates.items()
+    said = [f"{first} estimator" + (f", {entry['unit']}" if entry.get("unit") else "")]
+    said += [f"{kind} {number(estimate)}" for kind, estimate in others]
+    said += [f"expected {entry['expected']:.6g}"] if entry.get("expected") is not None else []
+    return Row(name, "; ".join(said), number(best))
+
+
+def _statements(result: Mapping[str, Any]) -> list[Row]:
+    """How much to trust it."""
+    rows = []
+    if deviation := result.get("deviation"):
+        relative = deviation["difference"] / abs(result["energies"][deviation["against"]]["mean"] or 1.0)
+        numbers = f"{deviation['difference']:+.1e}, relative {relative:+.1e}"
+        against = "the exact energy" if deviation["against"] == "exact" else f"the {deviation['against']}"
+        z = f"{deviation['standard_errors']:+.1f} standard errors"
+        rows.append(Row("deviation", f"{z} from {against} ({numbers}): {deviation['verdict']}"))
+    if bias := result.get("step_bias"):
+        steps, removed = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"]), number(bias["removed"])
+        rows.append(
+            Row("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest")
+        )
+    if sampling := result.get("sampling"):
+        text = f"standard deviation of E_L {sampling['standard_deviation']:.2g}"
+        if "acceptance" in sampling:
+            text += f"; acceptance {sampling['acceptance']:.0%} at dt = {sampling['time_step']:.3g}"
+        rows.append(Row("sampling", text))
+    if virial := result.get("virial"):
+        rows.append(Row("virial", f"<V>/<T> = {virial['ratio']:.4f}, expected {virial['expected']:g}"))
+    return rows

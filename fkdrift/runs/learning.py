@@ -1,26 +1,17 @@
-"""From data to a trained generative model in one call, and back from a folder: learn, load_model, resume_learning.
+"""From data to a trained generative model in one call, and the model alone back from a file: learn, load_model.
 
     data -> recipe -> model -> free energy F = E_q[log q - log p] -> Adam -> bounds on held-out data -> result
 
-A training is a generator of updates like a run of the solver: it can be watched, stopped, saved and resumed, and a
-resumed one ends, on the CPU, bit for bit where it would have ended without the interruption.  Its folder holds
-
-    result.json     bounds on training and test data         config.toml     enough to do it again
-    history.csv     F at every update                        checkpoint.pt   the model, weights_only
-    figures/*.png
-
-and checkpoint.pt alone is enough to have the model back.
+checkpoint.pt alone is enough to have the model back.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -29,16 +20,15 @@ from torch import Tensor, nn
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
 from fkdrift.numerics.estimates import Estimate, from_walkers
-from fkdrift.runs.ground_state import versions
-from fkdrift.runs.learning_report import summary
+from fkdrift.runs.driver import drive, load
+from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
-from fkdrift.runs.report import progress_line
-from fkdrift.runs.run import Progress
-from fkdrift.runs.run_folder import make_folder, read_checkpoint, write_folder, write_history
-from fkdrift.runs.settings import write_config
-from fkdrift.runs.solver import CHECKPOINT_SECONDS, cpu_threads, interruptible, load
+from fkdrift.runs.report import Block, Row, effort, number
+from fkdrift.runs.run import Run
+from fkdrift.runs.run_folder import read_checkpoint
+from fkdrift.runs.settings import table
 from fkdrift.training.adam import minibatch_adam
-from fkdrift.training.loop import fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,16 +42,17 @@ RECIPES = {
 }
 """Models by name, and where in `fkdrift.runs.recipes` their recipe is."""
 
-COLUMNS = ("phase", "step", "free_energy", "error", "seconds")
-KIND = "learned"
 N_DRAWS = 10
 """Draws of the latents of each datum in the reported bounds."""
-
 CHUNK = 500
+"""Data at a time: more would not fit a processor's cache."""
+N_BOUND = 2000
+"""Training data that the bound is reported for, at most."""
 N_RUN_SAMPLES = 5000
+"""Positions drawn from a ground state to learn from."""
 
 
-class Learning:
+class Learning(Run):
     """A model in training, or trained: model, data and everything needed to go on.
 
     Args:
@@ -71,7 +62,6 @@ class Learning:
 
     Attributes:
         model: the module.
-        history: rows (update, F, error, seconds), one for each minibatch.
 
     Example:
         >>> learned = fk.generative.learn("vae", "digits", latents=8)
@@ -79,43 +69,26 @@ class Learning:
         >>> learned.model.decode(torch.zeros(1, 8)).mean
     """
 
-    def __init__(self, recipe: Recipe, settings: LearningSettings, data: Dataset) -> None:
-        self.recipe, self.settings = recipe, recipe.resolve(settings, data)
-        self.data = data.to(settings.torch_dtype, torch.device("cpu"))
-        self.model = recipe.build(self.settings, self.data).to(settings.torch_dtype)
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.method = minibatch_adam(
-            self.model,
-            recipe.objective(self.model, self.settings, self.data),
-            self.data.originals,
-            n_updates=self.settings.n_updates,
-            batch_size=self.settings.batch_size,
-            learning_rate=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            seed=self.settings.seed,
-        )
-        self.n_updates = 0
-        self.finished = False
-        self.wall_seconds = self.cpu_seconds = 0.0
-        self.history: list[list[float]] = []
+    kind, quantity, symbol = "learned model", "free_energy", "F"
 
-    def advance(self) -> Iterator[Progress]:
-        """Train to the end, yielding after every update; the state is whole and may be saved at each yield."""
-        self.finished = False
-        self.__dict__.pop("result", None)
-        wall, cpu, start = time.perf_counter(), time.process_time(), self.wall_seconds
-        limit = self.settings.max_seconds or math.inf
-        n = self.settings.n_updates
-        for step in fit(self.method, torch.empty(0), n_updates=n, generator=self.generator, first=self.n_updates):
-            self.n_updates = step.index
-            now, used = time.perf_counter(), time.process_time()
-            self.wall_seconds, self.cpu_seconds = self.wall_seconds + now - wall, self.cpu_seconds + used - cpu
-            wall, cpu = now, used
-            self.history.append([step.index, step.energy.mean, step.energy.error, self.wall_seconds])
-            yield Progress("training", step.index, n, step.energy, self.wall_seconds - start)
-            if self.wall_seconds - start > limit:
-                break
-        self.finished = True
+    def __init__(self, recipe: Recipe, settings: LearningSettings, data: Dataset) -> None:
+        settings = recipe.resolve(settings, data)
+        self.recipe, self.data = recipe, data.to(settings.torch_dtype, torch.device("cpu"))
+        model = recipe.build(settings, self.data).to(settings.torch_dtype)
+        method = minibatch_adam(
+            model,
+            recipe.objective(model, settings, self.data),
+            self.data.originals,
+            n_updates=settings.n_updates,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            seed=settings.seed,
+        )
+        training = Training(method, torch.empty(0), n_updates=settings.n_updates)
+        self.evaluation = Once("evaluation", self._bounds, of=lambda: self.n_updates)
+        generator = torch.Generator().manual_seed(settings.seed)
+        super().__init__(settings, model, generator, [training, self.evaluation])
 
     def free_energy(self, x: Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
         """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats.
@@ -133,37 +106,46 @@ class Learning:
             ]
         return torch.stack(draws).double().mean(0)
 
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        """What result.json holds: bounds in nats for each datum, and in bits for each component of discrete data."""
-        parts = {"train": self.data.train[: 4 * CHUNK], "test": self.data.test}
+    def _bounds(self) -> dict[str, Any]:
+        """Bounds in nats for each datum, and in bits for each component of discrete data; what the recipe adds."""
+        parts = {"train": self.data.train[:N_BOUND], "test": self.data.test}
         bounds = {name: self._bound(from_walkers(self.free_energy(x))) for name, x in parts.items()}
-        generator = torch.Generator().manual_seed(1)
-        more = self.recipe.entries(self.model, self.settings, self.data, generator)
-        return {**self._about, "free_energy": bounds, **more}
-
-    @property
-    def _about(self) -> dict[str, Any]:
-        """What was done."""
-        return {
-            "model": self.recipe.name,
-            "data": self.data.describe(),
-            "seed": self.settings.seed,
-            "status": "finished" if self.finished else "interrupted",
-            "settings": self.settings.to_dict(),
-            "versions": versions(),
-            "wall_seconds": self.wall_seconds,
-            "cpu_seconds": self.cpu_seconds,
-            "n_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "n_updates": self.n_updates,
-        }
+        more = self.recipe.entries(self.model, self.settings, self.data, torch.Generator().manual_seed(1))
+        return {"free_energy": bounds, **more}
 
     def _bound(self, nats: Estimate) -> dict[str, Any]:
         """An estimate in plain values; null where an error is not known, as for a single datum."""
-        values = {"mean": nats.mean, "error": nats.error}
+        values: dict[str, Any] = nats.plain()
         if self.data.n_levels is not None or getattr(self.settings, "levels", None):
-            values["bits_per_component"] = nats.mean / (self.data.size * math.log(2))
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+            bits = nats.mean / (self.data.size * math.log(2))
+            values["bits_per_component"] = bits if math.isfinite(bits) else None
+        return values
+
+    # What it brings to a run
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.name} of {self.data.name}"
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        return {"model": self.recipe.name, "data": self.data.describe()}
+
+    @classmethod
+    def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
+        recipe, described = find_recipe(config.get("model")), table(config, "data")
+        if not {"name", "digest"} <= set(described):
+            raise BadConfig("its config.toml does not say which data it was trained on: [data] needs name and digest")
+        found = find_data(described["name"] if source is None else source)
+        if found.digest != described["digest"]:
+            raise BadConfig(f"the data {found.name!r} are not those that it was trained on: pass those as well")
+        return cls(recipe, recipe.settings.from_values({**table(config, "settings"), **changes}), found)
+
+    def entries(self, found: dict[str, Any]) -> dict[str, Any]:
+        last = self.phases[0].energy
+        if "free_energy" in found or last is None:
+            return self.subject
+        return {**self.subject, "free_energy": {"batch": self._bound(last)}}
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: the loss, and those of the model."""
@@ -171,67 +153,35 @@ class Learning:
 
         generator = torch.Generator().manual_seed(2)
         with styled(), torch.no_grad():
-            figures = {"loss": loss_figure(np.array(self.history).reshape(-1, 4), self.result["free_energy"])}
+            history = np.array(self.history["training"]).reshape(-1, 4)
+            figures = {"loss": loss_figure(history, self.evaluation.results().get("free_energy", {}))}
             return figures | self.recipe.figures(self.model, self.settings, self.data, generator)
 
-    def save(self, folder: str | Path, figures: bool = True, bounds: bool = True) -> Path:
-        """Write result.json, config.toml, history.csv, checkpoint.pt and figures/*.png; returns the folder.
+    @staticmethod
+    def block(result: Mapping[str, Any]) -> Block:
+        bounds = result.get("free_energy", {})
+        remarks = [Row(f"-ELBO, {part}", _text(bound)) for part, bound in bounds.items()]
+        if "importance_weighted" in result:
+            bound = result["importance_weighted"]
+            remarks.append(Row("importance weighted", f"{_text(bound)} with {bound['samples']} samples (test)"))
+        if "latents" in result:
+            latents = result["latents"]
+            units = " ".join(f"{kl:.2f}" for kl in latents["unit_kl"][:8]) + " ..." * (len(latents["unit_kl"]) > 8)
+            limit, information = latents["mutual_information_limit"], latents["mutual_information"]
+            remarks += [
+                Row("latents", f"{latents['active']} active; KL {units}"),
+                Row("mutual information", f"{information:.2f} nats (the estimate ends at {limit:.2f})"),
+            ]
+        best = bounds.get("test") or bounds.get("batch") or {"mean": None}
+        headline = "?" if best["mean"] is None else f"{best['mean']:.6g}"
+        title = f"{result['model']} of {result['data']['name']}"
+        return Block(title, headline, [], [*remarks, *effort(result)], result["status"] == "finished")
 
-        Args:
-            folder: made if it is not there.
-            figures, bounds: leave these out where only the state matters; they take seconds.
-        """
-        folder = Path(folder)
-        tables = {"model": {"name": self.recipe.name}, "data": {"name": self.data.name}}
-        others = {
-            "config.toml": lambda path: write_config(path, self.settings, **tables),
-            "history.csv": lambda path: write_history(path, COLUMNS, (["training", *row] for row in self.history)),
-        }
-        write_folder(folder, self.state_dict(), self.result if bounds else self._about, others)
-        if figures and bounds:
-            from fkdrift.figures.ground_state import save_figures
 
-            save_figures(self.plot(), folder / "figures")
-        return folder
-
-    def state_dict(self) -> dict[str, Any]:
-        """The whole state as tensors, numbers, text, lists and dicts."""
-        return {
-            "kind": KIND,
-            "recipe": self.recipe.name,
-            "settings": self.settings.to_dict(),
-            "data": self.data.describe(),
-            "model": self.model.state_dict(),
-            "method": self.method.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, 4),
-            "n_updates": self.n_updates,
-            "finished": self.finished,
-            "seconds": [self.wall_seconds, self.cpu_seconds],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a saved state.
-
-        Raises:
-            BadConfig: it does not belong to this model and these settings.
-        """
-        try:
-            self.model.load_state_dict(state["model"])
-            self.method.load_state_dict(state["method"])
-            self.generator.set_state(state["generator"])
-            self.history = state["history"].tolist()
-            self.n_updates, self.finished = state["n_updates"], state["finished"]
-            self.wall_seconds, self.cpu_seconds = state["seconds"]
-        except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BadConfig(f"the checkpoint does not fit this model and these settings: {reason}") from None
-
-    def __str__(self) -> str:
-        return summary(self.result)
-
-    def __repr__(self) -> str:
-        return f"Learning({self.recipe.name} of {self.data.name}: {self.n_updates} updates)"
+def _text(bound: Mapping[str, Any]) -> str:
+    """A bound in nats, and in bits where there are levels."""
+    bits = f" = {bound['bits_per_component']:.4f} bits per component" if bound.get("bits_per_component") else ""
+    return f"{number(bound)} nats{bits}"
 
 
 def learn(
@@ -269,26 +219,6 @@ def learn(
     return drive(learning, out=None if out is None else Path(out), progress=progress)
 
 
-def drive(learning: Learning, *, out: Path | None = None, progress: bool | None = None) -> Learning:
-    """Train to the end, or until interrupted, showing progress and saving to `out`."""
-    if out is not None:
-        make_folder(out)
-    saved = time.monotonic()
-    title = f"{learning.recipe.name} of {learning.data.name}"
-    with cpu_threads(learning.settings.threads), interruptible() as interrupted:
-        with progress_line(title, progress, "F") as show:
-            for step in learning.advance():
-                show(step)
-                if interrupted():
-                    break
-                if out is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    learning.save(out, bounds=False)
-                    saved = time.monotonic()
-        if out is not None:
-            learning.save(out)
-    return learning
-
-
 def load_model(source: str | Path) -> nn.Module:
     """A trained model, from its folder or from its checkpoint.pt alone.
 
@@ -298,10 +228,16 @@ def load_model(source: str | Path) -> nn.Module:
     Example:
         >>> load_model("runs/digits").decode(torch.zeros(1, 8)).mean
     """
-    state = _read(Path(source))
-    recipe = find_recipe(state["recipe"])
-    settings = recipe.settings.from_values(state["settings"])
-    model = recipe.build(settings, blank(state["data"])).to(settings.torch_dtype)
+    source = Path(source)
+    if not source.exists():
+        raise BadConfig(f"there is no {source}")
+    state = read_checkpoint(source)
+    if state.get("kind") != Learning.kind:
+        raise BadConfig(f"{source} holds no generative model, but a {state.get('kind')}: fk.load loads any run")
+    config = state["config"]
+    recipe = find_recipe(config["model"])
+    settings = recipe.settings.from_values(config["settings"])
+    model = recipe.build(settings, blank(config["data"])).to(settings.torch_dtype)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
@@ -309,63 +245,7 @@ def load_model(source: str | Path) -> nn.Module:
     return model
 
 
-def load_learning(folder: str | Path, data: np.ndarray | Tensor | Dataset | None = None) -> Learning:
-    """A saved training with its data.
-
-    Args:
-        folder: written by `Learning.save` or `fkdrift learn ... --out`.
-        data: needed only if it was trained on an array, which has no name.
-
-    Raises:
-        BadConfig: it is no saved training, or the data are no longer the same.
-    """
-    return _restore(Path(folder), data, {})
-
-
-def resume_learning(
-    folder: str | Path,
-    data: np.ndarray | Tensor | Dataset | None = None,
-    *,
-    progress: bool | None = None,
-    **changes: Any,
-) -> Learning:
-    """Go on with a saved training, and save it to the same folder.
-
-    Args:
-        folder: written by `Learning.save` or `fkdrift learn ... --out`.
-        data: needed only if it was trained on an array, which has no name.
-        progress: as for `learn`.
-        changes: settings to change first: n_updates, learning_rate, batch_size, max_seconds.
-
-    Raises:
-        BadConfig: it is no saved training, or the data are no longer the same.
-    """
-    return drive(_restore(Path(folder), data, changes), out=Path(folder), progress=progress)
-
-
-def _restore(folder: Path, data: Any, changes: dict[str, Any]) -> Learning:
-    """A training as it was saved, with some settings changed."""
-    state = _read(folder)
-    recipe = find_recipe(state["recipe"])
-    found = find_data(state["data"]["name"] if data is None else data)
-    if found.digest != state["data"]["digest"]:
-        raise BadConfig(f"the data {found.name!r} are not those that {folder} was trained on: pass those as `data`")
-    learning = Learning(recipe, recipe.settings.from_values({**state["settings"], **changes}), found)
-    learning.load_state_dict(state)
-    return learning
-
-
-def _read(source: Path) -> dict[str, Any]:
-    """The checkpoint of a generative model."""
-    if not source.exists():
-        raise BadConfig(f"there is no {source}")
-    state = read_checkpoint(source)
-    if state.get("kind") != KIND:
-        raise BadConfig(f"{source} holds no generative model: if it is a run of `fkdrift solve`, load it with fk.load")
-    return state
-
-
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: object) -> Recipe:
     """The recipe of a model.
 
     Raises:
@@ -373,7 +253,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise BadParameter(f"there is no model called {name!r}: choose from {', '.join(RECIPES)}")
-    module, attribute = RECIPES[name].split(":")
+    module, attribute = RECIPES[str(name)].split(":")
     return getattr(import_module(f"fkdrift.runs.recipes.{module}"), attribute)
 
 
@@ -383,7 +263,9 @@ def find_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
     Raises:
         InputError: they are not there, or cannot be learned from.
     """
-    if isinstance(source, str) and source.startswith("run:"):
-        state = load(source.removeprefix("run:"))
-        return dataset(state.sample(N_RUN_SAMPLES).flatten(1).cpu(), name=source)
-    return load_data(source)
+    if not (isinstance(source, str) and source.startswith("run:")):
+        return load_data(source)
+    state = load(source.removeprefix("run:"))
+    if not isinstance(state, GroundState):
+        raise BadConfig(f"{source} is a {state.kind}: samples to learn from come from a ground state")
+    return dataset(state.sample(N_RUN_SAMPLES).flatten(1).cpu(), name=source)

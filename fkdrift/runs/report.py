@@ -1,6 +1,6 @@
 """A run in words: the live line while it works, the block it prints at the end, the table it shows in a notebook.
 
-Everything is made from the plain values of result.json, so that a saved run reads as it did when it was made.
+Blocks are made from the plain values of result.json, so that a saved run reads as it did when it was made.
 """
 
 from __future__ import annotations
@@ -9,20 +9,42 @@ import html as markup
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Line
 
-from fkdrift.numerics.estimates import format_with_error
-from fkdrift.runs.run import Progress
+from fkdrift.numerics.estimates import Estimate, format_with_error
 
 WIDTH = 96
 REFRESH_SECONDS = 0.1
 LABEL = 14
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Args:
+        phase: its name.
+        step, n_steps: blocks made in this phase, and planned (estimated while sampling to a tolerance).
+        energy: of the last batch while training, of everything sampled in this phase afterwards; None if not known.
+        seconds: wall time since this session began.
+        standard_deviation: of E_L (of l_T / T for a free drift) over the last batch, while training.
+        estimated_excess: energy that more training is expected to take away, where known.
+    """
+
+    phase: str
+    step: int
+    n_steps: int
+    energy: Estimate | None
+    seconds: float
+    standard_deviation: float | None = None
+    estimated_excess: float | None = None
 
 
 @contextmanager
@@ -70,7 +92,7 @@ class _Display:
             return
         done = progress.step - self.first
         rate = f"{done / (now - self.began):,.1f} steps/s" if done and now > self.began else ""
-        energy = format_with_error(progress.energy.mean, progress.energy.error)
+        energy = "" if progress.energy is None else str(progress.energy)
         self.line.update(self.task, completed=progress.step, total=progress.n_steps, energy=energy, rate=rate)
         self.line.refresh()
         self.drawn = now
@@ -85,53 +107,67 @@ class _Display:
         )
 
 
-def summary(result: dict[str, Any]) -> str:
-    """The block that `fkdrift solve` and `print(state)` show, from the contents of result.json."""
-    energies = result["energies"]
-    lines = [*_wrap(_title(result["potential"])), ""]
-    number = {name: _number(entry) for name, entry in energies.items()}
-    width = max(map(len, number.values())) + 2
-    for name, remark in _remarks(result).items():
-        lines += _row(name.replace("_", " "), number[name].ljust(width) + remark, LABEL + width)
-    lines.append("")
-    for label, text in _statements(result):
-        lines += _row(label, text)
-    if result.get("status") == "interrupted":
-        lines += ["", "  interrupted: this is what had been reached"]
-    return "\n".join(line.rstrip() for line in lines)
+class Row(NamedTuple):
+    """One line of a block: a label, a number if there is one, and words."""
+
+    label: str
+    text: str
+    number: str = ""
 
 
-def headline(result: dict[str, Any]) -> str:
-    """The variational energy alone, such as 0.50003(8)."""
-    return _number(result["energies"]["variational"])
+@dataclass(frozen=True)
+class Block:
+    """What a run found, to be printed or shown in a notebook.
+
+    Args:
+        title: what was computed.
+        headline: the number that matters most, such as 0.50003(8).
+        numbers: estimates, one beneath the other.
+        remarks: what was done, and how much to trust it.
+        finished: whether the run was.
+    """
+
+    title: str
+    headline: str
+    numbers: Sequence[Row]
+    remarks: Sequence[Row]
+    finished: bool = True
+
+    def __str__(self) -> str:
+        label = max([LABEL, *(len(row.label) + 2 for row in (*self.numbers, *self.remarks))])
+        number = max((len(row.number) for row in self.numbers), default=0) + 2
+        lines = [*textwrap.wrap(self.title, WIDTH, subsequent_indent="  "), ""]
+        for row in self.numbers:
+            lines += _wrapped(row.label.ljust(label) + row.number.ljust(number) + row.text, label + number)
+        lines += [""] if self.numbers else []
+        for row in self.remarks:
+            lines += _wrapped(row.label.ljust(label) + row.text, label)
+        if not self.finished:
+            lines += ["", "  interrupted: this is what had been reached"]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def html(self) -> str:
+        """A small table for notebooks; every text in it is escaped."""
+        escape = markup.escape
+        cells = [(row.label, row.number, row.text) for row in self.numbers]
+        body = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in cells
+        )
+        notes = "<br>".join(f"{escape(row.label)}: {escape(row.text)}" for row in self.remarks)
+        state = "" if self.finished else " (interrupted)"
+        return (
+            f"<table><caption style='text-align:left'><b>{escape(self.title)}</b>{state}</caption>"
+            f"<tbody>{body}</tbody></table><small>{notes}</small>"
+        )
 
 
-def html(result: dict[str, Any]) -> str:
-    """A small table for notebooks; every text in it is escaped."""
-    energies, escape = result["energies"], markup.escape
-    rows = [(name.replace("_", " "), _number(energies[name]), text) for name, text in _remarks(result).items()]
-    body = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>" for row in rows
-    )
-    notes = "<br>".join(f"{escape(label)}: {escape(text)}" for label, text in _statements(result))
-    state = "" if result.get("status") == "finished" else f" ({escape(str(result.get('status')))})"
-    return (
-        f"<table><caption style='text-align:left'><b>{escape(_title(result['potential']))}</b>{state}</caption>"
-        f"<tbody>{body}</tbody></table><small>{notes}</small>"
-    )
+def _wrapped(text: str, indent: int) -> list[str]:
+    """A row; what does not fit goes on below its last column."""
+    return textwrap.wrap("  " + text, WIDTH, subsequent_indent=" " * (indent + 2), tabsize=1) or [""]
 
 
-def _title(potential: dict[str, Any]) -> str:
-    """The potential and its parameters in one line."""
-    parameters = ", ".join(f"{name} = {_plain(value)}" for name, value in potential["parameters"].items())
-    return f"{potential['name']}  {parameters}".rstrip()
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number(entry: dict[str, Any]) -> str:
+def number(entry: Mapping[str, Any]) -> str:
     """A mean as 0.50003(8), with ten digits where there is no error, or a question mark where it is not known."""
     mean, error = entry["mean"], entry.get("error", 0.0)
     if mean is None or error is None:
@@ -139,69 +175,22 @@ def _number(entry: dict[str, Any]) -> str:
     return format_with_error(mean, error) if "error" in entry else f"{mean:.10g}"
 
 
-def _remarks(result: dict[str, Any]) -> dict[str, str]:
-    """What to say beside each energy."""
-    remarks = {}
-    for name, entry in result["energies"].items():
-        if name == "path_action":
-            how = "E[l_T]/T, extrapolated to dt = 0" if "step_bias" in result else "last training batch"
-            remarks[name] = how + _effective(entry)
-        elif name == "fisher":
-            remarks[name] = "E[sigma^2 |grad log p|^2/8 + V]" + _effective(entry)
-        elif "estimator" in entry:
-            remarks[name] = entry["estimator"] + _effective(entry)
-        elif "kind" in entry:
-            remarks[name] = f"{entry['kind']}: {entry['source']}"
-        else:
-            remarks[name] = str(entry.get("source", ""))
-    return remarks
+def named(potential: Mapping[str, Any]) -> str:
+    """A potential and its parameters in one line."""
+    values = (f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in potential["parameters"].items())
+    return f"{potential['name']}  {', '.join(values)}".rstrip()
 
 
-def _effective(entry: dict[str, Any]) -> str:
-    n = entry.get("effective_samples")
-    return f"; {n:,.0f} effective samples" if n else ""
+def effort(result: Mapping[str, Any], *of: str, model: str = "") -> list[Row]:
+    """How a run was trained and how long it took: the same words for every kind.
 
-
-def _statements(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was done, and how much to trust it."""
-    rows = []
-    deviation = result.get("deviation")
-    if deviation:
-        relative = deviation["difference"] / abs(result["energies"][deviation["against"]]["mean"] or 1.0)
-        numbers = f"{deviation['difference']:+.1e}, relative {relative:+.1e}"
-        against = "the exact energy" if deviation["against"] == "exact" else f"the {deviation['against']}"
-        z = f"{deviation['standard_errors']:+.1f} standard errors"
-        rows.append(("deviation", f"{z} from {against} ({numbers}): {deviation['verdict']}"))
-    bias = result.get("step_bias")
-    if bias:
-        steps = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"])
-        removed = _number(bias["removed"])
-        rows.append(("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest"))
-    sampling = result.get("sampling")
-    if sampling:
-        spread = f"spread of E_L {sampling['spread']:.2g}"
-        if "acceptance" in sampling:
-            spread += f"; acceptance {sampling['acceptance']:.0%} at dt = {sampling['time_step']:.3g}"
-        rows.append(("sampling", spread))
-    virial = result.get("virial")
-    if virial:
-        rows.append(("virial", f"<V>/<T> = {virial['ratio']:.4f}, expected {virial['expected']:g}"))
-    settings = result["settings"]
-    flow = settings.get("method") == "flow"
-    drift = f"{'flow' if flow else settings['drift'] + ' drift'} with {result['n_parameters']:,} parameters"
-    walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
-    rows.append(("training", f"{result['n_updates']:,} updates, {walkers}, {drift}, seed {result['seed']}"))
-    seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU"
-    rows.append(("time", f"{seconds} on {result['device']} in {settings['dtype']}"))
-    return rows
-
-
-def _row(label: str, text: str, indent: int = LABEL) -> list[str]:
-    """A labelled row; what does not fit goes on below its column."""
-    return textwrap.wrap(
-        f"  {label:<{LABEL}}{text}", WIDTH, subsequent_indent=" " * (indent + 2), drop_whitespace=True, tabsize=1
-    ) or [""]
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    Args:
+        result: the contents of result.json.
+        of: what it was trained on.
+        model: what has the parameters, such as "flow with".
+    """
+    parameters = f"{model} {result['n_parameters']:,} parameters".lstrip()
+    training = ", ".join([f"{result['n_updates']:,} updates", *of, parameters, f"seed {result['seed']}"])
+    seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU on {result['device']}"
+    dtype = result["settings"].get("dtype")
+    return [Row("training", training), Row("time", seconds + (f" in {dtype}" if dtype else ""))]

@@ -1,331 +1,284 @@
-"""One computation of a ground state that can be watched, stopped after any step, saved and resumed.
+"""One computation that can be watched, stopped after any step, saved, resumed and shown: a list of phases.
 
-Three phases: train the drift, follow long trajectories for E[l_T] / T, and (where log psi is known) average the local
-energy.  All that a phase depends on is in the run's own state, so a run that was stopped, saved and resumed takes the
-same steps, bit for bit on the CPU, as one that was not.
+A phase advances block by block (train, sample, solve exactly) and keeps all that its next block depends on in its
+state.  A run has one random generator, one history and one pair of clocks, and goes through its phases in order; what
+a later phase needs, such as a trained wavefunction and its walkers, it takes from an earlier one.  A run that was
+stopped, saved and resumed takes the same steps, bit for bit on the CPU, as one that was not.
+
+Every kind of run is a final class of this one, and brings its phases, its entries of result.json, the rows of its
+block and its figures.
 """
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
+from torch import nn
 
 from fkdrift.errors import BadConfig
-from fkdrift.estimators.energies import Energies
-from fkdrift.estimators.local_energy import StationarySampler
-from fkdrift.estimators.path_action import PathSampler
-from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.paths.evolution import evolve
-from fkdrift.paths.process import Process
-from fkdrift.runs.run_folder import read_checkpoint
-from fkdrift.runs.settings import Settings
-from fkdrift.tensor_types import Positions
-from fkdrift.training.energy_gradients import MetropolisSamples, Pathwise
-from fkdrift.training.loop import Optimiser, fit
-from fkdrift.training.natural_gradient import NaturalGradient
-from fkdrift.training.pathwise import pathwise_adam
-from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
-from fkdrift.wavefunction.protocol import Drift, Wavefunction
+from fkdrift.runs.report import Block, Progress
+from fkdrift.runs.run_folder import FORMAT, write_folder
+from fkdrift.settings import RunSettings
 
-TRAINING, TRAJECTORIES, SAMPLING = range(3)
-MINIMUM_BLOCKS = 32
-N_CHECK_WALKERS = 512
-SETTLING_SCALES, SETTLING_STEPS = 4, 32
-COUNTERS = ("n_updates", "trained", "finished", "wall_seconds", "cpu_seconds")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+State = dict[str, Any]
+"""Tensors, numbers, text, lists and dicts: what a checkpoint may hold."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is.
-
-    Args:
-        phase: "training", "trajectories" or "sampling".
-        step, n_steps: updates or blocks made in this phase, and planned (estimated while sampling to a tolerance).
-        energy: of the last batch while training; of everything sampled in this phase afterwards.
-        seconds: wall time since this session began.
-        spread: standard deviation of E_L (of l_T / T for a free drift) over the batch, while training.
-        remaining: expected energy still to be gained by training, where known.
-    """
-
-    phase: str
-    step: int
-    n_steps: int
-    energy: Estimate
-    seconds: float
-    spread: float | None = None
-    remaining: float | None = None
-
-
-class Run:
-    """The state of one computation.
-
-    Args:
-        potential: the potential energy.
-        settings: see `Settings`.
-        start: a drift whose parameters training begins with, such as one learned from samples; of the kind and size
-            that the settings name.
-
-    Raises:
-        BadConfig: `start` is of another kind or size.
+class Phase(ABC):
+    """One part of a run.
 
     Attributes:
-        system, process, generator, method: what training works on.
-        paths, stationary: the samplers; None until they start.
-        n_updates: optimiser steps made.
-        history: rows (phase, step, energy, error, wall seconds).
-        trained, finished: whether training, and everything, has been done.
-        wall_seconds, cpu_seconds: spent, over all sessions.
+        name: in the progress line and in history.csv.
+        share: the part of max_seconds that has gone when this phase ends; None: what it takes is not counted.
     """
 
-    def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
-        self.potential, self.settings = potential, settings
-        device = settings.torch_device
-        self.system = System(potential, settings.torch_dtype, device)
-        self.generator = torch.Generator(device).manual_seed(settings.seed)
-        self.drift = make_drift(self.system, settings)
-        if start is not None:
-            _take_over(self.drift, start)
-        self.process = Process(self.drift, self.system)
-        self.method = make_method(self.process, self.system, settings)
-        n_walkers = settings.n_walkers or _n_walkers(potential, settings)
-        self._walkers = self.system.initial_walkers(n_walkers, self.generator)
-        if start is not None:
-            self._settle()
-        self.paths: PathSampler | None = None
-        self.stationary: StationarySampler | None = None
-        self.n_updates = 0
-        self.history: list[list[float]] = []
-        self.trained = self.finished = False
+    name: str
+    share: float | None = 1.0
+    energy: Estimate | None = None
+    """What is known so far of the quantity that the run is about; None before there is anything."""
+    standard_deviation: float | None = None
+    """Of E_L (of l_T / T for a free drift) over the last batch, while training."""
+    estimated_excess: float | None = None
+    """Energy that more training is expected to take away, where known."""
+
+    @property
+    @abstractmethod
+    def step(self) -> int:
+        """Blocks made and counted; 0 or less while equilibrating."""
+
+    @property
+    @abstractmethod
+    def planned(self) -> int:
+        """How many there are to be, as far as is known; the phase ends when `step` gets there."""
+
+    @abstractmethod
+    def advance(self, generator: torch.Generator) -> None:
+        """Make one block."""
+
+    def finish(self) -> None:  # noqa: B027
+        """Called when the phase has ended, by itself or by the clock."""
+
+    @abstractmethod
+    def results(self) -> dict[str, Any]:
+        """Entries of result.json as plain values."""
+
+    @abstractmethod
+    def state_dict(self) -> State: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Run(ABC):
+    """A computation as a list of phases.
+
+    Args:
+        settings: seed, threads, max_seconds and what else the kind of run depends on.
+        model: what is trained.
+        generator: the only source of random numbers.
+        phases: in the order in which they are gone through.
+
+    Attributes:
+        history: rows (step, energy, error, wall seconds) by the name of the phase.
+        finished: whether everything has been done.
+        wall_seconds, cpu_seconds: spent over all sessions, in phases that count.
+    """
+
+    kind: ClassVar[str]
+    quantity: ClassVar[str] = "energy"
+    symbol: ClassVar[str] = "E"
+
+    def __init__(
+        self, settings: RunSettings, model: nn.Module, generator: torch.Generator, phases: Sequence[Phase]
+    ) -> None:
+        self.settings, self.model, self.generator, self.phases = settings, model, generator, phases
+        self.history: dict[str, list[list[float]]] = {phase.name: [] for phase in phases}
+        self.finished = False
         self.wall_seconds = self.cpu_seconds = 0.0
 
-    @property
-    def walkers(self) -> Positions:
-        """Where the walkers are now, (batch, particle, dim); on a torus not wrapped into the box."""
-        if self.stationary is not None:
-            return self.stationary.walkers
-        return self._walkers if self.paths is None else self.paths.walkers[-1]
+    # What a kind of run brings
 
     @property
-    def n_walkers(self) -> int:
-        """How many independent walkers there are."""
-        return len(self._walkers)
+    @abstractmethod
+    def title(self) -> str:
+        """What is computed, in a few words."""
 
     @property
-    def energies(self) -> Energies:
-        """Everything known of the energy so far."""
-        _, _, mean, error, _ = self.history[-1] if self.history else (0, 0, float("nan"), float("nan"), 0)
-        return Energies(
-            last_batch=Estimate(mean, error),
-            path=self.paths.energy() if self.paths is not None and self.paths.n_blocks > 0 else None,
-            stationary=self.stationary.energy()
-            if self.stationary is not None and self.stationary.n_blocks > 0
-            else None,
-        )
+    @abstractmethod
+    def subject(self) -> dict[str, Any]:
+        """What config.toml needs beside the settings to have the run again, as plain values."""
 
-    def advance(self) -> Iterator[Progress]:
-        """Do what is left, yielding after every update and block; the state is whole and may be saved at each yield.
+    @classmethod
+    @abstractmethod
+    def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
+        """A run as it was before its first step.
 
-        With max_seconds, training gets the first half of the time, trajectories up to three quarters, sampling the
-        rest.
+        Args:
+            config: the contents of config.toml.
+            source: the potential or data where a file cannot hold them, otherwise None.
+            changes: settings to change.
 
         Raises:
-            DivergedPath: walkers left every finite range.
+            InputError: something is missing, not allowed, or not the same any more.
+        """
+
+    @abstractmethod
+    def entries(self, found: dict[str, Any]) -> dict[str, Any]:
+        """More entries of result.json, given those of the phases."""
+
+    @abstractmethod
+    def plot(self) -> dict[str, Figure]:
+        """Figures by name; none before there is something to show."""
+
+    @staticmethod
+    @abstractmethod
+    def block(result: Mapping[str, Any]) -> Block:
+        """What the command prints, from the contents of result.json."""
+
+    # What all of them share
+
+    def advance(self) -> Iterator[Progress]:
+        """Do what is left, yielding after every block; the state is whole and may be saved at each yield.
+
+        Raises:
+            ComputationError: the computation failed, such as walkers that left every finite range.
         """
         self.finished = False
-        self._tick_wall, self._tick_cpu, self._start = time.perf_counter(), time.process_time(), self.wall_seconds
-        limit = self.settings.max_seconds or float("inf")
-        if not self.trained:
-            yield from self._until(limit / 2, self._train())
-            self.method.finish()
-            self.trained = True
-        gradient = isinstance(self.drift, Wavefunction)
-        yield from self._until(limit * (0.75 if gradient else 1), self._follow())
-        if gradient:
-            yield from self._until(limit, self._average())
+        start, limit = self.wall_seconds, self.settings.max_seconds or float("inf")
+        for phase in self.phases:
+            if phase.share is None and phase.step < phase.planned:
+                yield self._progress(phase, start)  # it may take long: say what is being done
+            while phase.step < phase.planned:
+                wall, cpu = time.perf_counter(), time.process_time()
+                phase.advance(self.generator)
+                if phase.share is not None:
+                    self.wall_seconds += time.perf_counter() - wall
+                    self.cpu_seconds += time.process_time() - cpu
+                if phase.step > 0 and (E := phase.energy) is not None:
+                    self.history[phase.name].append([phase.step, E.mean, E.error, self.wall_seconds])
+                yield self._progress(phase, start)
+                if phase.share is not None and self.wall_seconds - start > limit * phase.share:
+                    break
+            phase.finish()
         self.finished = True
 
-    def _settle(self) -> None:
-        """Let walkers follow the drift for a few time scales, to where it wants them."""
-        dt = self.system.time_scale / SETTLING_STEPS
-        n_steps = SETTLING_SCALES * SETTLING_STEPS
-        with torch.no_grad():
-            self._walkers = evolve(self.process, self._walkers, n_steps=n_steps, dt=dt, generator=self.generator).end
-
-    def _until(self, limit: float, phase: Iterator[Progress]) -> Iterator[Progress]:
-        """A phase, ended once this session has taken `limit` seconds."""
-        for progress in phase:
-            yield progress
-            if self.wall_seconds - self._start > limit:
-                return
-
-    def _train(self) -> Iterator[Progress]:
-        settings = self.settings
-        steps = fit(
-            self.method,
-            self._walkers,
-            n_updates=settings.n_updates,
-            generator=self.generator,
-            first=self.n_updates,
-            tolerance=settings.training_tolerance,
-        )
-        for step in steps:
-            self.n_updates, self._walkers = step.index, step.update.walkers
-            seconds = self._record(TRAINING, step.index, step.energy)
-            remaining = step.update.estimated_excess
-            yield Progress(
-                "training", step.index, settings.n_updates, step.energy, seconds, step.standard_deviation, remaining
-            )
-
-    def _follow(self) -> Iterator[Progress]:
-        """Trajectories at three step sizes: all the sampling of a free drift, a cross-check for a gradient drift."""
-        settings = self.settings
-        self.paths = self.paths or self._path_sampler()
-        last = isinstance(self.drift, NeuralVectorField)
-        while (planned := self._planned(self.paths.n_blocks, settings.n_path_blocks, last)) > self.paths.n_blocks:
-            self.paths.advance(self.generator)
-            energy = self.energies.path_action
-            seconds = self._record(TRAJECTORIES, self.paths.n_blocks, energy)
-            yield Progress("trajectories", max(0, self.paths.n_blocks), planned, energy, seconds)
-
-    def _average(self) -> Iterator[Progress]:
-        """The local energy over |psi|^2."""
-        settings = self.settings
-        self.stationary = self.stationary or self._stationary_sampler()
-        while (planned := self._planned(self.stationary.n_blocks, settings.n_blocks, True)) > self.stationary.n_blocks:
-            self.stationary.advance(self.generator)
-            energy = self.energies.variational
-            seconds = self._record(SAMPLING, self.stationary.n_blocks, energy)
-            yield Progress("sampling", max(0, self.stationary.n_blocks), planned, energy, seconds)
-
-    def _path_sampler(self) -> PathSampler:
-        n_steps = max(1, round(1 / self.settings.path_step))
-        n_walkers = len(self._walkers) if isinstance(self.drift, NeuralVectorField) else N_CHECK_WALKERS
-        return PathSampler(
-            self.process,
-            self._walkers[:n_walkers],
-            dt=self.system.time_scale / n_steps,
-            n_steps=n_steps,
-            n_equilibration=self.settings.n_equilibration,
+    def _progress(self, phase: Phase, start: float) -> Progress:
+        return Progress(
+            phase.name,
+            max(0, phase.step),
+            phase.planned,
+            phase.energy,
+            self.wall_seconds - start,
+            phase.standard_deviation,
+            phase.estimated_excess,
         )
 
-    def _stationary_sampler(self) -> StationarySampler:
-        return StationarySampler(
-            self.process,
-            self._walkers,
-            self.potential,
-            time_scale=self.system.time_scale,
-            n_moves=self.settings.n_moves,
-            n_equilibration=4 * self.settings.n_equilibration,
-        )
+    @property
+    def n_updates(self) -> int:
+        """Optimiser steps made."""
+        return next((phase.step for phase in self.phases if phase.name == "training"), 0)
 
-    def _planned(self, n: int, n_blocks: int, last: bool) -> int:
-        """How many blocks to sample: as set or, in the last phase, as many as the error asked for is likely to need."""
-        atol = self.settings.atol
-        if atol is None or not last:
-            return n_blocks
-        if n < MINIMUM_BLOCKS:
-            return MINIMUM_BLOCKS
-        error = self.energies.variational.error
-        return n if error <= atol else n + max(1, round(n * ((error / atol) ** 2 - 1)))
+    @property
+    def result(self) -> dict[str, Any]:
+        """What result.json holds; see docs/result.md and result.schema.json."""
+        about = {
+            "kind": self.kind,
+            "format": FORMAT,
+            "status": "finished" if self.finished else "interrupted",
+            "seed": self.settings.seed,
+            "settings": self.settings.to_dict(),
+            "versions": versions(),
+            "device": str(self.generator.device),
+            "wall_seconds": self.wall_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "n_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "n_updates": self.n_updates,
+        }
+        found: dict[str, Any] = {}
+        for phase in self.phases:
+            merge(found, phase.results())
+        merge(found, self.entries(found))
+        return {**about, **found}
 
-    def _record(self, phase: int, step: int, energy: Estimate) -> float:
-        """Add a row to the history (not while equilibrating), and return the seconds since this session began."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.wall_seconds += wall - self._tick_wall
-        self.cpu_seconds += cpu - self._tick_cpu
-        self._tick_wall, self._tick_cpu = wall, cpu
-        if step > 0:
-            self.history.append([phase, step, energy.mean, energy.error, self.wall_seconds])
-        return self.wall_seconds - self._start
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.toml holds."""
+        return {"kind": self.kind, **self.subject, "settings": self.settings.to_dict()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """The whole state as tensors, numbers, text, lists and dicts."""
+    def save(self, folder: str | Path, figures: bool = True) -> Path:
+        """Write result.json, config.toml, history.csv, checkpoint.pt and figures/*.png; returns the folder."""
+        folder = Path(folder)
+        columns = ("phase", "step", self.quantity, "error", "seconds")
+        rows = [(name, *row) for name, rows in self.history.items() for row in rows]
+        write_folder(folder, self.state_dict(), self.result, self.config, columns, rows)
+        if figures:
+            from fkdrift.figures.files import save_figures  # here: matplotlib takes a second to import
+
+            save_figures(self.plot(), folder / "figures")
+        return folder
+
+    def state_dict(self) -> State:
+        """The whole state, and what it belongs to."""
         return {
-            "drift": self.drift.state_dict(),
-            "method": self.method.state_dict(),
+            "kind": self.kind,
+            "config": self.config,
+            "model": self.model.state_dict(),
             "generator": self.generator.get_state(),
-            "walkers": self._walkers,
-            "paths": None if self.paths is None else self.paths.state_dict(),
-            "stationary": None if self.stationary is None else self.stationary.state_dict(),
-            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, 5),
-            **{name: getattr(self, name) for name in COUNTERS},
+            "phases": {phase.name: phase.state_dict() for phase in self.phases},
+            "history": {k: torch.tensor(v, dtype=torch.float64).reshape(-1, 4) for k, v in self.history.items()},
+            "finished": self.finished,
+            "seconds": [self.wall_seconds, self.cpu_seconds],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Take over a saved state.
 
         Raises:
-            BadConfig: it does not belong to this potential and these settings.
+            BadConfig: it does not belong to this run and its settings.
         """
         try:
-            self.drift.load_state_dict(state["drift"])
-            self.method.load_state_dict(state["method"])
+            self.model.load_state_dict(state["model"])
+            for phase in self.phases:
+                phase.load_state_dict(state["phases"][phase.name])
             self.generator.set_state(state["generator"])
-            self._walkers = state["walkers"].to(self._walkers)
-            self.history = state["history"].tolist()
-            for name in COUNTERS:
-                setattr(self, name, state[name])
-            if state["paths"] is not None:
-                self.paths = self._path_sampler()
-                self.paths.load_state_dict(state["paths"])
-            if state["stationary"] is not None:
-                self.stationary = self._stationary_sampler()
-                self.stationary.load_state_dict(state["stationary"])
+            self.history = {phase.name: state["history"][phase.name].tolist() for phase in self.phases}
+            self.finished = state["finished"]
+            self.wall_seconds, self.cpu_seconds = state["seconds"]
         except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadConfig(f"the checkpoint does not fit this potential and these settings: {reason}") from None
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BadConfig(f"the checkpoint does not fit {self.title} and these settings: {reason}") from None
+
+    def __str__(self) -> str:
+        return str(self.block(self.result))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.title}: {self.block(self.result).headline})"
+
+    def _repr_html_(self) -> str:
+        return self.block(self.result).html()
 
 
-def load_run(folder: Path, potential: Potential, settings: Settings) -> Run:
-    """The run saved in a folder, for the potential and settings in its config.toml."""
-    run = Run(potential, settings)
-    run.load_state_dict(read_checkpoint(folder))
-    return run
+def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add entries to nested dicts; what is there already is replaced only where the names are the same."""
+    for name, value in more.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            merge(into[name], value)
+        else:
+            into[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def make_drift(system: System, settings: Settings) -> Drift:
-    """The drift that the settings name, started from their seed without touching torch's global generator."""
-    kind = {"gradient": NeuralWavefunction, "mlp": NeuralVectorField}[settings.drift]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return kind(system, settings.width, settings.depth)
-
-
-def _take_over(drift: Drift, start: Drift) -> None:
-    """Copy the parameters of one drift to another."""
-    try:
-        drift.load_state_dict(start.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise BadConfig(f"the drift to start from is not of the kind and size of the settings: {reason}") from None
-
-
-def make_method(process: Process, system: System, settings: Settings) -> Optimiser:
-    """The training method that the settings name."""
-    tau = system.time_scale
-    if settings.optimiser == "natural":
-        if isinstance(process.drift, Wavefunction):
-            return NaturalGradient(process, MetropolisSamples(settings.n_moves), time_scale=tau)
-        return NaturalGradient(process, Pathwise(settings.n_steps, settings.fine_step * tau), time_scale=tau)
-    dt = (settings.coarse_step * tau, settings.fine_step * tau)
-    return pathwise_adam(
-        process, n_steps=settings.n_steps, dt=dt, n_updates=settings.n_updates, learning_rate=settings.learning_rate
-    )
-
-
-def _n_walkers(potential: Potential, settings: Settings) -> int:
-    """1024 for a few particles; fewer for many, as the cost of each grows with the number of pairs.
-
-    For log psi of a single coordinate 4096, which cost little more and find the tails.
-    """
-    if potential.n_particles * potential.n_dims == 1 and settings.drift == "gradient":
-        return 4096
-    n_pairs = potential.n_particles * (potential.n_particles - 1) // 2
-    return max(256, 1024 // max(1, n_pairs // 12))
+def versions() -> dict[str, str]:
+    """Versions of everything a number may depend on."""
+    packages = {name: version(name) for name in ("fkdrift", "torch", "torchsde", "numpy", "scipy")}
+    return {**packages, "python": platform.python_version(), "platform": platform.platform()}

@@ -2,7 +2,7 @@
 
     result.json     the result, against result.schema.json            config.toml    enough to run it again
     history.csv     energy and error at every update and block        checkpoint.pt  tensors only: weights_only=True
-    figures/*.png   pictures (written by the report)
+    figures/*.png   pictures
 
 A checkpoint holds nothing but tensors, numbers, text, lists and dicts, and is loaded with weights_only=True: one from
 a stranger cannot run code.
@@ -11,61 +11,76 @@ a stranger cannot run code.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 
 from fkdrift.errors import BadConfig, CannotWrite
-from fkdrift.runs.settings import Settings, write_config
 
-FORMAT = 1
-HISTORY_COLUMNS = ("phase", "step", "energy", "error", "seconds")
-PHASES = ("training", "trajectories", "sampling")
-
-
-def write_run(
-    folder: Path,
-    *,
-    potential: dict[str, Any],
-    settings: Settings,
-    result: dict[str, Any],
-    history: list[list[float]],
-    checkpoint: dict[str, Any],
-) -> None:
-    """Write result.json, config.toml, history.csv and checkpoint.pt; each appears whole or not at all.
-
-    Raises:
-        CannotWrite: the disk is full, or the folder cannot be made or written to.
-    """
-    others = {
-        "config.toml": lambda path: write_config(path, settings, potential=potential),
-        "history.csv": lambda path: write_history(path, HISTORY_COLUMNS, ([PHASES[int(p)], *r] for p, *r in history)),
-    }
-    write_folder(folder, checkpoint, result, others)
+FORMAT = 2
+"""Of result.json and checkpoint.pt; docs/result.md says what changed."""
 
 
 def write_folder(
     folder: Path,
-    checkpoint: dict[str, Any],
-    result: dict[str, Any],
-    others: Mapping[str, Callable[[Path], object]],
+    checkpoint: Mapping[str, Any],
+    result: Mapping[str, Any],
+    config: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Write checkpoint.pt, result.json and other files by what writes them; each appears whole or not at all.
+    """Write checkpoint.pt, result.json, config.toml and history.csv; each appears whole or not at all.
+
+    Args:
+        folder: made if it is not there.
+        checkpoint, result, config: their contents.
+        columns, rows: of history.csv: a phase, a step, numbers, and seconds.
 
     Raises:
         CannotWrite: the disk is full, or the folder cannot be made or written to.
     """
     make_folder(folder)
-    _replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    _replace(folder / "result.json", lambda path: path.write_text(text, encoding="utf-8"))
-    for name, write in others.items():
-        _replace(folder / name, write)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(columns)
+    writer.writerows([phase, int(step), *map(repr, values), f"{s:.3f}"] for phase, step, *values, s in rows)
+    texts = {
+        "result.json": json.dumps(result, indent=2, allow_nan=False) + "\n",
+        "config.toml": tomli_w.dumps(config),
+        "history.csv": table.getvalue(),
+    }
+    replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
+    for name, text in texts.items():
+        replace(folder / name, partial(_write_text, text))
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the file, then put the new one in its place.
+
+    Raises:
+        CannotWrite: there is no room, or no permission.
+    """
+    temporary = path.with_name(path.name + ".new")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CannotWrite(f"cannot write {path}: {reason}; make room, or choose another folder") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -107,34 +122,15 @@ def read_result(folder: Path) -> dict[str, Any]:
     """The contents of result.json.
 
     Raises:
-        BadConfig: there is none, or it is damaged.
+        BadConfig: there is none, it is damaged, or it is of another format.
     """
     path = folder / "result.json"
     if not path.is_file():
         raise BadConfig(f"{folder} is not a saved run: it has no result.json")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadConfig(f"cannot read {path}: {error}") from None
-
-
-def write_history(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table of progress: a phase, a step, numbers, and seconds."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for phase, step, *values, seconds in rows:
-            writer.writerow([phase, int(step), *map(repr, values), f"{seconds:.3f}"])
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file, then put the new one in its place."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CannotWrite(f"cannot write {path}: {reason}; make room, or choose another folder") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise BadConfig(f"{path} is not a result of format {FORMAT}: it was written by another version; run it again")
+    return result

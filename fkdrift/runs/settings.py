@@ -15,8 +15,6 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tomli_w
-
 from fkdrift.errors import BadConfig
 from fkdrift.settings import RunSettings, setting
 
@@ -198,8 +196,3 @@ def table(document: Mapping[str, Any], name: str, where: str = "the configuratio
     if not isinstance(found, dict):
         raise BadConfig(f"in {where}, {name} must be a table: write [{name}] and lines such as name = ...")
     return found
-
-
-def write_config(path: Path, settings: RunSettings, **tables: dict[str, Any]) -> None:
-    """Write a file that `read_config` reads back to the same run."""
-    path.write_text(tomli_w.dumps({**tables, "settings": settings.to_dict()}), encoding="utf-8")

@@ -118,8 +118,8 @@ class Outcome:
         return self.energy - self.row.reference
 
     @property
-    def spread(self) -> float:
-        return self._of("sampling", "spread")
+    def standard_deviation(self) -> float:
+        return self._of("sampling", "standard_deviation")
 
     @property
     def misses(self) -> list[str]:
@@ -153,7 +153,7 @@ class Outcome:
             f"{self.deviation:+.1e}",
             covers,
             f"{z:+.1f}",
-            f"{self.spread:.2g}",
+            f"{self.standard_deviation:.2g}",
             f"{self._of('n_updates'):.0f}",
             f"{self.seconds:.0f}",
             f"{self.row.seconds:.0f}",
@@ -163,7 +163,7 @@ class Outcome:
 
 
 HEADINGS = (
-    "system", "seed", "E", "error bar", "<=", "deviation", "<=", "z", "spread of E_L",
+    "system", "seed", "E", "error bar", "<=", "deviation", "<=", "z", "s.d. of E_L",
     "updates", "wall s", "<=", "CPU s", "verdict",
 )  # fmt: skip
 

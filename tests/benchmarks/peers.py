@@ -5,10 +5,10 @@
 
 Every competitor is a fresh process, timed from outside: start-up, imports and compilation are in its seconds.
 
-fkdrift runs `Run(load_potential(...), Settings(seed=...))`, nothing but defaults.  NetKet runs variational Monte Carlo
-with stochastic reconfiguration in continuous space.  Its log psi is the reference W that fkdrift starts from (exact
-cusps, pair holes), the numbers in it trained as well, plus a symmetric network flat at coalescence.  It has as many
-walkers and Langevin moves between updates, a decaying step, and settings tuned by hand for each system.
+fkdrift runs `GroundState(load_potential(...), Settings(seed=...))`, nothing but defaults.  NetKet runs variational
+Monte Carlo with stochastic reconfiguration in continuous space.  Its log psi is the reference W that fkdrift starts
+from (exact cusps, pair holes), the numbers in it trained as well, plus a symmetric network flat at coalescence.  It has
+as many walkers and Langevin moves between updates, a decaying step, and settings tuned by hand for each system.
 
 Columns
     energy            from samples taken at frozen parameters
@@ -68,17 +68,17 @@ Trace = list[tuple[float, float, float]]
 def run_fkdrift(peer: Peer, seed: int, quick: bool, started: float) -> dict[str, Any]:
     """What fkdrift does by default."""
     from fkdrift.hamiltonian.loading import load_potential
-    from fkdrift.runs.run import Run
+    from fkdrift.runs.ground_state import GroundState
     from fkdrift.runs.settings import Settings
 
     short: dict[str, Any] = {"n_updates": 30, "n_blocks": 10, "n_path_blocks": 1} if quick else {}
-    run = Run(load_potential(peer.name, **peer.parameters), Settings(seed=seed, **short))
+    run = GroundState(load_potential(peer.name, **peer.parameters), Settings(seed=seed, **short))
     trace: Trace = []
     for step in run.advance():
         if step.phase == "training":
             trace.append((time.time() - started, time.process_time(), step.energy.mean))
     energy = run.energies.variational
-    size = sum(p.numel() for p in run.drift.parameters())
+    size = sum(p.numel() for p in run.model.parameters())
     return {"energy": energy.mean, "error": energy.error, "n_parameters": size, "trace": trace}
 
 

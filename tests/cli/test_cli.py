@@ -28,7 +28,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments: {})
+    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})
 
 
 @pytest.fixture(scope="module")

@@ -11,20 +11,21 @@ import torch
 
 import fkdrift as fk
 from fkdrift.errors import BadConfig, InputError
-from fkdrift.runs.flow_run import FlowRun
-from fkdrift.runs.solver import load, make_run, resume
+from fkdrift.runs.driver import load, resume
+from fkdrift.runs.ground_state import GroundState
+from fkdrift.wavefunction.flow import FlowWavefunction
 
 SMALL = fk.Settings(method="flow", n_walkers=128, n_updates=12, n_blocks=80, width=8)
 
 
 def test_harmonic_result(tmp_path: Path):
     state = fk.solve("harmonic", omega=2.0, settings=SMALL, out=tmp_path, progress=False)
-    assert isinstance(state.run, FlowRun)
+    assert isinstance(state.model, FlowWavefunction)
     assert abs(state.energy.deviation(1.0)) < 4
     result = json.loads((tmp_path / "result.json").read_text())
     assert set(result["energies"]) == {"variational", "fisher", "exact", "reference"}
     assert "independent samples" in result["energies"]["variational"]["estimator"]
-    assert set(result["sampling"]) == {"spread"}
+    assert set(result["sampling"]) == {"standard_deviation"}
     assert result["settings"]["method"] == "flow"
     assert result["status"] == "finished"
     assert "flow with" in str(state)
@@ -36,24 +37,26 @@ def test_harmonic_result(tmp_path: Path):
     ]
     density = (2 * state.log_psi(torch.linspace(-6, 6, 1201)[:, None, None])).exp()
     assert float(density.sum()) * 0.01 == pytest.approx(1, abs=1e-6)  # psi is normalised
+    independent = state.sample(2000)
+    assert torch.equal(independent, state.model.sample(2000, torch.Generator().manual_seed(0)))
     again = load(tmp_path)
-    assert isinstance(again.run, FlowRun)
+    assert isinstance(again.model, FlowWavefunction)
     assert again.energy == state.energy
 
 
 def test_interrupted_run_ends_where_it_would_have(tmp_path: Path):
     potential = fk.load_potential("anharmonic")
-    whole = make_run(potential, SMALL)
+    whole = GroundState(potential, SMALL)
     for _ in whole.advance():
         pass
     for stop in (5, 15):
-        run = make_run(potential, SMALL)
+        run = GroundState(potential, SMALL)
         for _ in islice(run.advance(), stop):
             pass
-        fk.GroundState(run).save(tmp_path / str(stop), figures=False)
+        run.save(tmp_path / str(stop), figures=False)
         resumed = resume(tmp_path / str(stop), progress=False)
-        assert resumed.run.energies == whole.energies
-        for a, b in zip(resumed.run.drift.parameters(), whole.drift.parameters(), strict=True):
+        assert resumed.energies == whole.energies
+        for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
             assert torch.equal(a, b)
 
 

@@ -22,7 +22,9 @@ from fkdrift.errors import BadConfig, BadParameter, DivergedPath
 from fkdrift.generative.chain import log_ratio
 from fkdrift.generative.data.datasets import dataset
 from fkdrift.generative.linear import principal_components
-from fkdrift.runs.learning import RECIPES, Learning, find_recipe, learn, load_learning, load_model, resume_learning
+from fkdrift.runs.driver import load, resume
+from fkdrift.runs.learning import RECIPES, Learning, find_recipe, learn, load_model
+from fkdrift.runs.run_folder import FORMAT
 
 TINY = {"latents": 3, "width": 16, "depth": 1, "n_updates": 30, "batch_size": 32, "progress": False}
 
@@ -59,7 +61,7 @@ def test_result_has_the_bounds_and_what_the_latents_carry(saved):
 
 
 def test_training_lowers_the_free_energy(saved):
-    F = [row[1] for row in saved.history]
+    F = [row[1] for row in saved.history["training"]]
     assert len(F) == 30
     assert np.mean(F[-5:]) < np.mean(F[:5]) - 5
 
@@ -67,12 +69,12 @@ def test_training_lowers_the_free_energy(saved):
 def test_files(place, saved):
     assert json.loads((place / "result.json").read_text())["model"] == "vae"
     config = tomllib.loads((place / "config.toml").read_text())
-    assert config["model"]["name"] == "vae"
+    assert config["model"] == "vae"
     assert config["data"]["name"] == "digits"
     assert config["settings"]["latents"] == 3
     rows = list(csv.DictReader((place / "history.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(1, 31))
-    assert float(rows[-1]["free_energy"]) == saved.history[-1][1]
+    assert float(rows[-1]["free_energy"]) == saved.history["training"][-1][1]
 
 
 def test_figures(saved):
@@ -104,11 +106,11 @@ def test_an_interrupted_training_ends_where_it_would_have(model, tmp_path):
     for step in stopped.advance():
         if step.step == 13:
             break
-    stopped.save(tmp_path, bounds=False)
+    stopped.save(tmp_path, figures=False)
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
-    resumed = resume_learning(tmp_path, progress=False)
+    resumed = resume(tmp_path, progress=False)
     assert resumed.n_updates == 30
-    assert [row[1] for row in resumed.history] == [row[1] for row in whole.history]
+    assert [row[1] for row in resumed.history["training"]] == [row[1] for row in whole.history["training"]]
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "finished"
@@ -118,25 +120,43 @@ def test_two_trainings_are_the_same_and_another_seed_is_not(saved):
     before = torch.get_rng_state()
     again = learn("vae", "digits", **TINY)
     assert torch.equal(before, torch.get_rng_state())
-    assert [row[1] for row in again.history] == [row[1] for row in saved.history]
+    assert [row[1] for row in again.history["training"]] == [row[1] for row in saved.history["training"]]
     other = learn("vae", "digits", **{**TINY, "n_updates": 2}, seed=1)
-    assert other.history[0][1] != saved.history[0][1]
+    assert other.history["training"][0][1] != saved.history["training"][0][1]
 
 
 def test_a_finished_training_goes_further(place):
-    further = resume_learning(place, n_updates=40, progress=False)
+    further = resume(place, n_updates=40, progress=False)
     assert further.n_updates == 40
     assert further.finished
+
+
+def test_bounds_are_computed_once_and_anew_after_more_training(place, saved, monkeypatch):
+    evaluated = []
+    bounds = Learning._bounds
+    monkeypatch.setattr(Learning, "_bounds", lambda self: evaluated.append(self.n_updates) or bounds(self))
+    assert resume(place, progress=False).result == saved.result
+    assert evaluated == []
+    assert resume(place, n_updates=31, progress=False).result["free_energy"] != saved.result["free_energy"]
+    assert evaluated == [31]
+
+
+def test_an_interrupted_training_shows_its_last_batch(saved):
+    stopped = Learning(saved.recipe, saved.settings, saved.data)
+    next(stopped.advance())
+    assert set(stopped.result["free_energy"]) == {"batch"}
+    assert "-ELBO, batch" in str(stopped)
+    assert "loss" in stopped.plot()
 
 
 def test_other_data_are_noticed(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 4))
     learn("vae", x, out=tmp_path / "run", **{**TINY, "network": "linear"})
     with pytest.raises(BadParameter, match="no data called 'array'"):
-        load_learning(tmp_path / "run")
+        load(tmp_path / "run")
     with pytest.raises(BadConfig, match="not those"):
-        load_learning(tmp_path / "run", x + 1)
-    assert load_learning(tmp_path / "run", x).n_updates == 30
+        load(tmp_path / "run", x + 1)
+    assert load(tmp_path / "run", x).n_updates == 30
 
 
 def test_data_of_another_size_are_refused(saved):
@@ -151,7 +171,7 @@ def test_files_that_are_no_models(place, tmp_path):
     (place / "checkpoint.pt").write_bytes((place / "checkpoint.pt").read_bytes()[:500])
     with pytest.raises(BadConfig, match="damaged"):
         load_model(place)
-    torch.save({"format": 1, "kind": "other"}, place / "checkpoint.pt")
+    torch.save({"format": FORMAT, "kind": "other"}, place / "checkpoint.pt")
     with pytest.raises(BadConfig, match="no generative model"):
         load_model(place)
 
@@ -226,8 +246,8 @@ def test_the_command_learns_shows_and_goes_on(tmp_path):
     assert (tmp_path / "run" / "figures" / "traversals.png").stat().st_size > 1000
     refused = command("learn", "vae", "--data", "digits", *options)
     assert refused.exit_code == 2
-    assert "fkdrift learn resume" in refused.stderr
-    further = command("learn", "resume", tmp_path / "run", "--updates", 12, "--quiet")
+    assert "fkdrift resume" in refused.stderr
+    further = command("resume", tmp_path / "run", "--n-updates", 12, "--quiet")
     assert further.exit_code == 0
     assert 50 < float(further.stdout) < 400
     shown = command("show", tmp_path / "run")
@@ -253,7 +273,6 @@ def test_the_command_learns_a_chain(tmp_path):
         (["vae", "--data", "digits", "--latents", "0"], "above 0"),
         (["markov", "--data", "digits", "--latents", "7", "--decay", "0.5"], "set every upper to latents"),
         (["vae", "--data", "run:nowhere"], "nowhere"),
-        (["resume", "nowhere"], "there is no nowhere"),
     ],
 )
 def test_bad_requests_are_one_line(arguments, words, tmp_path, monkeypatch):
@@ -278,8 +297,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "fkdrift learn resume run" in said
+    assert "fkdrift resume run" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["status"] == "interrupted"
     assert result["n_updates"] > 0
-    assert load_learning(tmp_path / "run").n_updates == result["n_updates"]
+    assert load(tmp_path / "run").n_updates == result["n_updates"]

@@ -9,12 +9,12 @@ from itertools import islice
 import pytest
 import torch
 from PIL import Image
-from runs import SMALL, small
+from runs import SMALL, assert_same, small
 
 import fkdrift as fk
-from fkdrift.figures.ground_state import draw_figures, save_figures
-from fkdrift.runs.report import headline, html, progress_line, summary
-from fkdrift.runs.run import Progress
+from fkdrift.figures.files import save_figures
+from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.report import Progress, progress_line
 
 RESULT = {
     "potential": {"name": "morse", "parameters": {"D": 10.0, "a": 1.0}, "reloadable": True},
@@ -39,10 +39,14 @@ RESULT = {
         "time_steps": [0.0625, 0.03125, 0.015625],
         "by_time_step": [],
     },
-    "sampling": {"spread": 0.16, "acceptance": 0.9, "time_step": 0.119},
+    "sampling": {"standard_deviation": 0.16, "acceptance": 0.9, "time_step": 0.119},
     "virial": {"ratio": -2.001, "expected": -2.0},
     "deviation": {"standard_errors": 1.0, "difference": 1.2e-4, "against": "exact", "verdict": "agrees"},
 }
+
+
+def summary(result):
+    return str(GroundState.block(result))
 
 
 def words(result):
@@ -62,7 +66,7 @@ def words(result):
         "reference 2.111067977 exact: a sqrt(D/2) - a^2/8",
         "+1.0 standard errors from the exact energy (+1.2e-04, relative +5.7e-05): agrees",
         "dt = 0.0625, 0.0312, 0.0156 to dt = 0; removed 0.012(2) from the finest",
-        "spread of E_L 0.16; acceptance 90% at dt = 0.119",
+        "standard deviation of E_L 0.16; acceptance 90% at dt = 0.119",
         "<V>/<T> = -2.0010, expected -2",
         "150 updates, 1,024 walkers, gradient drift with 1,153 parameters, seed 4",
         "8.0 s wall, 7.9 s CPU on cpu in float32",
@@ -87,15 +91,22 @@ def test_summary_needs_only_what_is_always_there():
     assert "exact" not in text
 
 
+def test_observables_are_shown_whatever_they_are():
+    x2 = {"unit": "length^2", "mixed": {"mean": 0.51, "error": 0.01}, "pure": {"mean": 0.5, "error": 0.01}}
+    text = words({**RESULT, "observables": {"x^2": x2, "<V>": {"unit": "", "mixed": {"mean": 1.0, "error": None}}}})
+    assert "x^2 0.500(10) pure estimator, length^2; mixed 0.510(10)" in text
+    assert "<V> 1(?) mixed estimator" in text
+
+
 def test_headline():
-    assert headline(RESULT) == "2.11119(12)"
+    assert GroundState.block(RESULT).headline == "2.11119(12)"
 
 
 def test_html_escapes_everything():
     result = copy.deepcopy(RESULT)
     result["potential"]["name"] = "<script>x</script>"
     result["energies"]["exact"]["source"] = "a < b & c"
-    text = html(result)
+    text = GroundState.block(result).html()
     assert "<script>" not in text
     assert "a &lt; b &amp; c" in text
     assert "2.11119(12)" in text
@@ -236,20 +247,14 @@ def test_trajectories(drawn):
 
 def test_drawing_leaves_the_run_alone(drawn):
     state, _ = drawn["plane"]
-    before = copy.deepcopy(state.run.state_dict())
-    draw_figures(state.run, state.spectrum, state.result)
-    after = state.run.state_dict()
-    assert torch.equal(before["generator"], after["generator"])
-    assert torch.equal(before["stationary"]["walkers"], after["stationary"]["walkers"])
-    assert before["history"].equal(after["history"])
+    before = copy.deepcopy(state.state_dict())
+    state.plot()
+    assert_same(before, state.state_dict())
 
 
 def test_an_interrupted_run_can_be_drawn():
-    from fkdrift.runs.run import Run
-
-    run = Run(fk.load_potential("harmonic"), fk.Settings(**SMALL))
-    list(islice(run.advance(), 2))
-    state = fk.GroundState(run)
+    state = GroundState(fk.load_potential("harmonic"), fk.Settings(**SMALL))
+    list(islice(state.advance(), 2))
     assert len(state.plot()["energy"].axes) == 1
     assert "interrupted" in str(state)
 
@@ -271,6 +276,6 @@ def test_files_are_small_pictures(drawn, tmp_path):
 
 def test_repr_in_a_notebook(drawn):
     state, _ = drawn["line"]
-    assert state._repr_html_() == html(state.result)
+    assert state._repr_html_() == GroundState.block(state.result).html()
     assert str(state.energy) in repr(state)
     assert summary(state.result) == str(state)

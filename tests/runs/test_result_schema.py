@@ -10,13 +10,19 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 from runs import SMALL, small
 
 import fkdrift as fk
-from fkdrift.runs.run import Run
+from fkdrift.runs.bridge import Bridge
+from fkdrift.runs.driver import KINDS
+from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.learning import Learning, find_data, find_recipe
+from fkdrift.runs.settings import BridgeSettings
 
 SCHEMA = json.loads((files("fkdrift.runs") / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+ENERGIES = SCHEMA["$defs"]["ground_state"]["properties"]["energies"]
 SETTINGS = fk.Settings(**SMALL)
 
 
@@ -25,9 +31,26 @@ def finished(name, **options):
 
 
 def interrupted(name, n_steps):
-    run = Run(fk.load_potential(name), SETTINGS)
+    state = GroundState(fk.load_potential(name), SETTINGS)
+    list(islice(state.advance(), n_steps))
+    return state.result
+
+
+def bridged(potential, n_steps=None, **options):
+    settings = BridgeSettings(time=1.0, n_updates=2, n_paths=64, dt=0.25, width=4, **options)
+    run = Bridge(fk.load_potential(potential), settings)
     list(islice(run.advance(), n_steps))
-    return fk.GroundState(run).result
+    return run.result
+
+
+def learned(model, data="digits", n_steps=None, **options):
+    recipe = find_recipe(model)
+    run = Learning(recipe, recipe.settings(n_updates=2, width=8, **options), find_data(data))
+    list(islice(run.advance(), n_steps))
+    return run.result
+
+
+PLANE = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).numpy()
 
 
 CASES = {
@@ -41,6 +64,15 @@ CASES = {
     "interrupted at once": lambda: interrupted("harmonic", 0),
     "interrupted in training": lambda: interrupted("harmonic", 3),
     "interrupted later": lambda: interrupted("helium", SMALL["n_updates"] + 3),
+    "bridge": lambda: bridged("double_well", start=(-1.0,), end=(1.0,)),
+    "bridge without exact value": lambda: bridged("henon_heiles", start=(0.0, 0.0), end=(0.5, 0.0), noise=0.1),
+    "interrupted bridge": lambda: bridged("double_well", 1, start=(-1.0,), end=(1.0,)),
+    "vae": lambda: learned("vae", latents=2, depth=1),
+    "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=8, depth=1),
+    "diffusion": lambda: learned("diffusion", steps=4),
+    "flow of data": lambda: learned("flow", PLANE, couplings=2),
+    "latent sde": lambda: learned("latent-sde", PLANE, latents=1),
+    "interrupted training": lambda: learned("vae", n_steps=1, latents=2, depth=1),
 }
 
 
@@ -59,19 +91,35 @@ def test_results_are_valid(results, name):
     assert [error.message for error in VALIDATOR.iter_errors(results[name])] == []
 
 
+PARTS = {"ground state": "ground_state", "learned model": "learned_model", "bridge": "bridge"}
+
+
 def test_the_cases_cover_the_schema(results):
-    keys = set().union(*results.values())
-    assert keys == set(SCHEMA["properties"])
-    energies = set().union(*(result["energies"] for result in results.values()))
-    assert energies == set(SCHEMA["properties"]["energies"]["properties"])
+    assert set(KINDS) == set(PARTS) == set(SCHEMA["properties"]["kind"]["enum"])
+    for kind, part in PARTS.items():
+        keys = set().union(*(result for result in results.values() if result["kind"] == kind))
+        assert keys == set(SCHEMA["properties"]) | set(SCHEMA["$defs"][part]["properties"])
+    energies = set().union(*(result.get("energies", {}) for result in results.values()))
+    assert energies == set(ENERGIES["properties"])
     assert {result["status"] for result in results.values()} == {"finished", "interrupted"}
     assert results["interrupted at once"]["energies"]["variational"]["mean"] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_has_its_own_entries_only(results, kind):
+    own = next(result for result in results.values() if result["kind"] == kind)
+    for other in set(KINDS) - {kind}:
+        assert not VALIDATOR.is_valid({**own, "kind": other})
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda r: r.pop("seed"),
+        lambda r: r.pop("kind"),
+        lambda r: r.update(format=1),
+        lambda r: r.update(observables={"x": {"unit": "length"}}),
+        lambda r: r.update(observables={"x": {"unit": "length", "pure": {"mean": 1.0}}}),
         lambda r: r.update(extra=1),
         lambda r: r["energies"].pop("path_action"),
         lambda r: r["energies"]["variational"].pop("estimator"),
@@ -93,8 +141,9 @@ def test_the_schema_notices(results, spoil):
 def test_every_field_is_documented():
     text = (Path(__file__).parents[2] / "docs" / "result.md").read_text()
     names = set(SCHEMA["properties"])
-    for part in ("energies", "step_bias", "sampling", "virial", "deviation", "potential"):
-        names |= set(SCHEMA["properties"][part]["properties"])
+    for part in PARTS.values():
+        properties = SCHEMA["$defs"][part]["properties"]
+        names |= set(properties).union(*(entry.get("properties", ()) for entry in properties.values()))
     assert {name for name in names if f"`{name}`" not in text} == set()
 
 
@@ -107,4 +156,4 @@ def test_the_numbers_are_those_of_the_state():
     assert result["n_updates"] == SMALL["n_updates"]
     difference = state.energy.mean - result["energies"]["exact"]["mean"]
     assert result["deviation"]["difference"] == difference
-    assert result["n_parameters"] == sum(p.numel() for p in state.run.drift.parameters())
+    assert result["n_parameters"] == sum(p.numel() for p in state.model.parameters())

@@ -12,21 +12,21 @@ from runs import SMALL
 
 from fkdrift.errors import BadConfig, CannotWrite
 from fkdrift.runs import run_folder as archive
-from fkdrift.runs.run_folder import read_checkpoint, read_result, write_run
-from fkdrift.runs.settings import Settings, read_config, write_config
+from fkdrift.runs.run_folder import FORMAT, read_checkpoint, read_result, write_folder
+from fkdrift.runs.settings import Settings, read_config
 
 POTENTIAL = {"name": "gaussian_bosons", "parameters": {"n_particles": 3, "g": 1.5}, "reloadable": True}
 
 
 def save(folder, **changes):
     contents = {
-        "potential": POTENTIAL,
-        "settings": Settings(**SMALL),
-        "result": {"energies": {"variational": {"mean": 1.0 / 3.0}}},
-        "history": [[0, 1, 0.1, 0.2, 0.3], [2, 7, -1.0 / 3.0, 1e-9, 4.0]],
+        "config": {"kind": "ground state", "potential": POTENTIAL, "settings": Settings(**SMALL).to_dict()},
+        "result": {"format": FORMAT, "energies": {"variational": {"mean": 1.0 / 3.0}}},
+        "columns": ("phase", "step", "energy", "error", "seconds"),
+        "rows": [("training", 1, 0.1, 0.2, 0.3), ("sampling", 7.0, -1.0 / 3.0, 1e-9, 4.0)],
         "checkpoint": {"walkers": torch.arange(6.0), "n_updates": 3, "none": None, "name": "ä", "list": [1, 2.5]},
     }
-    write_run(folder, **{**contents, **changes})
+    write_folder(folder, **{**contents, **changes})
     return contents
 
 
@@ -61,7 +61,7 @@ def test_round_trip(tmp_path):
     "settings", [Settings(), Settings(atol=1e-3, max_seconds=5.0, drift="mlp", seed=7, dtype="float64")]
 )
 def test_settings_survive_toml(tmp_path, settings):
-    write_config(tmp_path / "config.toml", settings, potential=POTENTIAL)
+    save(tmp_path, config={"potential": POTENTIAL, "settings": settings.to_dict()})
     potential, values = read_config(tmp_path / "config.toml")
     assert Settings.from_values(values).to_dict() == settings.to_dict()
     assert potential == POTENTIAL
@@ -107,6 +107,9 @@ def test_missing_files(tmp_path):
             read(tmp_path)
     (tmp_path / "result.json").write_text('{"energies": ')
     with pytest.raises(BadConfig, match=r"cannot read .*result\.json"):
+        read_result(tmp_path)
+    (tmp_path / "result.json").write_text('{"energies": {}}')
+    with pytest.raises(BadConfig, match="another version"):
         read_result(tmp_path)
 
 

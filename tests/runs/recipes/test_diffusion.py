@@ -9,11 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import fkdrift as fk
 from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig
 from fkdrift.generative import compress, decompress
 from fkdrift.generative.diffusion import DDPM
-from fkdrift.runs.learning import learn, load_model, resume_learning
+from fkdrift.runs.learning import learn, load_model
 
 SMALL = {"n_updates": 30, "steps": 8, "width": 16, "depth": 2, "batch_size": 64}
 
@@ -45,7 +46,7 @@ def test_resumed_training_ends_where_it_would_have(tmp_path):
     whole = learn("diffusion", plane(), progress=False, **SMALL)
     part = learn("diffusion", plane(), out=tmp_path, progress=False, **{**SMALL, "max_seconds": 1e-9})
     assert part.n_updates < 30
-    rest = resume_learning(tmp_path, plane(), progress=False, max_seconds=100.0)
+    rest = fk.generative.resume(tmp_path, plane(), progress=False, max_seconds=100.0)
     for a, b in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
         assert torch.equal(a, b)
 

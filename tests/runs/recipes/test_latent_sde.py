@@ -9,10 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import fkdrift as fk
 from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig
 from fkdrift.generative.latent_sde import LatentSDE
-from fkdrift.runs.learning import learn, load_learning, load_model, resume_learning
+from fkdrift.runs.learning import learn, load_model
 
 QUICK = {"n_updates": 4, "width": 8, "context": 4, "dt": 0.25, "latents": 1, "spacing": 0.5, "batch_size": 16}
 
@@ -55,8 +56,8 @@ def test_resumes_bit_for_bit(tmp_path: Path) -> None:
         if step.step == 2:
             break
     part.save(tmp_path, bounds=False)
-    assert load_learning(tmp_path, part.data).n_updates == 2
-    again = resume_learning(tmp_path, part.data, progress=False)
+    assert fk.generative.load(tmp_path, part.data).n_updates == 2
+    again = fk.generative.resume(tmp_path, part.data, progress=False)
     for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)
 

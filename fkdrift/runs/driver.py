@@ -1,0 +1,174 @@
+"""Any run, whatever it computes: drive it to its end, load it from its folder, go on with it, show what it found."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from fkdrift.errors import BadConfig
+from fkdrift.runs.report import Block, progress_line
+from fkdrift.runs.run import Run
+from fkdrift.runs.run_folder import make_folder, read_checkpoint, read_result
+from fkdrift.runs.settings import read_toml
+
+CHECKPOINT_SECONDS = 30.0
+"""Between two saves while running: what a killed process may lose."""
+
+KINDS = {
+    "ground state": "ground_state:GroundState",
+    "learned model": "learning:Learning",
+    "bridge": "bridge:Bridge",
+}
+"""Kinds of run by name, and where in `fkdrift.runs` their class is: it is imported when it is needed."""
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None) -> AnyRun:
+    """Advance a run to its end, or until interrupted, showing progress and saving to `out`; returns the run.
+
+    Ctrl-C or SIGTERM finishes the block and returns what there is, marked interrupted; a second one stops at once.
+
+    Args:
+        run: new, or loaded.
+        out: folder to save to, also every 30 seconds while running.
+        progress: show a live line; default: where someone is looking (a terminal or a notebook).
+
+    Raises:
+        ComputationError: the computation failed.
+        CannotWrite: `out` cannot be written to.
+    """
+    if out is not None:
+        make_folder(out)
+    saved = time.monotonic()
+    line = progress_line(run.title, progress, run.symbol)
+    with cpu_threads(run.settings.threads), interruptible() as interrupted:
+        with line as show:
+            for step in run.advance():
+                show(step)
+                if interrupted():
+                    break
+                if out is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    run.save(out, figures=False)
+                    saved = time.monotonic()
+        if out is not None:
+            run.save(out)
+    return run
+
+
+def load(folder: str | Path, source: Any = None, **changes: Any) -> Any:
+    """The run saved in a folder: a `GroundState`, a `Learning` or a `Bridge`.
+
+    Args:
+        folder: written by `save`, or by a command with --out.
+        source: the potential if the run was made from a Python callable, or the data if from an array: what a file
+            cannot hold.
+        changes: settings to change, such as atol=1e-4 or n_blocks=500, before going on; those that shape the network
+            or the walkers must stay.
+
+    Raises:
+        BadConfig: the folder is not a saved run, is damaged, or needs its source.
+
+    Example:
+        >>> fk.load("runs/helium").energy
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadConfig(f"there is no folder {folder}")
+    config = read_toml(folder / "config.toml")
+    run = find_kind(config, folder).rebuild(config, source, changes)
+    state = read_checkpoint(folder)
+    if state.get("kind") != run.kind:
+        raise BadConfig(f"the checkpoint in {folder} is of a {state.get('kind')}, and its config.toml of a {run.kind}")
+    with cpu_threads(run.settings.threads):
+        run.load_state_dict(state)
+    return run
+
+
+def resume(folder: str | Path, source: Any = None, *, progress: bool | None = None, **changes: Any) -> Any:
+    """Go on with a saved run, and save it to the same folder.
+
+    An interrupted run ends, on the CPU, bit for bit where it would have ended without the interruption; a finished one
+    goes further if `changes` ask for more.
+
+    Args:
+        folder, source, changes: as for `load`.
+        progress: as for `drive`.
+
+    Raises:
+        BadConfig: as for `load`.
+
+    Example:
+        >>> fk.resume("runs/helium", atol=5e-5)
+    """
+    return drive(load(folder, source, **changes), out=Path(folder), progress=progress)
+
+
+def show(folder: str | Path) -> Block:
+    """What the run in a folder found: the block that its command printed.
+
+    Raises:
+        BadConfig: the folder is not a saved run, or is damaged.
+    """
+    result = read_result(Path(folder))
+    try:
+        return find_kind(result, folder).block(result)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadConfig(f"result.json in {folder} is not that of a run: {error!r} is missing or wrong") from None
+
+
+def find_kind(values: Mapping[str, Any], where: str | Path) -> type[Run]:
+    """The class of a run, by the `kind` in its files.
+
+    Raises:
+        BadConfig: there is no such kind.
+    """
+    kind = values.get("kind")
+    if kind not in KINDS:
+        raise BadConfig(
+            f"{where} holds a run of kind {kind!r}, which this version does not know: it was written by something "
+            f"else, or by another version (known: {', '.join(KINDS)})"
+        )
+    module, name = KINDS[kind].split(":")
+    return getattr(import_module(f"fkdrift.runs.{module}"), name)
+
+
+@contextmanager
+def cpu_threads(n: int) -> Iterator[None]:
+    """torch on n CPU threads, and as before afterwards: threads that wait for each other cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread nothing changes."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, catch)
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

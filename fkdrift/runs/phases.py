@@ -1,0 +1,206 @@
+"""The phases that runs are made of: train, sample until an error is reached, compute something once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fkdrift.numerics.estimates import Estimate
+from fkdrift.runs.run import Phase, State
+from fkdrift.training.loop import MINIMUM_UPDATES, Optimiser, Step, fit
+
+MINIMUM_BLOCKS = 32
+"""Sampled before an error bar is believed: part of it comes from rare walkers in the tails (docs/validation.md)."""
+
+
+class Training(Phase):
+    """Updates of an optimiser.
+
+    Args:
+        method: how to improve the model.
+        walkers: starting positions (batch, particle, dim); for a model of data an empty tensor.
+        n_updates: at most.
+        tolerance: stop once the estimated excess energy is below this.
+        share: see `Phase`.
+        once: whether what comes after belongs to the trained model, so that training, once ended, does not go on.
+        settled: whether there is no more to be had, asked before every update.
+    """
+
+    name = "training"
+
+    def __init__(
+        self,
+        method: Optimiser,
+        walkers: Tensor,
+        *,
+        n_updates: int,
+        tolerance: float = 0.0,
+        share: float = 1.0,
+        once: bool = False,
+        settled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.method, self.walkers, self.n_updates, self.tolerance = method, walkers, n_updates, tolerance
+        self.share, self.once, self.settled = share, once, settled
+        self.n_made, self.ended = 0, False
+        self.energy: Estimate | None = None
+
+    @property
+    def step(self) -> int:
+        return self.n_made
+
+    @property
+    def planned(self) -> int:
+        excess = self.method.estimated_excess
+        converged = excess is not None and excess < self.tolerance and self.n_made >= MINIMUM_UPDATES
+        return self.n_made if self.ended or converged or self.settled() else self.n_updates
+
+    def advance(self, generator: torch.Generator) -> None:
+        n = self.n_made
+        (step,) = fit(self.method, self.walkers, n_updates=n + 1, generator=generator, first=n)
+        self._take(step)
+
+    def _take(self, step: Step) -> None:
+        self.n_made, self.walkers, self.energy = step.index, step.update.walkers.detach(), step.energy
+        self.standard_deviation, self.estimated_excess = step.standard_deviation, step.update.estimated_excess
+
+    def finish(self) -> None:
+        if self.once and not self.ended:
+            self.method.finish()
+            self.ended = True
+
+    def results(self) -> dict[str, Any]:
+        return {}
+
+    def state_dict(self) -> State:
+        return {
+            "method": self.method.state_dict(),
+            "walkers": self.walkers,
+            "n_updates": self.n_made,
+            "ended": self.ended,
+            "energy": None if self.energy is None else [self.energy.mean, self.energy.error],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.method.load_state_dict(state["method"])
+        self.walkers = state["walkers"].to(self.walkers)
+        self.n_made, self.ended = state["n_updates"], state["ended"]
+        self.energy = None if state["energy"] is None else Estimate(*state["energy"])
+
+
+class Sampler(Protocol):
+    """What averages over blocks of trajectories or samples.
+
+    Attributes:
+        n_blocks: blocks counted; negative while equilibrating.
+    """
+
+    n_blocks: int
+
+    def advance(self, generator: torch.Generator) -> object:
+        """Make one block."""
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Sampling(Phase):
+    """Blocks of a sampler that is made when the phase begins, from what the phases before it left.
+
+    Args:
+        name: see `Phase`.
+        make: the sampler.
+        energy: what it has found so far, asked only once there is a counted block.
+        results: its entries of result.json.
+        n_blocks: to be counted.
+        atol: if given, as many blocks instead as the standard error needs to fall below this.
+        share: see `Phase`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        *,
+        energy: Callable[[Any], Estimate],
+        results: Callable[[Any], dict[str, Any]],
+        n_blocks: int,
+        atol: float | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self.name, self.make, self.n_blocks, self.atol, self.share = name, make, n_blocks, atol, share
+        self._energy, self._results = energy, results
+        self.sampler: Any = None
+
+    @property
+    def step(self) -> int:
+        return 0 if self.sampler is None else self.sampler.n_blocks
+
+    @property
+    def energy(self) -> Estimate | None:  # type: ignore[override]
+        return self._energy(self.sampler) if self.step > 0 else None
+
+    @property
+    def planned(self) -> int:
+        if self.atol is None:
+            return self.n_blocks
+        n, E = self.step, self.energy
+        if E is None or n < MINIMUM_BLOCKS:
+            return MINIMUM_BLOCKS
+        return n if E.error <= self.atol else n + max(1, round(n * ((E.error / self.atol) ** 2 - 1)))
+
+    def advance(self, generator: torch.Generator) -> None:
+        if self.sampler is None:
+            self.sampler = self.make()
+        self.sampler.advance(generator)
+
+    def results(self) -> dict[str, Any]:
+        return self._results(self.sampler) if self.step > 0 else {}
+
+    def state_dict(self) -> State:
+        return {} if self.sampler is None else self.sampler.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        if state:
+            self.sampler = self.make()
+            self.sampler.load_state_dict(state)
+
+
+class Once(Phase):
+    """Something computed once at the end and kept with the state; what it takes is not counted as time of the run.
+
+    Args:
+        name: see `Phase`.
+        compute: its entries of result.json.
+        of: a number that tells whether the entries still belong to the run; they are computed again when it changes.
+    """
+
+    share = None
+
+    def __init__(self, name: str, compute: Callable[[], dict[str, Any]], of: Callable[[], int] = lambda: 0) -> None:
+        self.name, self._compute, self._of = name, compute, of
+        self._found: dict[str, Any] = {}
+        self._made_of: int | None = None
+
+    @property
+    def step(self) -> int:
+        return int(self._made_of == self._of())
+
+    @property
+    def planned(self) -> int:
+        return 1
+
+    def advance(self, generator: torch.Generator) -> None:
+        self._found, self._made_of = self._compute(), self._of()
+
+    def results(self) -> dict[str, Any]:
+        return self._found if self.step else {}
+
+    def state_dict(self) -> State:
+        return {"found": self._found, "of": self._made_of}
+
+    def load_state_dict(self, state: State) -> None:
+        self._found, self._made_of = state["found"], state["of"]
