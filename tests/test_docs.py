@@ -22,7 +22,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", ["library.md", "paths.md", "generative.md", "flows.md"])
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments: {})
+    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})
     names: dict[str, object] = {}
     code = blocks(ROOT / "docs" / page, "python")
     assert len(code) >= 2

@@ -102,7 +102,8 @@ class Run(ABC):
     def __init__(
         self, settings: RunSettings, model: nn.Module, generator: torch.Generator, phases: Sequence[Phase]
     ) -> None:
-        self.settings, self.model, self.generator, self.phases = settings, model, generator, phases
+        self.settings: Any = settings
+        self.model, self.generator, self.phases = model, generator, list(phases)
         self.history: dict[str, list[list[float]]] = {phase.name: [] for phase in phases}
         self.finished = False
         self.wall_seconds = self.cpu_seconds = 0.0

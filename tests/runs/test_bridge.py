@@ -91,7 +91,7 @@ def test_transition_paths_of_a_simulation_have_no_propagator() -> None:
         ({"time": -1.0}, "time"),
         ({"time": math.nan}, "time"),
         ({"noise": -0.1}, "noise"),
-        ({"n_paths": 1}, "error bar"),
+        ({"n_paths": 1}, "at least 2"),
         ({"dt": 3.0}, "longer"),
     ],
 )
@@ -103,7 +103,7 @@ def test_bad_settings(changes: dict[str, object], why: str) -> None:
 def test_ends_have_to_fit_the_potential() -> None:
     with pytest.raises(BadParameter, match="start"):
         small(start=(0.0, 1.0))
-    with pytest.raises(BadParameter, match="end"):
+    with pytest.raises(BadConfig, match="end"):
         small(end=(math.inf,))
 
 

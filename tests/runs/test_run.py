@@ -20,7 +20,7 @@ def test_number_of_walkers_follows_the_system() -> None:
     state = fk.solve("harmonic", settings=fk.Settings(**TINY), progress=False)
     assert state.result["n_walkers"] == 4096
     assert "4,096 walkers" in str(state)
-    assert GroundState(fk.load_potential("harmonic"), fk.Settings(drift="mlp", **TINY)).n_walkers == 1024
+    assert GroundState(fk.load_potential("harmonic"), fk.Settings(drift="mlp", width=4, n_updates=2)).n_walkers == 1024
     assert GroundState(fk.load_potential("helium"), fk.Settings(**TINY)).n_walkers == 1024
     many = GroundState(fk.load_potential("harmonic_bosons"), fk.Settings(**TINY))
     assert many.n_walkers == 256
@@ -64,7 +64,8 @@ def test_the_exact_solution_is_computed_once_and_not_charged(tmp_path, monkeypat
     assert len(calls) == 1
     assert state.result["energies"]["exact"]["mean"] == pytest.approx(0.5, abs=1e-9)
     assert state.wall_seconds == state.history["sampling"][-1][-1]
-    again = fk.resume(tmp_path, n_blocks=4, progress=False)
+    again = fk.load(tmp_path, n_blocks=4)
+    assert [progress.phase for progress in again.advance()] == ["sampling"] * 2
     assert again.result["energies"]["exact"] == state.result["energies"]["exact"]
     assert len(calls) == 1
 
