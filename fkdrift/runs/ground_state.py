@@ -124,7 +124,7 @@ class GroundState(Run):
             tolerance=settings.training_tolerance,
             share=TRAINING_SHARE,
             once=True,
-            settled=lambda: getattr(method, "settled", False),
+            settled=lambda: flow and isinstance(method, NaturalGradient) and method.settled,
         )
         free = not isinstance(model, Wavefunction)
         self.trajectories = Sampling(
