@@ -5,11 +5,13 @@ E_L = (H psi) / psi averaged over Metropolis-adjusted steps has no bias from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fkdrift.estimators.observables import Average, Averages, Observable
 from fkdrift.estimators.state import restore
 from fkdrift.numerics.estimates import Estimate, from_walkers, rounding_error
 from fkdrift.paths.process import Process
@@ -47,6 +49,7 @@ class StationarySampler:
         time_scale: of the system; half of it is the longest step.
         n_moves: steps in a block.
         n_equilibration: blocks to discard first; the step is tuned during these only.
+        observables: averaged beside E_L.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class StationarySampler:
         time_scale: float,
         n_moves: int = 4,
         n_equilibration: int = 16,
+        observables: Sequence[Observable] = (),
     ) -> None:
         self.process, self.potential, self.time_scale, self.n_moves = process, potential, time_scale, n_moves
         self.walkers, self.n_blocks = walkers, -n_equilibration
         self.dt = walkers.new_tensor(time_scale / 4)
         self.sums = torch.zeros(4, len(walkers), dtype=torch.float64, device=walkers.device)
+        self.averages = Averages(observables, len(walkers), walkers.device)
 
     def advance(self, generator: torch.Generator) -> None:
         """Run one block and, once equilibrated, add up E_L, E_L^2, V and the acceptance."""
@@ -75,6 +80,7 @@ class StationarySampler:
                 E = local_energy(self.process, self.walkers).double()
                 V = self.potential(self.walkers).double()
             self.sums += torch.stack([E, E.square(), V, chain.acceptance.double().expand_as(E)])
+            self.averages.add(self.walkers, E)
         self.n_blocks += 1
 
     def energy(self) -> StationaryEnergy:
@@ -89,8 +95,14 @@ class StationarySampler:
             self.dt.item(),
         )
 
+    def observables(self) -> dict[str, Average]:
+        """The variational mean of every observable over all counted blocks, by name."""
+        return self.averages.estimates()
+
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("walkers", "dt", "sums", "n_blocks")}
+        saved = {name: getattr(self, name) for name in ("walkers", "dt", "sums", "n_blocks")}
+        return {**saved, "averages": self.averages.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        restore(self, state)
+        self.averages.load_state_dict(state["averages"])
+        restore(self, {name: value for name, value in state.items() if name != "averages"})

@@ -239,7 +239,7 @@ class Averages:
         return {"sums": self.sums, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.sums, self.weights = state["sums"].to(self.sums), state["weights"].to(self.weights)
+        self.sums, self.weights = state["sums"].to(self.sums).clone(), state["weights"].to(self.weights).clone()
 
 
 def _error(influence: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 
 from fkdrift.estimators.local_energy import StationarySampler
+from fkdrift.estimators.observables import parse_observables
 from fkdrift.estimators.path_action import PathSampler
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
@@ -67,3 +68,24 @@ def test_state_round_trip() -> None:
     g.set_state(noise)
     restored.advance(g)
     assert restored.energy() == original.energy()
+
+
+def test_observables_are_averaged_beside_the_energy() -> None:
+    """Hydrogen: <V> = -1, T = 1/2, virial 1, <r> = 1.5, <r^2> = 3, and they come back with the state."""
+    potential = load_potential("hydrogen")
+    system, g = System(potential, F64), generator()
+    process = Process(NeuralWavefunction(system), system)
+    walkers = system.initial_walkers(256, g)
+    observables = parse_observables(["r", "r**2"], potential, walkers)
+
+    def make() -> StationarySampler:
+        return StationarySampler(process, walkers, potential, time_scale=system.time_scale, observables=observables)
+
+    sampler, restored = make(), make()
+    for _ in range(40):
+        sampler.advance(g)
+    found = sampler.observables()
+    for name, exact in {"V": -1.0, "T": 0.5, "virial": 1.0, "r": 1.5, "r**2": 3.0, "E_L": -0.5}.items():
+        assert abs(found[name].estimate.deviation(exact)) < 4, name
+    restored.load_state_dict(sampler.state_dict())
+    assert restored.observables()["r"].plain() == found["r"].plain()

@@ -1,0 +1,89 @@
+"""Correlations of the oscillator, and of a well whose psi is wrong, against closed forms and the exact spectrum."""
+
+import pytest
+import torch
+
+from fkdrift.errors import InputError
+from fkdrift.estimators.correlation import CorrelationSampler
+from fkdrift.estimators.observables import density, parse_observable
+from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.system import System
+from fkdrift.paths.process import Process
+from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.protocol import AutogradWavefunction
+from tests.systems import generator
+
+F64 = torch.float64
+
+
+def follow(names: list[str], *, stretch: float = 0.0, n_walkers: int = 1024, n_blocks: int = 3, **options):
+    """Windows of V = x^2 / 2 with psi = exp(-(1 + stretch) x^2 / 2)."""
+    potential = load_potential("harmonic")
+    system = System(potential, F64)
+    psi = AutogradWavefunction(lambda r: -stretch / 2 * r.square().sum((1, 2)), system)
+    observables = [parse_observable(name, potential) for name in names]
+    g = generator()
+    sampler = CorrelationSampler(
+        Process(psi, system), system.initial_walkers(n_walkers, g), observables, time_scale=1.0, **options
+    )
+    for _ in range(n_blocks + 1):
+        sampler.advance(g)
+    return sampler
+
+
+def test_position_in_the_oscillator():
+    """C = exp(-tau) / 2 within errors at every lag, and a susceptibility of 1."""
+    sampler = follow(["x"], longest=4.0, n_lags=16)
+    for kind in ("variational", "pure"):
+        found = sampler.correlation(kind)
+        z = (found.mean[:, 0, 0] - (-found.times).exp() / 2) / found.error[:, 0, 0]
+        assert z.abs().max() < 4.5
+        assert abs(sampler.susceptibility(0, kind=kind).deviation(1.0)) < 4
+        assert 0 < sampler.susceptibility(0, kind=kind).error < 0.1
+
+
+def test_even_and_odd_observables_do_not_mix_and_have_their_own_gaps():
+    sampler = follow(["x", "x**2", "x**3"], longest=2.0, n_lags=8)
+    found = sampler.correlation()
+    assert (found.mean[:, 0, 1] / found.error[:, 0, 1]).abs().max() < 4.5
+    first = sampler.gaps()[0]
+    for gap, exact in zip(first, (1.0, 2.0, 3.0), strict=True):
+        assert abs(gap.mean - exact) < 4 * gap.error + 0.02 * exact
+
+
+def test_weights_undo_a_wrong_psi():
+    """psi too narrow by 30% relaxes at a rate of 1.3 instead of 1, and has <x^2> = 0.385 instead of 0.5."""
+    sampler = follow(["x"], stretch=0.3, longest=2.0, n_lags=8, padding=3.0, n_walkers=2048)
+    at_0 = {kind: sampler.correlation(kind) for kind in ("variational", "pure")}
+    assert at_0["variational"].mean[0, 0, 0] == pytest.approx(0.5 / 1.3, abs=0.02)
+    pure = at_0["pure"]
+    z = (pure.mean[:, 0, 0] - (-pure.times).exp() / 2) / pure.error[:, 0, 0]
+    assert z.abs().max() < 4.5
+    rate = {kind: sampler.gaps(kind)[0][0] for kind in at_0}
+    assert abs(rate["variational"].deviation(1.3)) < 4
+    assert rate["variational"].deviation(1.0) > 6
+    assert abs(rate["pure"].deviation(1.0)) < 4
+
+
+def test_comes_back_and_shows_itself():
+    one, two = follow(["x"], n_walkers=64, n_blocks=1, n_lags=4), follow(["x"], n_walkers=64, n_blocks=0, n_lags=4)
+    two.load_state_dict(one.state_dict())
+    one.advance(generator(3))
+    two.advance(generator(3))
+    assert one.results() == two.results()
+    assert len(one.results()["correlations"]["x"]["pure"]["mean"]) == 5
+
+
+def test_what_cannot_be_correlated_is_refused():
+    with pytest.raises(InputError, match="n_lags = 5 is not allowed"):
+        follow(["x"], n_lags=5)
+    with pytest.raises(InputError, match="8 walkers are too few"):
+        follow(["x"], n_walkers=8)
+    with pytest.raises(InputError, match="nothing to correlate"):
+        follow([])
+    harmonic = load_potential("harmonic")
+    system = System(harmonic, F64)
+    process = Process(NeuralWavefunction(system, width=4), system)
+    walkers = system.initial_walkers(64, generator())
+    with pytest.raises(InputError, match="density has many bins"):
+        CorrelationSampler(process, walkers, [density(harmonic, walkers)], time_scale=1.0)
