@@ -57,7 +57,7 @@ def scan_line(V: Callable[[Array], Array], mass: float, domain: tuple[float, flo
         Unbound: V has no ground state.
         InputError: V is not a number at too many points.
     """
-    x = _line_points() if domain is None else np.linspace(*domain, 2 * N_EVEN)
+    x = line_points() if domain is None else np.linspace(*domain, 2 * N_EVEN)
     values = finite(V(x), x, name)
     _refuse_singular(V, x, values, name)
     energy, at = gaussian_energy(V, x, values, mass, domain)
@@ -86,7 +86,7 @@ def finite(V: Array, x: Array, name: str) -> Array:
     return np.clip(np.where(np.isnan(V), CAP, V), -CAP, CAP)
 
 
-def _line_points() -> Array:
+def line_points() -> Array:
     """Points in pairs +x and -x, without the origin."""
     half = np.concatenate([(np.arange(N_EVEN // 2) + 0.5) / (N_EVEN // 2) * size for size in SIZES])
     half = np.concatenate([np.geomspace(1e-9, 1e-5, 30), half])

@@ -35,6 +35,7 @@ from fkdrift.hamiltonian.minima import (
     Scan,
     finite,
     gaussian_energy,
+    line_points,
     refuse_far,
     scan_line,
     scan_plane,
@@ -122,8 +123,10 @@ class _Values:
         return np.resize(PROBES, n)[:, None, None] * self.rng.normal(size=(n, *self.shape))
 
     def everywhere(self) -> Array:
-        """Many positions: random ones and, of two coordinates, even grids of every size: no well is missed."""
+        """Many positions: random ones and, of one or two coordinates, grids of every size: no well is missed."""
         random = self.probes(N_SURE)
+        if self.shape == (1, 1) and self.potential.domain is None:
+            return np.concatenate([random, line_points().reshape(-1, 1, 1)])
         if self.shape[0] * self.shape[1] != 2 or self.potential.domain is not None:
             return random
         grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, N_PLANE)] * 2, indexing="ij"), -1).reshape(-1, 1, 2)
@@ -141,7 +144,10 @@ class _Values:
         """Whether third differences vanish along random lines."""
         if self.potential.domain is not None:
             return False
-        start, step = self.probes(N_PROBES), self.probes(N_PROBES)
+        return self._quadratic(self.probes(N_PROBES)) and self._quadratic(self.everywhere())
+
+    def _quadratic(self, start: Array) -> bool:
+        step = self.probes(len(start))
         V = [self(start + k * step) for k in range(4)]
         return self.alike(V[3] + 3 * V[1], 3 * V[2] + V[0], np.sum(np.abs(V), 0))
 
