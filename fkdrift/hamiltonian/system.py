@@ -21,7 +21,7 @@ from torch import Tensor
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
-from fkdrift.hamiltonian.trial_function import TrialFunction
+from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
 from fkdrift.tensor_types import PerWalker, Positions
 
 
@@ -40,6 +40,7 @@ class System:
         dtype, device: of all tensors made from this system.
 
     Attributes:
+        potential: the potential, with what was recognised about it: see `recognise`.
         sigma: (particle, 1), 1 / sqrt(mass).
         trial_function: W = log phi_ref, or None on a ring or torus.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
@@ -59,7 +60,7 @@ class System:
     def __init__(
         self, potential: Potential, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> None:
-        self.potential = potential
+        self.potential = potential = recognise(potential)
         self.dtype, self.device = dtype, torch.device(device)
         mass = np.asarray(potential.mass, dtype=float)
         if mass.shape != (potential.n_particles,) or not (mass > 0).all():
@@ -145,27 +146,6 @@ class System:
     def wrap(self, r: Positions) -> Positions:
         """Positions brought back into the periodic box, for display; unchanged in open space."""
         return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
-
-
-def sample_trial_function(
-    reference: TrialFunction, potential: Potential, n_walkers: int, seed: int = 0, n_steps: int = 500
-) -> np.ndarray:
-    """Positions (walker, particle, dim) drawn from |phi_ref|^2, each by its own random-walk Metropolis chain."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (n_walkers, potential.n_particles, potential.n_dims)
-    nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)
-    home = torch.arange(potential.n_particles) % len(nuclei)
-    r = nuclei[home] + torch.randn(shape, generator=generator, dtype=torch.float64)
-    W = reference(r)
-    step = 1.0 / np.sqrt(shape[1] * shape[2])
-    for k in range(n_steps):
-        proposal = r + step * torch.randn(shape, generator=generator, dtype=torch.float64)
-        W_new = reference(proposal)
-        accept = torch.rand(n_walkers, generator=generator, dtype=torch.float64).log() < 2 * (W_new - W)
-        r, W = torch.where(accept[:, None, None], proposal, r), torch.where(accept, W_new, W)
-        if k < n_steps // 2:
-            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
-    return r.numpy()
 
 
 def _moments(r: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,388 @@
+"""Singular points of a potential found by evaluating it, and the trial function that removes them.
+
+As a particle comes to a point, or two particles to each other, V goes like g / d^p. The power and the strength follow
+from V at distances d, 2 d, 4 d, and with m the (reduced) mass the factor of phi_ref that cancels the divergence is
+
+    p = 1   exp(s d / (1 + b d)),  s = 2 m g / (dim - 1)      Kato's cusp
+    p = 2   d^alpha,  alpha (alpha + dim - 2) = 2 m g
+    p > 2   exp(-a d^(1 - p / 2)),  a = sqrt(2 m g) / (p / 2 - 1)      a hard core
+
+Attractive points of a single particle, the nuclei, are searched for from random positions downhill. Which particles are
+identical, and whether V turns with all particles, is tried out too, so that a bare function is used like a plug-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
+from fkdrift.hamiltonian.potential import FunctionPotential, Potential
+from fkdrift.hamiltonian.trial_function import (
+    Cusp,
+    Derivatives,
+    Envelope,
+    Gaussian,
+    Logarithm,
+    OneBody,
+    Pair,
+    Radial,
+    Term,
+    TrialFunction,
+)
+from fkdrift.tensor_types import PerWalker, Positions
+
+Array = NDArray[np.float64]
+
+NEAR = 1e-4  # distance at which V is tried for a power law
+SURE = 0.03  # how well the power must be the same in all directions
+N_SEARCH, N_ROUNDS = 384, 110  # random searches for nuclei, and their steps
+DEEP = -1e3  # V that a search must reach to have found one
+SOFT = 30.0  # V is cut off this far above its median for fitting a Gaussian beside hard cores
+TAILS = (0.0, 0.2, 0.36, 0.5)  # share of a nuclear cusp's decay that a smooth tail takes back, to choose from
+MAX_SEARCH = 40  # coordinates up to which nuclei are searched for
+N_SAMPLES, N_STEPS = 1024, 300  # positions, and steps to them, by which trial functions are compared
+SCREENINGS = (0.25, 0.5, 1.0, 2.0)  # of the pair cusps, in units of the largest cusp, to choose from
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """V = strength / d^power near a singular point."""
+
+    strength: float
+    power: float
+
+    def factor(self, mass: float, dim: int, screening: float) -> Radial:
+        """The function of the distance whose local energy cancels it."""
+        if self.power < 1.5:
+            return Cusp(2 * mass * self.strength / (dim - 1), screening)
+        if self.power < 2.5:
+            return Logarithm(1 - dim / 2 + ((1 - dim / 2) ** 2 + 2 * mass * self.strength) ** 0.5)
+        exponent = self.power / 2 - 1
+        return Core((2 * mass * self.strength) ** 0.5 / exponent, exponent)
+
+
+@dataclass(frozen=True)
+class Core(Radial):
+    """w = -strength / d^exponent: phi_ref vanishes as two particles with a hard core meet."""
+
+    strength: float
+    exponent: float
+
+    def __call__(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        w = -self.strength * d.pow(-self.exponent)
+        slope = -self.exponent * w / d
+        return w, slope, -(self.exponent + 1) * slope / d
+
+
+@dataclass(frozen=True)
+class Among(Term):
+    """A term of some of the particles only.
+
+    Args:
+        term: of those particles.
+        particles: which ones.
+    """
+
+    term: Term
+    particles: tuple[int, ...]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        index = torch.tensor(self.particles, device=r.device)
+        value, gradient, laplacian = self.term(r.index_select(1, index))
+        gradient = torch.zeros_like(r).index_add(1, index, gradient)
+        return Derivatives(value, gradient, torch.zeros_like(r[..., 0]).index_add(1, index, laplacian))
+
+
+@dataclass(frozen=True)
+class Recognised(Potential):
+    """A potential with what was found out about it: nuclei, coalescence, identical particles, a trial function."""
+
+    potential: Potential
+    found_nuclei: tuple[tuple[float, ...], ...]
+    found_coalescence: bool
+    found_groups: tuple[tuple[int, ...], ...]
+    found_isotropic: bool
+    found_trial_function: TrialFunction | None = None
+
+    def __call__(self, r: Positions) -> PerWalker:
+        return self.potential(r)
+
+    @property
+    def n_particles(self) -> int:  # type: ignore[override]
+        return self.potential.n_particles
+
+    @property
+    def n_dims(self) -> int:  # type: ignore[override]
+        return self.potential.n_dims
+
+    @property
+    def name(self) -> str:
+        return self.potential.name
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        return self.potential.parameters
+
+    @property
+    def mass(self) -> tuple[float, ...]:
+        return self.potential.mass
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        return self.found_groups
+
+    @property
+    def isotropic(self) -> bool:
+        return self.found_isotropic
+
+    @property
+    def nuclei(self) -> tuple[tuple[float, ...], ...]:
+        return self.found_nuclei
+
+    @property
+    def coalescence(self) -> bool:
+        return self.found_coalescence
+
+    @property
+    def trial_function(self) -> TrialFunction | None:
+        return self.found_trial_function
+
+
+def recognise(potential: Potential) -> Potential:
+    """The potential with its singular points removed by a trial function; itself where it has none."""
+    bare = not (potential.nuclei or potential.coalescence) and potential.trial_function is None
+    n, dim = potential.n_particles, potential.n_dims
+    if not bare or potential.box is not None or potential.domain is not None or dim < 2:
+        return potential
+    V = _values(potential)
+    rng = np.random.default_rng(17)
+    pairs = {(i, j): _pair_law(V, potential, i, j, rng) for i, j in combinations(range(n), 2)}
+    laws = {pair: law for pair, law in pairs.items() if law is not None}
+    nuclei = _nuclei(V, potential, rng) if n * dim <= MAX_SEARCH else {}
+    central = n == 1 and _turns(V, potential, rng)
+    if central or not (laws or nuclei):
+        return potential
+    groups = potential.groups
+    if len(groups) == n > 1:
+        groups = _identical(V, potential, rng)
+    found = Recognised(potential, tuple(nuclei), bool(laws), groups, potential.isotropic or _turns(V, potential, rng))
+    W = _trial_function(V, found, nuclei, laws)
+    return Recognised(potential, found.nuclei, found.coalescence, groups, found.isotropic, W)
+
+
+def _values(potential: Potential) -> Callable[[Array], Array]:
+    def V(r: Array) -> Array:
+        with torch.no_grad():
+            return potential(torch.from_numpy(np.ascontiguousarray(r))).double().numpy()
+
+    return V
+
+
+def _law(V_at: Callable[[float], Array]) -> PowerLaw | None:
+    """The power law of V at distances of order NEAR, the same in all directions, or None."""
+    with np.errstate(all="ignore"):
+        one, two, four = (V_at(scale * NEAR) for scale in (1.0, 2.0, 4.0))
+        power = np.log2((one - two) / (two - four))
+    if not np.isfinite(power).all() or power.std() > SURE or power.mean() < 0.9:
+        return None
+    p = float(power.mean())
+    p = float(round(p)) if abs(p - round(p)) < SURE else p
+    strength = float(np.median((one - two) * NEAR**p / (1 - 2**-p)))
+    if abs(strength) < 1e-6 or (p > 1.5 and strength < 0):
+        return None
+    return PowerLaw(float(f"{strength:.6g}") if p > 1.5 else round(strength, 5), p)
+
+
+def _directions(n: int, dim: int, rng: np.random.Generator) -> Array:
+    u = rng.normal(size=(n, dim))
+    return u / np.linalg.norm(u, axis=1, keepdims=True)
+
+
+def _pair_law(
+    V: Callable[[Array], Array], potential: Potential, i: int, j: int, rng: np.random.Generator
+) -> PowerLaw | None:
+    r = rng.normal(size=(1, potential.n_particles, potential.n_dims)).repeat(12, 0)
+    u = _directions(12, potential.n_dims, rng)
+
+    def at(distance: float) -> Array:
+        near = r.copy()
+        near[:, j] = near[:, i] + distance * u
+        return V(near)
+
+    return _law(at)
+
+
+def _point_law(
+    V: Callable[[Array], Array], potential: Potential, i: int, point: Array, rng: np.random.Generator
+) -> PowerLaw | None:
+    r = 1.5 * rng.normal(size=(1, potential.n_particles, potential.n_dims)).repeat(12, 0)
+    u = _directions(12, potential.n_dims, rng)
+
+    def at(distance: float) -> Array:
+        near = r.copy()
+        near[:, i] = point + distance * u
+        return V(near)
+
+    return _law(at)
+
+
+def _nuclei(
+    V: Callable[[Array], Array], potential: Potential, rng: np.random.Generator
+) -> dict[tuple[float, ...], PowerLaw]:
+    """Points where V goes to -infinity like 1/d as the first particle comes to them, with their power laws."""
+    dim = potential.n_dims
+    others = 3 * rng.normal(size=(1, potential.n_particles, dim)) + 20
+    size = np.resize([1.0, 3.0, 10.0], N_SEARCH)[:, None]
+    here = size * rng.normal(size=(N_SEARCH, dim))
+    here[0] = 1e-3
+
+    def along(p: Array) -> Array:
+        r = others.repeat(len(p), 0)
+        r[:, 0] = p
+        return np.nan_to_num(V(r), nan=np.inf, neginf=-1e12)
+
+    best, step = along(here), np.maximum(size, 0.3) * np.ones((N_SEARCH, 1))
+    for _ in range(N_ROUNDS):
+        new = here + step * rng.normal(size=here.shape)
+        values = along(new)
+        better = values < best
+        here, best = np.where(better[:, None], new, here), np.where(better, values, best)
+        step = np.where(better[:, None], step * 1.3, step * 0.82)
+    found: dict[tuple[float, ...], PowerLaw] = {}
+    for p in here[best < DEEP]:
+        place = np.round(p, 3)
+        law = _point_law(V, potential, 0, place, rng) or _point_law(V, potential, 0, p, rng)
+        near = any(np.linalg.norm(np.subtract(q, place)) < 0.01 for q in found)
+        if law is not None and law.power < 1.5 and law.strength < 0 and not near:
+            found[tuple(float(x) + 0.0 for x in place)] = law
+    return found
+
+
+def _identical(
+    V: Callable[[Array], Array], potential: Potential, rng: np.random.Generator
+) -> tuple[tuple[int, ...], ...]:
+    """Groups of particles that V and the masses are symmetric in."""
+    r = rng.normal(size=(64, potential.n_particles, potential.n_dims))
+    value = V(r)
+    groups: list[list[int]] = []
+    for i in range(potential.n_particles):
+        for group in groups:
+            swapped = r.copy()
+            swapped[:, [i, group[0]]] = swapped[:, [group[0], i]]
+            same_mass = potential.mass[i] == potential.mass[group[0]]
+            if same_mass and np.allclose(V(swapped), value, rtol=1e-9, atol=1e-9):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return tuple(map(tuple, groups))
+
+
+def _turns(V: Callable[[Array], Array], potential: Potential, rng: np.random.Generator) -> bool:
+    """Whether V stays as it is when all particles turn together about the origin."""
+    r = rng.normal(size=(64, potential.n_particles, potential.n_dims))
+    turn, _ = np.linalg.qr(rng.normal(size=(potential.n_dims, potential.n_dims)))
+    return bool(np.allclose(V(r @ turn), V(r), rtol=1e-9, atol=1e-9))
+
+
+def _trial_function(
+    V: Callable[[Array], Array],
+    found: Recognised,
+    nuclei: dict[tuple[float, ...], PowerLaw],
+    laws: dict[tuple[int, int], PowerLaw],
+) -> TrialFunction:
+    """Factors for all singular points, on smooth tails that make the mean of E_W low."""
+    n, dim, mass = found.n_particles, found.n_dims, found.mass
+    if nuclei:
+        scale = max(2 * mass[0] * abs(law.strength) / (dim - 1) for law in nuclei.values())
+        choices = [
+            (*_nuclear(found, V, scale, tail), *_pairs(laws, mass, dim, n, screening * scale))
+            for tail in TAILS
+            for screening in (SCREENINGS if laws else SCREENINGS[:1])
+        ]
+    else:
+        soft = FunctionPotential(_softened(found), n, dim, mass, None, len(found.groups) == 1)
+        centre, width = fit_gaussian(soft)
+        trap = Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width)))
+        scale = 1 / float(width.mean())
+        choices = [(trap, *_pairs(laws, mass, dim, n, screening * scale)) for screening in SCREENINGS]
+    functions = [TrialFunction(tuple(terms)) for terms in choices]
+    r = torch.from_numpy(sample_trial_function(functions[len(functions) // 2], found, N_SAMPLES, n_steps=N_STEPS))
+    W0 = functions[len(functions) // 2](r)
+    return min(functions, key=lambda W: _energy(found, W, r, W0))
+
+
+def sample_trial_function(
+    trial_function: TrialFunction, potential: Potential, n_walkers: int, seed: int = 0, n_steps: int = 500
+) -> Array:
+    """Positions (walker, particle, dim) drawn from |phi_ref|^2, each by its own random-walk Metropolis chain."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n_walkers, potential.n_particles, potential.n_dims)
+    nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)
+    home = torch.arange(potential.n_particles) % len(nuclei)
+    r = nuclei[home] + torch.randn(shape, generator=generator, dtype=torch.float64)
+    W = trial_function(r)
+    step = 1.0 / np.sqrt(shape[1] * shape[2])
+    for k in range(n_steps):
+        proposal = r + step * torch.randn(shape, generator=generator, dtype=torch.float64)
+        W_new = trial_function(proposal)
+        accept = torch.rand(n_walkers, generator=generator, dtype=torch.float64).log() < 2 * (W_new - W)
+        r, W = torch.where(accept[:, None, None], proposal, r), torch.where(accept, W_new, W)
+        if k < n_steps // 2:
+            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
+    drawn: Array = r.numpy()
+    return drawn
+
+
+def _energy(potential: Potential, W: TrialFunction, r: Tensor, W0: Tensor) -> float:
+    """The mean of E_W over |phi_ref|^2, from positions drawn with another W0; infinite where too few of them count."""
+    value, gradient, laplacian = W.derivatives(r)
+    weight = (2 * (value - W0)).softmax(0)
+    if 1 / float(weight.square().sum()) < len(r) / 20:
+        return np.inf
+    half = 0.5 / torch.tensor(potential.mass, dtype=torch.float64)
+    E = potential(r) - (half * (gradient.square().sum(-1) + laplacian)).sum(-1)
+    return float((weight * E).sum())
+
+
+def _softened(potential: Potential) -> Callable[[Tensor], Tensor]:
+    """V without its highest peaks, for the fit of a Gaussian."""
+    rng = torch.Generator().manual_seed(0)
+    sample = potential(torch.randn(2000, potential.n_particles, potential.n_dims, generator=rng, dtype=torch.float64))
+    middle = sample.median()
+    return lambda r: torch.minimum(potential(r), middle + SOFT + 0 * r.sum((-2, -1)))
+
+
+def _nuclear(found: Recognised, V: Callable[[Array], Array], scale: float, tail: float) -> list[Term]:
+    """Cusps at the nuclei, and tails that decay more slowly; of several nuclei the cusps saturate."""
+    n_nuclei, dim = len(found.nuclei), found.n_dims
+    terms: list[Term] = []
+    for group in found.groups:
+        for place in found.nuclei:
+            law = _point_law(V, found, group[0], np.array(place), np.random.default_rng(23))
+            if law is None:
+                continue
+            cusp = law.factor(found.mass[group[0]], dim, 0.5 * scale if n_nuclei > 1 else 0.0)
+            decay = -scale * tail if n_nuclei == 1 else scale * (1.2 - 2 * tail) / n_nuclei**1.2
+            both: list[Term] = [OneBody(cusp, place), OneBody(Envelope(decay, core=3 / scale), place)]
+            terms += both if len(found.groups) == 1 else [Among(term, group) for term in both]
+    return terms
+
+
+def _pairs(
+    laws: dict[tuple[int, int], PowerLaw], mass: tuple[float, ...], dim: int, n: int, screening: float
+) -> list[Term]:
+    """Factors of pairs; one term where all pairs are alike."""
+    factors = {
+        (i, j): law.factor(mass[i] * mass[j] / (mass[i] + mass[j]), dim, screening) for (i, j), law in laws.items()
+    }
+    if len(factors) == n * (n - 1) // 2 and len(set(factors.values())) == 1:
+        return [Pair(next(iter(factors.values())))]
+    return [Among(Pair(factor), pair) for pair, factor in factors.items()]
