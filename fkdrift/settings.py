@@ -68,15 +68,15 @@ def setting(default: Any, help: str, *, only: Condition | Sequence[Condition] = 
         ...     step: float = setting(0.1, "Length of a step.", below=1)
         >>> Walk(step=2.0)
         Traceback (most recent call last):
-        fkdrift.errors.BadConfig: step = 2.0 is not allowed: it must be finite, above 0 and below 1
+        fkdrift.errors.BadConfig: step = 2.0 is not allowed: it must be finite and above 0 and below 1
     """
     conditions = (only,) if isinstance(only, Mapping) else tuple(only)
     return dataclasses.field(default=default, metadata={"about": About(help, only=conditions, **about)})
 
 
-def default(base: type[RunSettings], name: str, value: Any) -> Any:
-    """A field of `base` with another default, for a class that extends it."""
-    return setting(value, **dataclasses.asdict(fields_of(base)[name].about))
+def default(base: type[RunSettings], name: str, value: Any, **about: Any) -> Any:
+    """A field of `base` with another default, and other entries of `About`, for a class that extends it."""
+    return setting(value, **{**vars(fields_of(base)[name].about), **about})
 
 
 @dataclass(frozen=True)
@@ -311,8 +311,13 @@ def _text(value: object) -> str:
 
 def _range(about: About) -> str:
     """The range of a number in words."""
-    low = f"above {about.above:g}" if about.least is None else f"at least {about.least:g}"
-    return f"finite and {low}" if about.below == math.inf else f"finite, {low} and below {about.below:g}"
+    low = f"at least {about.least:g}" if about.least is not None else f"above {about.above:g}"
+    parts = [
+        "finite",
+        "" if about.above == -math.inf else low,
+        f"below {about.below:g}" if about.below < math.inf else "",
+    ]
+    return " and ".join(part for part in parts if part)
 
 
 def _conditions(conditions: Sequence[Condition]) -> str:

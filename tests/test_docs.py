@@ -7,9 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from settings_tables import PAGE, current, shown
 from typer.testing import CliRunner
 
 from fkdrift.cli import main as cli
+from fkdrift.runs import recipes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,3 +60,9 @@ def test_the_readme_begins_with_two_commands():
     assert first.endswith("fkdrift solve --potential harmonic")
     assert second.endswith("pytest")
     assert all(line.count(".venv") >= 1 for line in (first, second))
+
+
+def test_the_tables_of_settings_are_those_of_the_code():
+    page = PAGE.read_text()
+    assert page == current(page), "run: python tests/settings_tables.py"
+    assert shown() >= {recipes.find_recipe(name).settings for name in recipes.names()}

@@ -49,7 +49,7 @@ def test_fields_know_their_type_and_default():
         ({"ends": [1.0, float("nan")]}, "finite"),
         ({"ends": 1.0}, "a list"),
         ({"ends": [1.0], "how": "calm"}, "choose from slow, fast"),
-        ({"ends": [1.0], "height": 2.0}, "above 0 and below 2"),
+        ({"ends": [1.0], "height": 2.0}, "finite and above 0 and below 2"),
         ({"ends": [1.0], "n_stops": -1}, "at least 0"),
         ({"ends": [1.0], "n_stops": 1.5}, "whole number"),
         ({"ends": [1.0], "wide": 1}, "true or false"),

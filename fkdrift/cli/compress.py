@@ -5,6 +5,7 @@ A file appears under its name when it is complete.  What the commands do is in `
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fkdrift.cli.console import errors
 from fkdrift.errors import BadConfig
@@ -83,10 +82,13 @@ def _refuse_to_replace(out: Path, overwrite: bool) -> None:
 @contextmanager
 def _progress(verb: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A line on stderr where someone is looking, redrawn by the caller's own thread."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet or not sys.stderr.isatty():
         yield None
         return
+    from rich.console import Console  # here: rich takes a while to import
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
     columns = (TextColumn(verb), MofNCompleteColumn(), BarColumn(bar_width=24), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as line:
         task, drawn = line.add_task(verb, total=None), 0.0

@@ -1,4 +1,4 @@
-"""What every command does with errors and with folders.
+"""What every command does with errors, results and folders.
 
 Exit codes: 0 done, 1 a computation failed, 2 the request was not possible as given, 130 interrupted (everything is
 saved first).
@@ -7,18 +7,21 @@ saved first).
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from fkdrift.errors import BadConfig, ComputationError, InputError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where it is used: rich takes longer to import than the rest of the command
+    from rich.console import Console
+    from rich.text import Text
+
+    from fkdrift.cli.options import Request
     from fkdrift.runs.run import Run
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -44,26 +47,33 @@ def errors() -> Iterator[None]:
         complain(f"not enough memory ({reason}): use a smaller --n-walkers or --width", REFUSED)
 
 
-def complain(message: str, code: int) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text(f"fkdrift: {message}", "red"))
+def complain(message: str, code: int) -> NoReturn:
+    typer.secho(f"fkdrift: {message}", fg="red", err=True)
     raise typer.Exit(code)
+
+
+def console() -> Console:
+    """Where tables and colours go."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
 
 
 def text(words: str, style: str = "") -> Text:
     """Text that rich prints as it is, brackets included."""
+    from rich.text import Text
+
     return Text(words, style=style)
 
 
-def only_given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def refuse_to_replace(out: Path, overwrite: bool) -> None:
+def refuse_to_replace(request: Request) -> None:
     """Say so before computing if a run is there already, or the folder cannot be made."""
+    out = request.out
+    if out is None:
+        return
     if out.exists() and not out.is_dir():
         raise BadConfig(f"--out {out} is a file: give a folder")
-    if not overwrite and any((out / name).exists() for name in ("checkpoint.pt", "result.json")):
+    if not request.overwrite and any((out / name).exists() for name in ("checkpoint.pt", "result.json")):
         raise BadConfig(
             f"{out} already holds a run: choose another --out, add --overwrite, or go on with it by "
             f"`fkdrift resume {shlex.quote(str(out))}`"
@@ -79,14 +89,16 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-def finish(run: Run, out: Path | None, quiet: bool) -> None:
+def finish(run: Run, request: Request) -> None:
     """Print what a run found; after an interruption save it first, and say how to go on."""
+    out = request.out
     if not run.finished and out is None:
         out = run.save(new_folder(f"fkdrift-{run.title}-seed{run.settings.seed}"))
     block = run.block(run.result)
-    typer.echo(block.headline if quiet else str(block))
+    plain = json.dumps(run.result, indent=2, allow_nan=False) if request.json else None
+    typer.echo(plain or (block.headline if request.quiet else str(block)))
     if not run.finished:
         typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {shlex.quote(str(out))}", err=True)
         raise typer.Exit(INTERRUPTED)
-    if out is not None and not quiet:
+    if out is not None and not request.quiet and not request.json:
         typer.echo(f"\n  saved to {out}")

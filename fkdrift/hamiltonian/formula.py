@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadFormula
+from fkdrift.hamiltonian.names import VARIABLES
 from fkdrift.hamiltonian.potential import Potential, require, require_count
 from fkdrift.numerics.geometry import distance
 from fkdrift.tensor_types import PerWalker, Positions
 
-VARIABLES = ("x", "y", "z", "r")
 CONSTANTS = {"pi": math.pi, "e": math.e}
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sqrt": torch.sqrt,

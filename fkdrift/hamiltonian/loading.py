@@ -19,26 +19,24 @@ import hashlib
 import importlib.util
 import inspect
 import math
-import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fkdrift.errors import BadParameter, UnknownPotential
-from fkdrift.hamiltonian.formula import VARIABLES, FormulaPotential
+from fkdrift.hamiltonian.formula import FormulaPotential
+from fkdrift.hamiltonian.names import distribution, installed, refuse_unknown
 from fkdrift.hamiltonian.potential import FunctionPotential, KnownEnergy, Potential
 from fkdrift.hamiltonian.table import TablePotential
 
-GROUP = "fkdrift.potentials"
 _FILES = "fkdrift_files"  # modules executed from a user's file are called fkdrift_files.<digest>.<stem>
-_WAYS = "a file.py:Name, a formula such as 'x**2/2', or a table.csv or table.npz"
 
 
 def load_potential(
@@ -126,7 +124,7 @@ class PlugIn:
 
 def available() -> dict[str, PlugIn]:
     """Every installed plug-in by name, third-party ones included; one that fails to import is marked broken."""
-    return {name: _import_plug_in(entry) for name, entry in _entries().items()}
+    return {name: _import_plug_in(entry) for name, entry in installed().items()}
 
 
 def describe(potential: Potential) -> dict[str, Any]:
@@ -149,7 +147,7 @@ def describe(potential: Potential) -> dict[str, Any]:
 
 
 def _load_text(text: str, parameters: dict[str, object]) -> Potential:
-    entries = _entries()
+    entries = installed()
     if text in entries:
         plug_in = _import_plug_in(entries[text])
         if plug_in.potential is None:
@@ -160,13 +158,8 @@ def _load_text(text: str, parameters: dict[str, object]) -> Potential:
         return _load_object(_from_file(path, name), parameters)
     if text.endswith((".csv", ".npz")):
         return _build(TablePotential, parameters, text)
-    if text.endswith(".py"):
-        raise UnknownPotential(f"{text!r} is a file: say which potential in it, as {text}:Name")
-    if text and Path(text).exists():
-        raise UnknownPotential(f"{text!r} exists, but is not of a kind that can be read: give {_WAYS}")
-    if _is_formula(text):
-        return _build(FormulaPotential, parameters, text)
-    raise UnknownPotential(_unknown(text, entries))
+    refuse_unknown(text)
+    return _build(FormulaPotential, parameters, text)
 
 
 def _load_object(source: object, parameters: dict[str, object]) -> Potential:
@@ -181,44 +174,18 @@ def _load_object(source: object, parameters: dict[str, object]) -> Potential:
     )
 
 
-def _is_formula(text: str) -> bool:
-    words = set(re.findall(r"[^\W\d]\w*", text))
-    return bool(words & set(VARIABLES)) or not re.fullmatch(r"[\w\s.+-]*[^\W\d][\w\s.+-]*|", text)
-
-
-def _unknown(text: str, entries: dict[str, EntryPoint]) -> str:
-    close = difflib.get_close_matches(text.lower().replace("-", "_"), entries, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"unknown potential {text!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."
-
-
 # Plug-ins
 
 
-def _entries() -> dict[str, EntryPoint]:
-    """Entry points, sorted by name; where two distributions use one name, fkdrift's own is kept."""
-    found = sorted(entry_points(group=GROUP), key=_priority)
-    first = {entry.name: entry for entry in reversed(found)}
-    return dict(sorted(first.items()))
-
-
-def _priority(entry: EntryPoint) -> tuple[bool, str]:
-    return _distribution(entry) != "fkdrift", _distribution(entry)
-
-
-def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "unknown"
-
-
 def _import_plug_in(entry: EntryPoint) -> PlugIn:
-    distribution = _distribution(entry)
+    package = distribution(entry)
     try:
         potential = entry.load()
     except (Exception, SystemExit) as error:  # whatever a third party's module does, the others must stay usable
-        return PlugIn(entry.name, distribution, broken=f"{type(error).__name__}: {error}")
+        return PlugIn(entry.name, package, broken=f"{type(error).__name__}: {error}")
     if not (isinstance(potential, type) and issubclass(potential, Potential)):
-        return PlugIn(entry.name, distribution, broken=f"{entry.value} is not a class that inherits fkdrift.Potential")
-    return PlugIn(entry.name, distribution, potential)
+        return PlugIn(entry.name, package, broken=f"{entry.value} is not a class that inherits fkdrift.Potential")
+    return PlugIn(entry.name, package, potential)
 
 
 # Files
@@ -345,7 +312,7 @@ def _reloadable_name(potential: Potential) -> str | None:
         return potential.name
     source = potential.function if isinstance(potential, FunctionPotential) else type(potential)
     module, name = getattr(source, "__module__", ""), getattr(source, "__qualname__", "")
-    for entry in _entries().values():
+    for entry in installed().values():
         if entry.value == f"{module}:{name}":
             return entry.name
     if module.startswith(f"{_FILES}.") and getattr(sys.modules.get(module), name, None) is source:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +22,7 @@ from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.runs.driver import drive, load
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Once, Training
+from fkdrift.runs.recipes import find_recipe
 from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
 from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Run
@@ -32,15 +32,6 @@ from fkdrift.training.adam import minibatch_adam
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-RECIPES = {
-    "vae": "autoencoders:VAE_RECIPE",
-    "markov": "autoencoders:MARKOV_RECIPE",
-    "diffusion": "diffusion:DIFFUSION_RECIPE",
-    "flow": "flow:FLOW_RECIPE",
-    "latent-sde": "latent_sde:LATENT_SDE_RECIPE",
-}
-"""Models by name, and where in `fkdrift.runs.recipes` their recipe is."""
 
 N_DRAWS = 10
 """Draws of the latents of each datum in the reported bounds."""
@@ -196,7 +187,7 @@ def learn(
     """Train a generative model on data.
 
     Args:
-        model: "vae", "markov", ... (`RECIPES`).
+        model: "vae", "markov", ...: a file of `fkdrift.runs.recipes`.
         data: "digits", "mnist5k", a FILE.npy, "run:DIR" for samples of a solved ground state, an array or a `Dataset`.
         settings: of the recipe; `changes` override single ones.
         out: folder to save to, also now and then while training.
@@ -243,18 +234,6 @@ def load_model(source: str | Path) -> nn.Module:
     except RuntimeError as error:
         raise BadConfig(f"the numbers in {source} do not fit its settings: {str(error).splitlines()[0]}") from None
     return model
-
-
-def find_recipe(name: object) -> Recipe:
-    """The recipe of a model.
-
-    Raises:
-        BadParameter: nothing goes by this name.
-    """
-    if name not in RECIPES:
-        raise BadParameter(f"there is no model called {name!r}: choose from {', '.join(RECIPES)}")
-    module, attribute = RECIPES[str(name)].split(":")
-    return getattr(import_module(f"fkdrift.runs.recipes.{module}"), attribute)
 
 
 def find_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkdrift.errors import BadConfig
-from fkdrift.settings import RunSettings, setting
+from fkdrift.settings import RunSettings, default, setting
 
 if TYPE_CHECKING:
     import torch
@@ -147,6 +147,8 @@ class BridgeSettings(RunSettings):
         None, "The longer of the two time steps of the extrapolation; training takes twice this.", adopted="time / 128"
     )
     n_updates: int = setting(200, "Steps of Adam.", least=0, flags=("--n-updates", "--updates"), extends=True)
+    device: str = default(RunSettings, "device", "auto", help="Bridges run on the CPU.", choices=("auto", "cpu"))
+    dtype: str | None = default(RunSettings, "dtype", "float64", help="Of network and paths.", choices=("float64",))
     n_paths: int = setting(8192, "Weighted paths at the end.", least=2, flags=("--n-paths", "--paths"), extends=True)
     width: int = setting(48, "Units in each hidden layer.")
 

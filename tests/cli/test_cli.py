@@ -9,13 +9,17 @@ import sys
 import tomllib
 
 import pytest
+import typer
 from runs import SIGNALLING, SMALL, assert_same, checkpoint, fkdrift, history, write_small_config
 from typer.testing import CliRunner
 
 from fkdrift.cli import console as terminal
+from fkdrift.cli import doctor, options
 from fkdrift.cli import main as cli
 from fkdrift.hamiltonian.loading import available
-from fkdrift.runs.settings import Settings
+from fkdrift.runs import recipes
+from fkdrift.runs.settings import BridgeSettings, Settings
+from fkdrift.settings import fields_of
 
 RUNNER = CliRunner()
 ENERGY = re.compile(r"-?\d+\.\d+\(\d+\)")
@@ -129,21 +133,67 @@ def test_potentials_lists_every_plug_in():
 
 
 def test_doctor_can_fail():
-    assert cli.passes(0.50001, 1e-5, 0.5)
-    assert not cli.passes(0.5001, 1e-5, 0.5)  # far outside its error bar
-    assert not cli.passes(0.5001, 2e-3, 0.5)  # an error bar too wide to mean anything
-    assert not cli.passes(float("nan"), float("nan"), 0.5)
-    assert not cli.passes(0.8125, 1e-4, cli.SELF_TEST["anharmonic"])  # what an untrained drift gives
+    assert doctor.passes(0.50001, 1e-5, 0.5)
+    assert not doctor.passes(0.5001, 1e-5, 0.5)  # far outside its error bar
+    assert not doctor.passes(0.5001, 2e-3, 0.5)  # an error bar too wide to mean anything
+    assert not doctor.passes(float("nan"), float("nan"), 0.5)
+    assert not doctor.passes(0.8125, 1e-4, doctor.SELF_TEST["anharmonic"])  # what an untrained drift gives
 
 
 def test_doctor_reports_a_failure(monkeypatch):
     settings = Settings(**SMALL)
-    monkeypatch.setattr(cli, "SELF_TEST_SETTINGS", settings)
-    monkeypatch.setattr(cli, "SELF_TEST", {"harmonic": 0.4})
+    monkeypatch.setattr(doctor, "SETTINGS", settings)
+    monkeypatch.setattr(doctor, "SELF_TEST", {"harmonic": 0.4})
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
     assert "torch" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["solve", "bridge", *(f"learn {name}" for name in recipes.names())])
+def test_every_computing_command_has_the_common_options(command):
+    shown = invoke(*command.split(), "--help").stdout
+    common = ("seed", "out", "overwrite", "config", "max-seconds", "device", "dtype", "threads", "quiet", "json")
+    for name in common:
+        assert re.search(rf"^  .*--{name}\b", shown, flags=re.MULTILINE), name
+    for option in re.findall(r"^  .*?(--[a-z-]+)", shown, flags=re.MULTILINE):
+        assert shown.count(f" {option} ") <= 2, option
+
+
+def test_help_shows_the_defaults_of_the_fields():
+    shown = " ".join(invoke("solve", "--help").stdout.split())
+    for field in fields_of(Settings).values():
+        assert field.help in shown
+        if field.shown_default != "none":
+            assert f"{field.help} [default: {field.shown_default}]" in shown
+
+
+def test_json_is_the_result_and_nothing_else(tmp_path, small, no_figures):
+    out = tmp_path / "run"
+    printed = json.loads(invoke("solve", "-p", "harmonic", "--config", small, "--out", out, "--json").stdout)
+    assert printed == json.loads((out / "result.json").read_text()) == json.loads(invoke("show", out, "--json").stdout)
+    levels = json.loads(invoke("exact", "-p", "morse", "-n", 2, "--json").stdout)
+    assert abs(levels["energies"][0] - 2.1110679775) < 1e-9
+
+
+def test_lists_are_given_by_commas_or_again():
+    @options.computing(fields_of(BridgeSettings), common=("quiet",))
+    def command(request: options.Request) -> None:
+        seen.append(request)
+
+    seen: list[options.Request] = []
+    one = typer.Typer()
+    one.command()(command)
+    RUNNER.invoke(one, ["--from", "-1,0.5", "--to", "1", "--to", "2", "-T", "3", "-q"])
+    assert seen == [options.Request({"start": (-1.0, 0.5), "end": (1.0, 2.0), "time": 3.0}, quiet=True)]
+
+
+def test_unknown_names_are_refused_without_torch():
+    run = "import sys; from fkdrift.cli.main import app; app(sys.argv[1:], standalone_mode=False)"
+    code = f"{run}; print('torch' in sys.modules)"
+    for arguments in (["solve", "-p", "harmonc"], ["solve", "-p", "x**2", "--drift", "no"], ["learn", "--help"]):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert result.stdout.endswith("False\n"), result.stderr
 
 
 # Refusals
@@ -161,6 +211,17 @@ def test_doctor_reports_a_failure(monkeypatch):
         (["solve", "-p", "x**2 +"], ["^"]),
         (["solve", "-p", "harmonic", "--drift", "spline"], ["spline", "gradient", "mlp"]),
         (["solve", "-p", "harmonic", "--n-walkers", "-4"], ["n_walkers = -4", "at least 2"]),
+        (["solve", "-p", "harmonic", "--method", "flow", "--drift", "mlp"], ["drift is not used with method = flow"]),
+        (["solve", "-p", "harmonic", "--method", "flow", "--optimiser", "natural"], ["optimiser is not used"]),
+        (["solve", "-p", "harmonic", "--learning-rate", "0.1"], ["learning_rate is not used", "optimiser adam"]),
+        (["solve", "-p", "harmonic", "--n-walker", "3"], ["--n-walker", "--n-walkers"]),
+        (["sovle", "-p", "harmonic"], ["No such command 'sovle'", "solve"]),
+        (["learn", "vea", "-d", "digits"], ["vea", "markov", "vae"]),
+        (["learn", "vae"], ["which data", "--data"]),
+        (["learn", "vae", "-d", "digits", "--network", "linear", "--depth", "3"], ["depth is not used", "network mlp"]),
+        (["learn", "flow", "-d", "digits", "--device", "cuda"], ["device = 'cuda'", "auto, cpu"]),
+        (["bridge", "-p", "harmonic", "--from", "-1"], ["--to, --time missing"]),
+        (["bridge", "-p", "harmonic", "--from", "-1", "--to", "one", "--time", "1"], ["--to one", "-1 or 0.5,0.5"]),
         (["solve", "-p", "harmonic", "--device", "cuda:7"], ["cuda:7", "--device cpu"]),
         (["solve", "-p", "harmonic", "--config", "nowhere.toml"], ["nowhere.toml"]),
         (["solve", "-p", "harmonic", "--n-walkers", "100000000000000"], ["not enough memory", "--n-walkers"]),

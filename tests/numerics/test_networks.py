@@ -15,7 +15,7 @@ from fkdrift.numerics.networks import (
     image_side,
     seeded,
 )
-from fkdrift.runs.recipes.autoencoders import AutoencoderSettings, build_vae, resolve
+from fkdrift.runs.recipes.vae import AutoencoderSettings, build, resolve
 
 
 @pytest.mark.parametrize("widths", [(), (8,), (8, 8, 6)])
@@ -80,8 +80,9 @@ def test_images_are_square():
 @pytest.mark.parametrize("encoder", ["diagonal", "full"])
 def test_every_combination_of_settings_trains(network, decoder, encoder):
     data = load_data("digits").to(torch.float32, torch.device("cpu"))
-    settings = AutoencoderSettings(latents=3, width=8, network=network, decoder=decoder, encoder=encoder)
-    model = build_vae(resolve(settings, data), data)
+    size = {} if network == "linear" else {"width": 8}
+    settings = AutoencoderSettings(latents=3, network=network, decoder=decoder, encoder=encoder, **size)
+    model = build(resolve(settings, data), data)
     free_energy = model.free_energy(data.train[:6], torch.Generator().manual_seed(0))
     free_energy.mean().backward()
     assert free_energy.shape == (6,)

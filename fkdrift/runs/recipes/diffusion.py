@@ -1,4 +1,4 @@
-"""Diffusion models for `fkdrift learn diffusion`: from settings to a network, and what to report.
+"""A diffusion model: fixed noise one way, learned steps back the other.
 
 Discrete data are dithered: uniform noise one level wide is added to them, and since
 
@@ -110,4 +110,4 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     return diffusion_figures(cast(DDPM, model), data, generator)
 
 
-DIFFUSION_RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures)
+RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures)

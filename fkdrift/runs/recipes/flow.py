@@ -1,4 +1,4 @@
-"""Flows for `fkdrift learn flow`: from settings to a density, and what to report.
+"""A normalizing flow: an exact density by change of variables.
 
 The free energy of a datum is -log p(x), exactly; discrete data are dithered, -log P(x) <= -E_u log p(x + u) with u
 uniform in a cube of volume 1.
@@ -137,4 +137,4 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     return flow_figures(cast(LearnedFlow, model).flow, data.train, generator)
 
 
-FLOW_RECIPE = Recipe("flow", FlowSettings, resolve, build, objective, evaluate, entries, figures)
+RECIPE = Recipe("flow", FlowSettings, resolve, build, objective, evaluate, entries, figures)

@@ -1,4 +1,4 @@
-"""Latent SDEs for `fkdrift learn latent-sde`: from settings to a model, and what to report of it.
+"""A hidden diffusion that explains series (n, time, observed) in FILE.npy.
 
 Data are series (n, time, observed), or (n, time) for one quantity, observed at the times 0, spacing, 2 spacing, ...
 """
@@ -119,4 +119,4 @@ def figures(
     return {"series": series_figure(cast(LatentSDE, model), data.test[:4], data.test, generator)}
 
 
-LATENT_SDE_RECIPE = Recipe("latent-sde", LatentSDESettings, resolve, build, objective, evaluate, entries, figures)
+RECIPE = Recipe("latent-sde", LatentSDESettings, resolve, build, objective, evaluate, entries, figures)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset
-from fkdrift.settings import RunSettings, setting
+from fkdrift.settings import RunSettings, default, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +38,7 @@ class LearningSettings(RunSettings):
         flags=("--n-updates", "--updates"),
         extends=True,
     )
+    device: str = default(RunSettings, "device", "auto", help="Data are learned on the CPU.", choices=("auto", "cpu"))
     batch_size: int = setting(100, "Data in a minibatch.")
     learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
     weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)
@@ -61,7 +62,7 @@ class Recipe:
         figures: model, settings, data and generator to figures by name.
 
     Example:
-        >>> recipe = Recipe("vae", AutoencoderSettings, resolve, build_vae, objective, evaluate, entries, figures)
+        >>> recipe = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures)
     """
 
     name: str

@@ -10,7 +10,8 @@ from fkdrift.errors import BadConfig, BadParameter, MissingExtra
 from fkdrift.generative.data import datasets as sources
 from fkdrift.generative.data.datasets import blank, check_range, dataset, load_data, split
 from fkdrift.generative.data.images import distort
-from fkdrift.runs.recipes.autoencoders import AutoencoderSettings, MarkovSettings, resolve
+from fkdrift.runs.recipes.markov import MarkovSettings
+from fkdrift.runs.recipes.vae import AutoencoderSettings, resolve
 
 
 def numbers(n=50, size=4, seed=0):

@@ -1,4 +1,4 @@
-"""VAEs and Markov autoencoders for `fkdrift learn`: from settings to networks, and what to report of them.
+"""A variational autoencoder: one latent, p(z) = N(0, 1).
 
 The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, Gaussian for
 continuous data.  Networks read standardised data; decoders of bits start from the mean of each one.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -28,7 +26,7 @@ from fkdrift.errors import BadConfig
 from fkdrift.generative.chain import Chain, infer, log_ratio, terms
 from fkdrift.generative.data.datasets import Dataset, check_range
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
-from fkdrift.generative.markov import MarkovAutoencoder, fixed_kernel
+from fkdrift.generative.markov import MarkovAutoencoder
 from fkdrift.generative.vae import VAE
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.log_weights import iwae
@@ -71,23 +69,6 @@ class AutoencoderSettings(LearningSettings):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class MarkovSettings(AutoencoderSettings):
-    """Settings of a Markov autoencoder: those of a VAE, with z_1 as its `latents`."""
-
-    depth: int = setting(2, "Hidden layers.")
-    upper: tuple[int, ...] = setting((20,), "Components of z_2, z_3, ...")
-    upper_width: int = setting(200, "Units in a hidden layer of the networks between latents.")
-    decay: float | None = setting(
-        None, "a of fixed steps q(z_t | z_{t-1}) = N(a z, 1 - a^2) above the first.", adopted="learned steps", below=1
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decay is not None and set(self.upper) != {self.latents}:
-            raise BadConfig("fixed steps (decay) keep the number of components: set every upper to latents")
-
-
 def resolve(settings: Any, data: Dataset) -> Any:
     """Settings with the decoder and the distortions chosen.
 
@@ -110,35 +91,13 @@ def resolve(settings: Any, data: Dataset) -> Any:
     return dataclasses.replace(settings, decoder=decoder, distort=distort, levels=levels)
 
 
-def build_vae(settings: AutoencoderSettings, data: Dataset) -> VAE:
+def build(settings: AutoencoderSettings, data: Dataset) -> VAE:
     """The VAE of these settings, started from their seed."""
     with seeded(settings.seed):
-        return VAE(_first_encoder(settings, data), _data_decoder(settings, data), settings.latents)
+        return VAE(first_encoder(settings, data), data_decoder(settings, data), settings.latents)
 
 
-def build_markov(settings: MarkovSettings, data: Dataset) -> MarkovAutoencoder:
-    """The Markov autoencoder of these settings, started from their seed."""
-    sizes = (settings.latents, *settings.upper)
-    widths = (settings.upper_width,) * settings.depth
-    with seeded(settings.seed):
-        encoders: list[DistributionKernel] = [_first_encoder(settings, data)]
-        decoders: list[DistributionKernel] = [_data_decoder(settings, data)]
-        for below, above in pairwise(sizes):
-            if settings.decay is None:
-                encoders.append(_gaussian(settings.encoder, MLP, below, widths, above))
-            else:
-                encoders.append(fixed_kernel(below, settings.decay))
-            decoders.append(_gaussian("diagonal", MLP, above, widths, below))
-        return MarkovAutoencoder(encoders, decoders, sizes[-1])
-
-
-def _gaussian(kind: str, network: type[MLP], n_in: int, widths: Sequence[int], size: int) -> DistributionKernel:
-    """A Gaussian step between latents."""
-    make = GAUSSIANS[kind]
-    return make(network(n_in, widths, make.n_outputs(size), GAIN), size)
-
-
-def _first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
+def first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
     """q(z_1 | x), of standardised data; the linear one has a constant covariance."""
     n, size = data.size, settings.latents
     make = GAUSSIANS[settings.encoder]
@@ -156,7 +115,7 @@ def _first_encoder(settings: AutoencoderSettings, data: Dataset) -> Distribution
     return make(nn.Sequential(Standardise(data.train), network), size)
 
 
-def _data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
+def data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
     """p(x | z_1)."""
     n = data.size
     if settings.decoder == "gaussian":
@@ -244,5 +203,4 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     return latent_figures(cast(Chain, model), data, generator)
 
 
-VAE_RECIPE = Recipe("vae", AutoencoderSettings, resolve, build_vae, objective, evaluate, entries, figures)
-MARKOV_RECIPE = Recipe("markov", MarkovSettings, resolve, build_markov, objective, evaluate, entries, figures)
+RECIPE = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures)

@@ -1,0 +1,135 @@
+"""The options of a command, made from the fields of its settings, and those that every computing command has.
+
+    @app.command()
+    @computing(fields_of(Settings))
+    def solve(request: Request, potential: Potential = None) -> None: ...
+
+gives `solve` an option for each field beside its own parameters, and puts what was given into `request`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fkdrift.cli.console import errors
+from fkdrift.errors import BadConfig
+from fkdrift.settings import Field
+
+Potential = Annotated[
+    str | None,
+    typer.Option("--potential", "-p", help="A plug-in's name, file.py:Name, a formula, or a table.", metavar="NAME"),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-P", help="A parameter of the potential; repeatable.", metavar="K=V"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress line, and the headline number only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, as result.json has it.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with any of the settings; options win.", metavar="FILE")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder for the result, checkpoint and figures.", metavar="DIR")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for beside the subject.
+
+    Args:
+        given: settings by name, those only that were given on the command line.
+        config: file with more of them.
+        out: folder to save to.
+        overwrite: whether it may hold a run.
+        quiet: print the headline number only.
+        json: print the contents of result.json instead.
+    """
+
+    given: dict[str, Any]
+    config: Path | None = None
+    out: Path | None = None
+    overwrite: bool = False
+    quiet: bool = False
+    json: bool = False
+
+    @property
+    def progress(self) -> bool | None:
+        """Whether to show a live line; None where someone is looking."""
+        return False if self.quiet else None
+
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "config": (Config, None),
+    "out": (Out, None),
+    "overwrite": (Overwrite, False),
+    "quiet": (Quiet, False),
+    "json": (Json, False),
+}
+
+
+def computing(
+    fields: Mapping[str, Field], common: tuple[str, ...] = tuple(COMMON)
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command an option for each field, and the common ones, as its argument `request`.
+
+    Args:
+        fields: settings by name.
+        common: which of `COMMON` the command has.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "request"]
+
+        def command(**values: Any) -> None:
+            with errors():
+                given = {name: values.pop(name) for name in fields}
+                shared = {name: values.pop(name) for name in common}
+                read = {name: _read(fields[name], value) for name, value in given.items() if value is not None}
+                function(request=Request(read, **shared), **values)
+
+        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
+        parameters += [_parameter(name, option(field)) for name, field in fields.items()]
+        parameters += [_parameter(name, *COMMON[name]) for name in common]
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {}  # all in the signature
+        return command
+
+    return decorate
+
+
+def option(field: Field) -> Any:
+    """The option that sets one setting; its value is None if it was not given."""
+    shown = "" if field.required or field.shown_default in ("", "none") else f" [default: {field.shown_default}]"
+    metavar = "|".join(field.about.choices) or {float: "X", int: "N", str: "TEXT"}.get(field.kind)
+    flags = field.flags
+    if field.kind is bool:
+        flags, metavar = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags), None
+    kind: Any = field.kind
+    if field.many:
+        kind, metavar = list[str], metavar if field.kind is str else f"{metavar}[,{metavar}...]"
+    return Annotated[kind | None, typer.Option(*flags, help=field.help + shown, show_default=False, metavar=metavar)]
+
+
+def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _read(field: Field, value: Any) -> Any:
+    """The value of an option; of a list the option is given again, and numbers may also have commas between them."""
+    if not field.many or field.kind is str:
+        return tuple(value) if field.many else value
+    items = [item.strip() for text in value for item in text.split(",")]
+    try:
+        return tuple(field.kind(item) for item in items)
+    except ValueError:
+        allowed = "numbers with commas between them, such as -1 or 0.5,0.5"
+        raise BadConfig(f"{field.flags[0]} {' '.join(value)} is not allowed: give {allowed}") from None
