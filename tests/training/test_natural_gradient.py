@@ -16,7 +16,7 @@ from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.training.objectives import path_kl
 from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
-from tests.systems import LinearDrift, generator, oscillator, stationary
+from tests.systems import LinearDrift, gaussian_start, generator, oscillator, stationary
 
 F64 = torch.float64
 
@@ -54,7 +54,7 @@ def test_terminal_term_is_what_makes_short_paths_work() -> None:
 
 def test_natural_gradient_takes_newton_steps() -> None:
     """The quartic oscillator, E_0 = 0.8037706512: the spread of E_L falls tenfold in 40 updates, the energy to 5e-4."""
-    system = System(load_potential("anharmonic"), F64)
+    system = gaussian_start("anharmonic")
     process = Process(NeuralWavefunction(system, width=16), system)
     g = generator()
     method = NaturalGradient(process, time_scale=system.time_scale)
@@ -81,7 +81,7 @@ def test_training_stops_by_itself() -> None:
 @pytest.mark.parametrize("method", ["adam", "natural"])
 def test_free_drift_improves(method: str) -> None:
     """A free vector field lowers the path action of the double well by most of what there is to gain."""
-    system = System(load_potential("double_well"), F64)
+    system = gaussian_start("double_well")
     process = Process(NeuralVectorField(system, width=16), system)
     g = generator()
     tau = system.time_scale
@@ -97,7 +97,7 @@ def test_free_drift_improves(method: str) -> None:
 
 
 def test_saved_method_goes_on_identically() -> None:
-    system = System(load_potential("double_well"), F64)
+    system = gaussian_start("double_well")
     results = []
     for split in (False, True):
         process = Process(NeuralWavefunction(system, width=4), system)

@@ -14,11 +14,12 @@ from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.training.score_matching import denoising_loss, drift_from_samples
 from fkdrift.wavefunction.local_energy import local_energy
+from tests.systems import gaussian_start
 
 WELL = fk.load_potential("double_well")
 SPECTRUM = fk.diagonalise(WELL, 2)
 E0 = SPECTRUM.energies[0]
-SYSTEM = fk.System(WELL, torch.float64)
+SYSTEM = gaussian_start("double_well")
 GRID = torch.linspace(-4, 4, 2001, dtype=torch.float64)[:, None, None]
 
 
@@ -130,12 +131,12 @@ def test_the_same_seed_gives_the_same_drift():
 
 def test_solve_starts_from_it(learned):
     settings = fk.Settings(dtype="float64", n_updates=1, n_walkers=1024, n_blocks=16, width=32)
-    warm = fk.solve("double_well", settings=settings, start=learned, progress=False)
-    cold = fk.solve("double_well", settings=settings, progress=False)
+    warm = fk.solve(SYSTEM.potential, settings=settings, start=learned, progress=False)
+    cold = fk.solve(SYSTEM.potential, settings=settings, progress=False)
     assert abs(warm.energy.mean / E0 - 1) < 0.005 + 4 * warm.energy.error / E0 < 0.02
     assert cold.energy.mean - warm.energy.mean > 2 * cold.energy.error
     with pytest.raises(BadConfig, match="not of the kind and size"):
-        fk.solve("double_well", settings=fk.Settings(width=8, n_updates=1), start=learned, progress=False)
+        fk.solve(SYSTEM.potential, settings=fk.Settings(width=8, n_updates=1), start=learned, progress=False)
 
 
 @pytest.mark.parametrize(
