@@ -17,9 +17,14 @@ paths, and E_L is the killing rate of the reference.  Four things keep the numbe
   dt/2 and dt/4 run side by side; the fit to dt = 0 knows how large a can be, and its error includes what it does not
   know.  dt_eff = dt times the accepted share of the squared displacement; E_L is limited to +- c / sqrt(dt) in the
   weights alone, which goes away with dt.
-- The population.  Independent populations are resampled, each by itself, when their effective sample size falls
-  below half.  The mean weight that resampling throws away is kept over the last projection time as the weight of the
-  population, which removes the bias of a finite population; what is left is bounded by halving that window.
+- Weights that are nearly equal need no populations.  As long as effective shares are large, walkers stay independent
+  chains of |psi|^2, each weighed by its own last projection time, and the difference to their plain mean is what is
+  estimated: E = <E_L> + (<w E_L>/<w> - <E_L>).  The first term has the little noise of everything that was sampled
+  from |psi|^2, the second next to none; neither has any bias of a population, and the step's is in the second alone.
+- The population.  Where weights are too unequal for that, independent populations are resampled, each by itself, when
+  their effective sample size falls below half.  The mean weight that resampling throws away is kept over the last
+  projection time as the weight of the population, which removes the bias of a finite population; what is left is
+  bounded by halving that window.
 - The projection time.  Nothing is counted before it has passed, and the trend of what is counted is tested.
 - The noise.  Populations never meet, so their spread gives the error; series are blocked within them.
 
@@ -58,18 +63,20 @@ COARSE_ACCEPTANCE = 0.9  # that the coarsest step is chosen for; smooth potentia
 STEPS_IN_BLOCK = 16
 PROJECTION_SCALES = 6  # projection time in units of the time scale, unless a gap is given
 GAP_FACTOR = 7  # e^-7 = 1e-3 of the excess energy is left after 7 / gap
-SETTLING_BLOCKS = 16
+SETTLING_BLOCKS = 8
 N_WALKERS, N_POPULATIONS = 6144, 16  # of all steps together; populations of each step
+INDEPENDENT_ABOVE = 0.3  # effective share in every population, or walkers cannot stay independent chains
 RESAMPLE_BELOW = 0.5  # effective share of a population
 LIMIT = 3.0  # of |E_L - E_ref| in the weights, in units of 1 / sqrt(dt time_scale)
 LONGEST_DRIFT = 2.0  # |v| sqrt(dt) / sigma of one particle beyond which a proposal would overshoot
 N_LAGS = 16  # blocks that forward walking remembers
 FORWARD_SCALES = 4  # forward walking over so many time scales, where the memory reaches that far
-MINIMUM_BLOCKS = 64  # counted before an error bar is believed
+MINIMUM_BLOCKS = 32  # counted before an error bar is believed
 SLOPE = 1.5  # how far a can be from half the mixed variance of E_L, relative to it
 CURVATURE = 3.0  # b over a, in units of 1 / time_scale: what smooth wells show at most
 SAVED = (
     "settling",
+    "independent",
     "dt",
     "reference",
     "start_energy",
@@ -79,9 +86,9 @@ SAVED = (
     "sums",
     "weights",
 )
-SERIES = ("energy", "square", "weight", "growth", "share")
-"""Sums of a block: mean of w E_L, of w E_L^2 and of w over walkers and steps, log growth of the mean weight, and the
-effective share of walkers at its end."""
+SERIES = ("energy", "square", "weight", "growth", "share", "start", "plain")
+"""Of a block: mean of w E_L, of w (E_L - E_ref)^2 and of w over walkers and steps, log growth of the mean weight, the
+effective share of walkers at its end, the mean weight at its beginning, and the mean of E_L without weights."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,9 @@ class ProjectedEnergy:
     Args:
         energy: at zero step, with statistical and model error: the mixed estimate, or for a free drift growth.
         mixed, growth: both, each at zero step.
-        variational: of the same walkers before projection; None for a free drift.
+        variational: over |psi|^2, of all walkers as long as they are independent chains, otherwise of where they began;
+            None for a free drift.
+        independent: whether walkers stayed independent chains; otherwise populations were resampled.
         variance: of E_L over psi phi_0, at the finest step.
         time_steps: effective steps, coarsest first.
         by_time_step, growth_by_time_step: at each of them.
@@ -127,6 +136,7 @@ class ProjectedEnergy:
     mixed: Estimate
     growth: Estimate
     variational: Estimate | None
+    independent: bool
     variance: float
     time_steps: tuple[float, ...]
     by_time_step: tuple[Estimate, ...]
@@ -156,6 +166,8 @@ class Projection:
         n_walkers: of all steps and populations together.
         n_populations: independent populations of each step size.
         n_steps: steps in a block.
+        variational: the mean local energy over |psi|^2 from other walkers, where these alone would know it less well;
+            may also be set later.
         n_settling: blocks without weights, for tuning the step and forgetting the start.
 
     Attributes:
@@ -186,6 +198,7 @@ class Projection:
         n_walkers: int = N_WALKERS,
         n_populations: int = N_POPULATIONS,
         n_steps: int = STEPS_IN_BLOCK,
+        variational: Estimate | None = None,
         n_settling: int = SETTLING_BLOCKS,
     ) -> None:
         n_members = n_walkers // (LEVELS * max(n_populations, 1))
@@ -203,6 +216,8 @@ class Projection:
         n, n_columns = math.prod(self.shape), evaluate(observables, walkers[:1]).shape[1]
         self.start = walkers[torch.arange(n, device=walkers.device) % len(walkers)]
         self.walkers: dict[str, Tensor] = {}
+        self.variational, self.independent = variational, not self.free
+        self.increments: list[Tensor] = []
         self.settling, self.dt = n_settling, LONGEST_STEP * time_scale
         self.reference = 0.0
         self.start_energy = [math.nan, math.nan]
@@ -244,7 +259,8 @@ class Projection:
         dt = self.dt * torch.tensor(inverse, dtype=torch.float64, device=self.start.device)
         share = self._shares()
         weight = torch.zeros_like(self.weights)
-        energy, square = torch.zeros_like(weight), torch.zeros_like(weight)
+        energy, square, plain = torch.zeros_like(weight), torch.zeros_like(weight), torch.zeros_like(weight)
+        beginning = self.log_weights
         limit = LIMIT / (dt * self.time_scale).sqrt()
         for _ in range(self.n_steps):
             before = self._limited(self.walkers["energy"], limit)
@@ -260,15 +276,31 @@ class Projection:
             w, E = self.log_weights.exp(), self.walkers["energy"].double().view(self.shape)
             weight += w.mean(-1)
             energy += (w * E).mean(-1)
+            plain += E.mean(-1) / self.n_steps
             square += (w * (E - self.reference).square()).mean(-1)
-        growth = self.log_weights.logsumexp(-1) - math.log(self.shape[-1])
-        self.log_weights = self.log_weights - growth[..., None]
-        w = self.log_weights.exp()
-        ess = 1 / w.square().mean(-1)
-        self.series.append(torch.stack([energy, square, weight, growth, ess]))
+        start, w = beginning.exp().mean(-1), self.log_weights.exp()
+        growth = w.mean(-1).log() - start.log()
+        ess = w.mean(-1).square() / w.square().mean(-1)
+        self.series.append(torch.stack([energy, square, weight, growth, ess, start, plain]))
         if self.observables:
             self._observe(w)
-        self._resample(ess, generator)
+        if not self.independent:
+            self.log_weights = self.log_weights - growth[..., None]
+            self._resample(ess, generator)
+        elif ess.min() > INDEPENDENT_ABOVE:
+            self._forget(self.log_weights - beginning)
+        else:  # begin again, with populations
+            self.independent, self.series, self.increments = False, [], []
+            self.log_weights, self.sums, self.weights = (
+                torch.zeros_like(each) for each in (self.log_weights, self.sums, self.weights)
+            )
+
+    def _forget(self, increment: Tensor) -> None:
+        """Independent walkers keep the weight of the last projection time only."""
+        self.increments = [*self.increments, increment][-self._window(LEVELS - 1) - 1 :]
+        for level in range(LEVELS):
+            if len(self.increments) > (window := self._window(level)):
+                self.log_weights[level] -= self.increments[-window - 1][level]
 
     def _settle(self, generator: torch.Generator) -> None:
         """A block without weights at the coarsest step, which is steered towards the acceptance it should have."""
@@ -366,8 +398,9 @@ class Projection:
             self.ancestors = self.ancestors[:, index]
 
     def _window(self, level: int) -> int:
-        """Blocks in the projection time at the step of a level."""
-        return math.ceil(self.projection_time / (self.n_steps * self.dt / 2**level))
+        """Blocks in the projection time at the step of a level; more where pure estimates need it."""
+        more = FORWARD_SCALES * self.time_scale if self.observables and self.independent else 0.0
+        return math.ceil((self.projection_time + more) / (self.n_steps * self.dt / 2**level))
 
     def _population_weights(self, growth: Tensor, level: int, part: float) -> Tensor:
         """Weights of populations (block, population): their growth over the window before each block.
@@ -376,6 +409,8 @@ class Projection:
             growth: (block, population) of all blocks since the weights were switched on.
             part: of the projection time to keep.
         """
+        if self.independent:
+            return torch.ones_like(growth)
         window = round(part * self._window(level))
         total = torch.cat([torch.zeros_like(growth[:1]), growth.cumsum(0)])
         times = torch.arange(len(growth), device=growth.device)
@@ -390,9 +425,11 @@ class Projection:
             return
         recent = torch.stack(self.series[-self._window(LEVELS - 1) :])[:, SERIES.index("growth")]
         G = torch.stack([recent[-self._window(level) :, level].sum(0) for level in range(LEVELS)]).exp()
+        if self.independent:
+            G = torch.ones_like(G)
         values = self.ancestors.double().view(N_LAGS + 1, *self.shape, -1)
         self.sums += G[..., None] * torch.einsum("spm,lspmk->lspk", w, values) / self.shape[2]
-        self.weights += G
+        self.weights += G * w.mean(-1)
 
     # -- what comes out ------------------------------------------------------------------------------------------------
 
@@ -405,26 +442,41 @@ class Projection:
         first = len(series) - n
         share = self._shares()
         steps = tuple(self.dt / 2**level * share[level].item() for level in range(LEVELS))
-        mixed, growth, halved, bare, trends, variances, G = [], [], [], [], [], [], []
+        mixed, growth, plain, halved, bare, trends, variances, G = [], [], [], [], [], [], [], []
         for level in range(LEVELS):
-            energy, square, weight, log_growth, _ = series[:, :, level].unbind(1)
-            ratios = [
-                _Ratio(self._population_weights(log_growth, level, part)[first:], energy[first:], weight[first:])
-                for part in (1.0, 0.5, 0.0)
-            ]
-            mixed.append(ratios[0])
-            halved.append(ratios[1].minus(ratios[0]))
-            bare.append(ratios[2].minus(ratios[0]))
-            trends.append(ratios[0].trend())
-            G.append(self._population_weights(log_growth, level, 1.0)[first:])
+            energy, square, weight, log_growth, _, start, unweighted = series[:, :, level].unbind(1)
+            counted = energy[first:], weight[first:]
+            weights = [self._population_weights(log_growth, level, part)[first:] for part in (1.0, 0.5, 0.0)]
+            G.append(weights[0])
+            full, half, none = (_Ratio(each, *counted) for each in weights)
+            m = _Ratio(G[-1] * start[first:], log_growth[first:].exp(), torch.ones_like(G[-1]))
             duration = self.n_steps * steps[level]
-            m = _Ratio(G[-1], log_growth[first:].exp(), torch.ones_like(G[-1]))
-            growth.append(Estimate(self.reference - math.log(m.mean) / duration, m.error / m.mean / duration))
+            grown = _Series(self.reference - math.log(m.mean) / duration, -m.influence / m.mean / duration)
+            plain.append(_Series(unweighted[first:].mean().item(), unweighted[first:] - unweighted[first:].mean()))
+            if self.independent:
+                mixed.append(full.minus(plain[-1]))
+                growth.append(grown.minus(plain[-1]))
+            else:
+                mixed.append(full)
+                growth.append(grown)
+            halved.append(half.minus(full).estimate)
+            bare.append(none.minus(full).estimate)
+            trends.append(mixed[-1].trend())
             second = _Ratio(G[-1], square[first:], weight[first:]).mean
-            variances.append(max(0.0, second - (ratios[0].mean - self.reference) ** 2))
-        rounding = rounding_error(self.start)
-        means = [Estimate(E.mean, math.hypot(E.error, rounding * abs(E.mean))) for E in mixed]
-        fits = [self._extrapolated(steps, values, variances[-1]) for values in (means, growth)]
+            variances.append(max(0.0, second - (full.mean - self.reference) ** 2))
+        base = Estimate(0.0, 0.0)
+        before = Estimate(*self.start_energy)
+        if self.independent:
+            base = _weighted([*(each.estimate for each in plain), *([self.variational] if self.variational else [])])
+            before = base
+        fits = [
+            self._extrapolated(steps, [each.estimate for each in values], variances[-1]).shifted(base)
+            for values in (mixed, growth)
+        ]
+        rounding = Estimate(0.0, rounding_error(self.start) * abs(fits[0].value.mean))
+        fits = [each.shifted(rounding) for each in fits]
+        means = [_sum(each.estimate, base, rounding) for each in mixed]
+        growths = [_sum(each.estimate, base, rounding) for each in growth]
         fit = fits[1] if self.free else fits[0]
         effective = series[first:, SERIES.index("share")]
         all_weights = torch.stack(G)
@@ -433,11 +485,12 @@ class Projection:
             energy=fit.value,
             mixed=fits[0].value,
             growth=fits[1].value,
-            variational=None if self.free else Estimate(*self.start_energy),
+            variational=None if self.free else before,
+            independent=self.independent,
             variance=variances[-1],
             time_steps=steps,
             by_time_step=tuple(means),
-            growth_by_time_step=tuple(growth),
+            growth_by_time_step=tuple(growths),
             fit=fit,
             population_bias=(bare[0], halved[0]),
             trend=_weighted(trends),
@@ -462,13 +515,13 @@ class Projection:
 
     def _trace(self, series: Tensor, step: float) -> Trace:
         """Energy against projection time at the coarsest step."""
-        energy, _, weight, growth, effective = series[:, :, 0].unbind(1)
+        energy, _, weight, growth, effective, *_ = series[:, :, 0].unbind(1)
         G = self._population_weights(growth, 0, 1.0)
         ratios = [_Ratio(G[[k]], energy[[k]], weight[[k]]) for k in range(len(series))]
         return Trace(
             time=[self.n_steps * step * (k + 0.5) for k in range(len(series))],
             energy=[ratio.mean for ratio in ratios],
-            error=[ratio.error for ratio in ratios],
+            error=[ratio.estimate.error for ratio in ratios],
             effective_share=effective.min(1).values.tolist(),
         )
 
@@ -506,7 +559,7 @@ class Projection:
         for observable in self.observables:
             if observable.name == name and observable.size == 1:
                 block = self.n_steps * self.dt * self._shares()[0].item()
-                lags = range(N_LAGS + 1)
+                lags = range((self._lag(0) if self.independent else N_LAGS) + 1)
                 return [block * j for j in lags], [self._mean(j, 0, column) for j in lags], block * self._lag(0)
             column += observable.size
         names = ", ".join(each.name for each in self.observables if each.size == 1) or "none"
@@ -520,7 +573,7 @@ class Projection:
         """An observable so many blocks ago, in today's weights; the error from populations."""
         weights = self.weights[level][None]
         ratio = _Ratio(torch.ones_like(weights), self.sums[lag, level, :, column][None], weights)
-        return Estimate(ratio.mean, ratio.error)
+        return ratio.estimate
 
     def results(self) -> dict[str, Any]:
         """Everything for result.json, the block and the figures."""
@@ -533,35 +586,35 @@ class Projection:
 
     def state_dict(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in SAVED}
-        return {**state, "walkers": dict(self.walkers), "series": list(self.series)}
+        lists = {"series": list(self.series), "increments": list(self.increments)}
+        return {**state, **lists, "walkers": dict(self.walkers)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         restore(self, {name: state[name] for name in SAVED})
         device = self.start.device
         self.walkers = {name: value.to(device) for name, value in state["walkers"].items()}
         self.series = [row.to(device) for row in state["series"]]
+        self.increments = [row.to(device) for row in state["increments"]]
 
 
-class _Ratio:
-    """sum G a / sum G b over blocks and populations, with its error from the series of contributions to it.
+class _Series:
+    """A mean with the series of contributions to its deviation, from which its error and differences follow.
 
     Args:
-        G: (block, population) weights of populations.
-        a, b: (block, population).
+        mean: the mean.
+        influence: (block, population), of mean 0.
     """
 
-    def __init__(self, G: Tensor, a: Tensor, b: Tensor) -> None:
-        total = (G * b).mean()
-        self.mean = ((G * a).mean() / total).item()
-        self.influence = G * (a - self.mean * b) / total
+    def __init__(self, mean: float, influence: Tensor) -> None:
+        self.mean, self.influence = mean, influence
 
     @property
-    def error(self) -> float:
-        return blocked_error(self.influence)
+    def estimate(self) -> Estimate:
+        return Estimate(self.mean, blocked_error(self.influence))
 
-    def minus(self, other: _Ratio) -> Estimate:
-        """The difference to another estimate from the same walkers."""
-        return Estimate(self.mean - other.mean, blocked_error(self.influence - other.influence))
+    def minus(self, other: _Series) -> _Series:
+        """The difference to another mean over the same walkers."""
+        return _Series(self.mean - other.mean, self.influence - other.influence)
 
     def trend(self) -> Estimate:
         """Second half of the blocks minus the first."""
@@ -570,9 +623,28 @@ class _Ratio:
         return Estimate((second.mean() - first.mean()).item(), math.hypot(blocked_error(first), blocked_error(second)))
 
 
+class _Ratio(_Series):
+    """sum G a / sum G b over blocks and populations.
+
+    Args:
+        G: (block, population) weights of populations.
+        a, b: (block, population).
+    """
+
+    def __init__(self, G: Tensor, a: Tensor, b: Tensor) -> None:
+        total = (G * b).mean()
+        mean = ((G * a).mean() / total).item()
+        super().__init__(mean, G * (a - mean * b) / total)
+
+
+def _sum(*estimates: Estimate) -> Estimate:
+    """The sum of independent estimates."""
+    return Estimate(sum(E.mean for E in estimates), math.hypot(*(E.error for E in estimates)))
+
+
 def _weighted(estimates: Sequence[Estimate]) -> Estimate:
     """The mean with weights 1 / error^2."""
-    precision = [1 / max(E.error, 1e-300) ** 2 for E in estimates]
+    precision = [max(E.error, 1e-100) ** -2 for E in estimates]
     mean = sum(w * E.mean for w, E in zip(precision, estimates, strict=True)) / sum(precision)
     return Estimate(mean, sum(precision) ** -0.5)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import chi2
@@ -36,6 +36,11 @@ class Extrapolation:
     curvature: float
     residuals: tuple[float, ...]
     probability: float
+
+    def shifted(self, by: Estimate) -> Extrapolation:
+        """The same fit with something independent added to all energies."""
+        value = Estimate(self.value.mean + by.mean, math.hypot(self.value.error, by.error))
+        return replace(self, value=value)
 
 
 def extrapolate(

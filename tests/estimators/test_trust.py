@@ -33,6 +33,7 @@ def projected(**changes: object) -> ProjectedEnergy:
         mixed=fit.value,
         growth=fit.value,
         variational=Estimate(0.51, 0.001),
+        independent=False,
         variance=0.01,
         time_steps=STEPS,
         by_time_step=tuple(GOOD),
