@@ -501,16 +501,21 @@ class PimcSampler:
             is_open = is_open & (j != own)
         return length, total / length[..., None], turn
 
+    @property
+    def energy(self) -> Estimate:
+        """<H> of the counted blocks, of which there must be at least one."""
+        u, square = self.sums[:2] / self.n_blocks
+        return from_walkers(u, (square.mean() - u.mean() ** 2).item())
+
     def thermal(self) -> Thermal:
         """What the counted blocks give; there must be at least one."""
         u, square, curvature, thermodynamic, V = self.sums / self.n_blocks
         E = u.mean()
         heat = self.beta**2 * (square - 2 * E * u + E**2 - curvature)
-        variance = (square.mean() - E**2).item()
         moves = {move: self.accepted[move] / n for move, n in self.tried.items()}
         observables = {name: each for name, each in self.averages.estimates().items() if name != ENERGY}
         return Thermal(
-            energy=from_walkers(u, variance),
+            energy=self.energy,
             specific_heat=from_walkers(heat),
             thermodynamic=from_walkers(thermodynamic),
             potential=from_walkers(V),

@@ -26,6 +26,7 @@ KINDS = {
     "ground state": "ground_state:GroundState",
     "learned model": "learning:Learning",
     "bridge": "bridge:Bridge",
+    "pimc": "pimc:Pimc",
 }
 """Kinds of run by name, and where in `fkdrift.runs` their class is: it is imported when it is needed."""
 

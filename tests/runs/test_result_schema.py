@@ -18,11 +18,11 @@ from fkdrift.runs.bridge import Bridge
 from fkdrift.runs.driver import KINDS
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.learning import Learning, find_data, find_recipe
-from fkdrift.runs.settings import BridgeSettings
+from fkdrift.runs.pimc import Pimc
+from fkdrift.runs.settings import BridgeSettings, PimcSettings
 
 SCHEMA = json.loads((files("fkdrift.runs") / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-ENERGIES = SCHEMA["$defs"]["ground_state"]["properties"]["energies"]
 SETTINGS = fk.Settings(**SMALL)
 
 
@@ -50,6 +50,13 @@ def learned(model, data="digits", n_steps=None, **options):
     return run.result
 
 
+def warmed(potential, n_steps=None, **parameters):
+    settings = PimcSettings(temperature=0.5, n_slices=4, n_chains=4, n_blocks=2, n_equilibration=2)
+    run = Pimc(fk.load_potential(potential, **parameters), settings)
+    list(islice(run.advance(), n_steps))
+    return run.result
+
+
 PLANE = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).numpy()
 
 
@@ -67,6 +74,9 @@ CASES = {
     "bridge": lambda: bridged("double_well", start=(-1.0,), end=(1.0,)),
     "bridge without exact value": lambda: bridged("henon_heiles", start=(0.0, 0.0), end=(0.5, 0.0), noise=0.1),
     "interrupted bridge": lambda: bridged("double_well", 1, start=(-1.0,), end=(1.0,)),
+    "warm oscillator": lambda: warmed("harmonic"),
+    "warm bosons": lambda: warmed("harmonic", n_particles=2, n_dims=2),
+    "interrupted pimc": lambda: warmed("harmonic", 1),
     "vae": lambda: learned("vae", latents=2, depth=1),
     "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=8, depth=1),
     "diffusion": lambda: learned("diffusion", steps=4),
@@ -91,7 +101,7 @@ def test_results_are_valid(results, name):
     assert [error.message for error in VALIDATOR.iter_errors(results[name])] == []
 
 
-PARTS = {"ground state": "ground_state", "learned model": "learned_model", "bridge": "bridge"}
+PARTS = {"ground state": "ground_state", "learned model": "learned_model", "bridge": "bridge", "pimc": "pimc"}
 
 
 def test_the_cases_cover_the_schema(results):
@@ -99,8 +109,9 @@ def test_the_cases_cover_the_schema(results):
     for kind, part in PARTS.items():
         keys = set().union(*(result for result in results.values() if result["kind"] == kind))
         assert keys | {"observables"} >= set(SCHEMA["properties"]) | set(SCHEMA["$defs"][part]["properties"])
-    energies = set().union(*(result.get("energies", {}) for result in results.values()))
-    assert energies == set(ENERGIES["properties"])
+    for kind, part in PARTS.items():
+        energies = set().union(*(result.get("energies", {}) for result in results.values() if result["kind"] == kind))
+        assert energies == set(SCHEMA["$defs"][part]["properties"].get("energies", {}).get("properties", {}))
     assert {result["status"] for result in results.values()} == {"finished", "interrupted"}
     assert results["interrupted at once"]["energies"]["variational"]["mean"] is None
 
