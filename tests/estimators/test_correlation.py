@@ -1,5 +1,7 @@
 """Correlations of the oscillator, and of a well whose psi is wrong, against closed forms and the exact spectrum."""
 
+import math
+
 import pytest
 import torch
 
@@ -53,20 +55,22 @@ def test_even_and_odd_observables_do_not_mix_and_have_their_own_gaps():
 
 def test_weights_undo_a_wrong_psi():
     """psi too narrow by 30% relaxes at a rate of 1.3 instead of 1, and has <x^2> = 0.385 instead of 0.5."""
-    sampler = follow(["x"], stretch=0.3, longest=2.0, n_lags=8, padding=3.0, n_walkers=2048)
+    sampler = follow(["x"], stretch=0.3, longest=2.0, n_lags=8, padding=3.0, n_blocks=2)
     at_0 = {kind: sampler.correlation(kind) for kind in ("variational", "pure")}
     assert at_0["variational"].mean[0, 0, 0] == pytest.approx(0.5 / 1.3, abs=0.02)
     pure = at_0["pure"]
     z = (pure.mean[:, 0, 0] - (-pure.times).exp() / 2) / pure.error[:, 0, 0]
     assert z.abs().max() < 4.5
     rate = {kind: sampler.gaps(kind)[0][0] for kind in at_0}
-    assert abs(rate["variational"].deviation(1.3)) < 4
+    of_a_step = -math.log(1 - 1.3 / 64) * 64
+    assert abs(rate["variational"].deviation(of_a_step)) < 4
     assert rate["variational"].deviation(1.0) > 6
     assert abs(rate["pure"].deviation(1.0)) < 4
 
 
 def test_comes_back_and_shows_itself():
-    one, two = follow(["x"], n_walkers=64, n_blocks=1, n_lags=4), follow(["x"], n_walkers=64, n_blocks=0, n_lags=4)
+    options = {"n_walkers": 64, "n_lags": 4, "longest": 1.0, "padding": 0.5}
+    one, two = follow(["x"], n_blocks=1, **options), follow(["x"], n_blocks=0, **options)
     two.load_state_dict(one.state_dict())
     one.advance(generator(3))
     two.advance(generator(3))
