@@ -21,7 +21,9 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["library.md", "paths.md", "generative.md", "flows.md", "pimc.md"])
+@pytest.mark.parametrize(
+    "page", ["library.md", "paths.md", "generative.md", "flows.md", "pimc.md", "observables.md", "spectrum.md"]
+)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})

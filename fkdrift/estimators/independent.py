@@ -7,11 +7,13 @@ E_L has no noise at the optimum; the second, the Fisher form, keeps its noise bu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from fkdrift.estimators.local_energy import StationaryEnergy
+from fkdrift.estimators.observables import Average, Averages, Observable
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
@@ -25,16 +27,20 @@ class IndependentSampler:
     Args:
         wavefunction: the flow and its system.
         walkers: (batch, particle, dim), as many as a block is to have; replaced by every block's own.
+        observables: averaged beside E_L.
 
     Attributes:
         n_blocks: batches drawn.
         sums: (2, 3) float64, of E_L, Fisher form and V, and of their squares.
     """
 
-    def __init__(self, wavefunction: FlowWavefunction, walkers: Positions) -> None:
+    def __init__(
+        self, wavefunction: FlowWavefunction, walkers: Positions, observables: Sequence[Observable] = ()
+    ) -> None:
         self.wavefunction, self.walkers, self.n_blocks = wavefunction, walkers, 0
         self.process = Process(wavefunction, wavefunction.system)
         self.sums = torch.zeros(2, 3, dtype=torch.float64, device=walkers.device)
+        self.averages = Averages(observables, len(walkers), walkers.device)
 
     @torch.no_grad()
     def advance(self, generator: torch.Generator) -> None:
@@ -43,12 +49,17 @@ class IndependentSampler:
         V = self.wavefunction.system.potential(r)
         values = torch.stack([local_energy(self.process, r), fisher_energy(self.wavefunction, r), V])
         self.sums += torch.stack([values.sum(-1), values.square().sum(-1)])
+        self.averages.add(r, values[0])
         self.n_blocks += 1
 
     def energy(self) -> StationaryEnergy:
         """The mean local energy, its standard deviation, and the mean of V."""
         E, _, V = self._estimates()
         return StationaryEnergy(E, E.error * self._n_samples**0.5, None, V, None)
+
+    def observables(self) -> dict[str, Average]:
+        """The mean of every observable over all samples, by name."""
+        return self.averages.estimates()
 
     def fisher(self) -> Estimate:
         """The Fisher form of the energy."""
@@ -64,8 +75,14 @@ class IndependentSampler:
         return [Estimate(m, e, self._n_samples) for m, e in zip(mean.tolist(), error.tolist(), strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"walkers": self.walkers, "sums": self.sums, "n_blocks": self.n_blocks}
+        return {
+            "walkers": self.walkers,
+            "sums": self.sums,
+            "n_blocks": self.n_blocks,
+            "averages": self.averages.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.walkers, self.sums = state["walkers"].to(self.walkers), state["sums"].to(self.sums)
         self.n_blocks = state["n_blocks"]
+        self.averages.load_state_dict(state["averages"])

@@ -9,7 +9,7 @@ The model is a drift, v = sigma^2 grad log psi of a network or a free vector fie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +21,9 @@ from fkdrift.errors import BadConfig, ComputationError, InputError
 from fkdrift.estimators.energies import Energies
 from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
+from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observables
 from fkdrift.estimators.path_action import PathSampler
+from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import describe, load_potential
@@ -63,6 +65,10 @@ SETTLING_SCALES, SETTLING_STEPS = 4, 32
 """Time scales, and steps in each, for walkers to forget where they started when the drift is given."""
 TRAINING_SHARE, TRAJECTORY_SHARE = 0.5, 0.75
 """The parts of max_seconds that have gone when training and the trajectories of a gradient drift end."""
+N_EXCITATION_WALKERS, N_EXCITATION_BLOCKS = 2048, 64
+"""For excited states: gaps to about 1e-5 in one coordinate, 1e-3 for helium."""
+N_LINE = 400
+"""Points at which the wavefunctions psi_n of a line are drawn."""
 BLOCKS_FOR_ONE = 10
 """Blocks of correlated walkers that are worth one batch of independent samples."""
 N_SAMPLES, N_SYMMETRIC = 1024, 256
@@ -144,9 +150,19 @@ class GroundState(Run):
             n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
             atol=settings.atol,
         )
+        self.observables = parse_observables(settings.observables or (), potential, walkers) if not free else ()
+        self.excitations = Sampling(
+            "excitations",
+            self._excitation_sampler,
+            energy=lambda sampler: self.energies.variational,
+            results=lambda sampler: sampler.results(),
+            n_blocks=N_EXCITATION_BLOCKS,
+        )
         self.exact = Once("exact", self._exact_results)
         self._spectrum: Spectrum | None = None
         samplers = [self.sampling] if flow else [self.trajectories] if free else [self.trajectories, self.sampling]
+        if settings.levels > 1:
+            samplers.append(self.excitations)
         super().__init__(settings, model, generator, [self.training, *samplers, self.exact])
 
     def _path_sampler(self) -> PathSampler:
@@ -168,11 +184,17 @@ class GroundState(Run):
             time_scale=self.system.time_scale,
             n_moves=self.settings.n_moves,
             n_equilibration=4 * self.settings.n_equilibration,
+            observables=self.observables,
+        )
+
+    def _excitation_sampler(self) -> ExcitationSampler:
+        return ExcitationSampler(
+            self.process, self.system, self.walkers[:N_EXCITATION_WALKERS], levels=self.settings.levels
         )
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)
-        return IndependentSampler(self.model, self.training.walkers)
+        return IndependentSampler(self.model, self.training.walkers, self.observables)
 
     # What was found
 
@@ -198,7 +220,7 @@ class GroundState(Run):
         """scipy's exact solution where the system allows one, otherwise None."""
         if self._spectrum is None and not (self.exact.step and not self.exact.results()):
             try:
-                self._spectrum = diagonalise(self.potential, levels=1, max_seconds=EXACT_SECONDS)
+                self._spectrum = diagonalise(self.potential, levels=self.settings.levels, max_seconds=EXACT_SECONDS)
             except (InputError, ComputationError):
                 return None
         return self._spectrum
@@ -297,6 +319,8 @@ class GroundState(Run):
         results: dict[str, Any] = {"sampling": {name: value for name, value in numbers.items() if value is not None}}
         if isinstance(sampler, IndependentSampler):
             results["energies"] = {"fisher": sampler.fisher().plain()}
+        shown = {name: each for name, each in sampler.observables().items() if name not in (ENERGY, FORCE)}
+        results["observables"] = by_kind({"variational": shown})
         if self.system.homogeneity is not None:
             V, E = found.potential.mean, found.energy.mean
             results["virial"] = {"ratio": V / (E - V), "expected": 2 / self.system.homogeneity}
@@ -320,7 +344,7 @@ class GroundState(Run):
         coordinates = math.prod(self.system.shape)
         some = self.walkers[: max(N_DRAWN_LEAST, N_DRAWN // coordinates)]
         n = len(some) * max(ROUNDS_LEAST, ROUNDS // coordinates)
-        return draw_figures(
+        figures = draw_figures(
             self.process,
             self.system,
             walkers=self.walkers,
@@ -329,6 +353,26 @@ class GroundState(Run):
             energies=self.result["energies"],
             spectrum=self.spectrum if self.exact.step else None,
         )
+        if self.excitations.step > 0:
+            figures["levels"] = self._ladder()
+        return figures
+
+    def _ladder(self) -> Figure:
+        """Levels beside the exact ones; on a line with psi_n."""
+        from fkdrift.figures.spectrum import ladder
+
+        sampler = self.excitations.sampler
+        found = [sampler.ground_state(), *(each.energy for each in sampler.excitations())]
+        exact = self.spectrum.energies.tolist() if self.exact.step and self.spectrum is not None else []
+        drawn: dict[str, Any] = {}
+        if self.system.shape == (1, 1):
+            reach = sampler.walkers.aminmax()
+            r = torch.linspace(float(reach.min), float(reach.max), N_LINE).to(sampler.walkers)[:, None, None]
+            with torch.no_grad():
+                U, V = self.log_psi(r), self.potential(r)
+            psi = (U - U.max()).exp()[:, None] * sampler.wavefunction_ratios(r)[:, : len(found)]
+            drawn = {"x": r.flatten().cpu().numpy(), "V": V.cpu().numpy(), "wavefunctions": psi.cpu().numpy()}
+        return ladder([E.mean for E in found], [E.error for E in found], exact, **drawn)
 
     @staticmethod
     def block(result: Mapping[str, Any]) -> Block:
@@ -341,7 +385,12 @@ class GroundState(Run):
             named(result["potential"]),
             number(energies["variational"]),
             [Row(name.replace("_", " "), _remark(name, result), number(energies[name])) for name in order]
-            + [_observable(name, entry) for name, entry in result.get("observables", {}).items()],
+            + [_excitation(n, entry) for n, entry in enumerate(result.get("excitations", []), 1)]
+            + [
+                _observable(name, entry)
+                for name, entry in result.get("observables", {}).items()
+                if "centres" not in entry
+            ],
             [*_statements(result), *effort(result, walkers, model=kind)],
             result["status"] == "finished",
         )
@@ -358,6 +407,8 @@ def solve(
     dtype: str | None = None,
     max_seconds: float | None = None,
     atol: float | None = None,
+    levels: int | None = None,
+    observables: Sequence[str] | None = None,
     start: Drift | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -370,7 +421,7 @@ def solve(
             (batch,), or a Potential.
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
         method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
-        seed, drift, device, dtype, max_seconds, atol: see `Settings`.
+        seed, drift, device, dtype, max_seconds, atol, levels, observables: see `Settings`.
         start: a drift to begin with, such as one from `fk.drift_from_samples`; default one that does nothing.
         out: folder to save to, also now and then while running, so that nothing is lost.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -389,7 +440,8 @@ def solve(
         1.000000(2)
     """
     given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
-    given |= {"max_seconds": max_seconds, "atol": atol}
+    given |= {"max_seconds": max_seconds, "atol": atol, "levels": levels}
+    given |= {"observables": None if observables is None else tuple(observables)}
     settings = (settings or Settings()).changed(**given)
     with cpu_threads(settings.threads):
         state = GroundState(load_potential(potential, **parameters), settings, start)
@@ -525,6 +577,12 @@ def _observable(name: str, entry: Mapping[str, Any]) -> Row:
     return Row(name, "; ".join(said), number(best))
 
 
+def _excitation(n: int, entry: Mapping[str, Any]) -> Row:
+    """An excited state: its energy, its gap, its symmetry."""
+    gap = number({"mean": entry["gap"], "error": entry["error"]})
+    return Row(f"level {n}", "; ".join(filter(None, (f"gap {gap}", entry["symmetry"]))), number(entry["energy"]))
+
+
 def _statements(result: Mapping[str, Any]) -> list[Row]:
     """How much to trust it."""
     rows = []
@@ -539,6 +597,8 @@ def _statements(result: Mapping[str, Any]) -> list[Row]:
         rows.append(
             Row("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest")
         )
+    if remark := result.get("excitations_remark"):
+        rows.append(Row("levels", remark))
     if sampling := result.get("sampling"):
         text = f"standard deviation of E_L {sampling['standard_deviation']:.2g}"
         if "acceptance" in sampling:

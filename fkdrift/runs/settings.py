@@ -98,6 +98,13 @@ class Settings(RunSettings):
         only=(GRADIENT, FLOW),
         extends=True,
     )
+    observables: tuple[str, ...] | None = setting(
+        None,
+        "Averaged besides V, T and the virial ratio: density, g(r), dE/dparameter, or a formula such as 1/r12.",
+        flags=("--observable",),
+        only=(GRADIENT, FLOW),
+    )
+    levels: int = setting(1, "States wanted: 1 for the ground state, more for its excitations.", only=(GRADIENT, FLOW))
     atol: float | None = setting(None, "Sample until the standard error is below this energy.", extends=True)
     max_seconds: float | None = setting(
         None, "End training at half of this wall time, and everything at the end of it.", extends=True

@@ -1,0 +1,44 @@
+"""Observables and excited states of a whole run: in its result, its schema, its block, and after a round trip."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import fkdrift as fk
+from fkdrift.errors import BadConfig, BadFormula
+
+SCHEMA = json.loads((Path(fk.__file__).parent / "runs" / "result.schema.json").read_text())
+
+
+def solve(**options):
+    settings = fk.Settings(n_walkers=128, n_updates=2, n_path_blocks=1, n_blocks=32, n_equilibration=1)
+    return fk.solve("harmonic", settings=settings, progress=False, **options)
+
+
+def test_result_has_levels_and_observables(tmp_path):
+    state = solve(levels=3, observables=["x**2", "dE/domega", "density"])
+    result = state.result
+    jsonschema.validate(result, SCHEMA)
+    assert [level["gap"] for level in result["excitations"]] == pytest.approx([1, 2], abs=1e-3)
+    assert [level["symmetry"] for level in result["excitations"]] == ["odd", "even"]
+    found = {name: entry["variational"] for name, entry in result["observables"].items()}
+    for name, exact in {"V": 0.25, "T": 0.25, "x**2": 0.5, "dV/domega": 0.5, "virial": 1.0}.items():
+        assert abs(found[name]["mean"] - exact) < 4 * found[name]["error"], name
+    assert len(found["density"]["mean"]) == len(result["observables"]["density"]["centres"])
+    assert "level 1" in str(state)
+    assert len(state._ladder().axes) == 2
+    state.save(tmp_path / "run", figures=False)
+    again = fk.load(tmp_path / "run").result
+    assert again["observables"] == result["observables"]
+    assert again["excitations"] == result["excitations"]
+
+
+def test_bad_requests_are_refused_before_anything_runs():
+    with pytest.raises(BadFormula, match="cannot read the formula"):
+        solve(observables=["x**"])
+    with pytest.raises(BadConfig, match="levels = 0 is not allowed"):
+        solve(levels=0)
+    with pytest.raises(BadConfig, match="levels is not used with"):
+        fk.solve("harmonic", drift="mlp", levels=2)
