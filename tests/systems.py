@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
 from fkdrift.hamiltonian.loading import load_potential
+from fkdrift.hamiltonian.preparation import gaussian
 from fkdrift.hamiltonian.system import System
-from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
 from fkdrift.paths.process import FeynmanKac, Process
 from fkdrift.wavefunction.neural import NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift
@@ -46,12 +45,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def gaussian_start(name: str) -> System:
     """A system whose trial function is the Gaussian of lowest energy: training has something left to do."""
-    known = load_potential(name)
-    centre, width = (tuple(map(tuple, rows)) for rows in fit_gaussian(known))
-    trial_function = TrialFunction((Gaussian(centre, width),))
-    kind = type(known)
-    object.__setattr__(known, "__class__", type(kind.__name__, (kind,), {"trial_function": trial_function}))
-    return System(known, torch.float64)
+    potential = load_potential(name)
+    return System(potential, torch.float64, prepared=gaussian(potential))
 
 
 def random_state(name: str, spread: float) -> tuple[System, Process]:

@@ -90,7 +90,7 @@ def prepare(potential: Potential) -> Preparation:
     values = _Values(potential)
     n, dim = potential.n_particles, potential.n_dims
     if values.quadratic():
-        return _gaussian(potential)
+        return gaussian(potential)
     if n == 1 and dim > 1 and potential.domain is None and values.central():
         return _central(values)
     if values.separable():
@@ -98,7 +98,7 @@ def prepare(potential: Potential) -> Preparation:
     if potential.domain is None:
         values.refuse_falling()
     found = _plane(values) if n * dim == 2 else None
-    return _gaussian(potential) if found is None else found
+    return gaussian(potential) if found is None else found
 
 
 class _Values:
@@ -208,7 +208,8 @@ class _Values:
         return along
 
 
-def _gaussian(potential: Potential) -> Preparation:
+def gaussian(potential: Potential) -> Preparation:
+    """The Gaussian of lowest energy, whatever V is like."""
     centre, width = fit_gaussian(potential)
     W = TrialFunction((Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width))),))
     mass = np.asarray(potential.mass, dtype=float)[:, None]

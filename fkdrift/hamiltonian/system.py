@@ -38,6 +38,8 @@ class System:
     Args:
         potential: the potential energy V(r).
         dtype, device: of all tensors made from this system.
+        prepared: the trial function where the potential has none, such as `preparation.gaussian(potential)`; by default
+            what suits the potential, see `prepare`.
 
     Attributes:
         potential: the potential, with what was recognised about it: see `recognise`.
@@ -58,7 +60,11 @@ class System:
     """
 
     def __init__(
-        self, potential: Potential, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        potential: Potential,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        prepared: Preparation | None = None,
     ) -> None:
         self.potential = potential = recognise(potential)
         self.dtype, self.device = dtype, torch.device(device)
@@ -67,14 +73,14 @@ class System:
             raise InputError(f"mass = {potential.mass} is not allowed: give {potential.n_particles} positive masses")
         self.sigma = self._tensor(mass**-0.5)[:, None]
         self.trial_function = potential.trial_function
-        self._prepared: Preparation | None = None
+        self._prepared = prepared
         if potential.box is not None:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
             centre = np.zeros_like(width)
         elif self.trial_function is not None:
             centre, width = _moments(sample_trial_function(self.trial_function, potential, 1024), potential.groups)
         else:
-            self._prepared = prepare(potential)
+            self._prepared = prepared or prepare(potential)
             centre, width = self._prepared.centre, self._prepared.width
             self.trial_function = self._prepared.trial_function
         self.centre, self.width = self._tensor(centre), self._tensor(width)
