@@ -17,6 +17,7 @@ from fkdrift.cli.doctor import doctor
 from fkdrift.cli.exact import exact
 from fkdrift.cli.ground_state import solve
 from fkdrift.cli.learn import CONTEXT, learn
+from fkdrift.cli.pimc import pimc
 from fkdrift.cli.potentials import potentials
 from fkdrift.cli.saved import resume, show
 
@@ -25,6 +26,7 @@ app.command()(solve)
 app.command()(resume)
 app.command()(show)
 app.command()(bridge)
+app.command()(pimc)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)
 app.command()(decompress)

@@ -11,13 +11,13 @@ import typer
 
 from fkdrift.cli.console import errors, finish
 from fkdrift.cli.options import Json, Request, computing
-from fkdrift.runs.settings import BridgeSettings, Settings
+from fkdrift.runs.settings import BridgeSettings, PimcSettings, Settings
 from fkdrift.settings import extensible
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="DIR")]
 
 
-@computing(extensible(Settings, BridgeSettings), common=("quiet", "json"))
+@computing(extensible(Settings, BridgeSettings, PimcSettings), common=("quiet", "json"))
 def resume(request: Request, folder: Folder) -> None:
     """Go on with an interrupted run of any kind, or take a finished one further.
 

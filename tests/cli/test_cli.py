@@ -150,7 +150,7 @@ def test_doctor_reports_a_failure(monkeypatch):
     assert "torch" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["solve", "bridge", *(f"learn {name}" for name in recipes.names())])
+@pytest.mark.parametrize("command", ["solve", "bridge", "pimc", *(f"learn {name}" for name in recipes.names())])
 def test_every_computing_command_has_the_common_options(command):
     shown = invoke(*command.split(), "--help").stdout
     common = ("seed", "out", "overwrite", "config", "max-seconds", "device", "dtype", "threads", "quiet", "json")
@@ -222,6 +222,10 @@ def test_unknown_names_are_refused_without_torch():
         (["learn", "flow", "-d", "digits", "--device", "cuda"], ["device = 'cuda'", "auto, cpu"]),
         (["bridge", "-p", "harmonic", "--from", "-1"], ["--to, --time missing"]),
         (["bridge", "-p", "harmonic", "--from", "-1", "--to", "one", "--time", "1"], ["--to one", "-1 or 0.5,0.5"]),
+        (["pimc", "-p", "harmonic"], ["--temperature missing"]),
+        (["pimc", "-p", "harmonic", "-T", "0"], ["temperature = 0.0", "above 0"]),
+        (["pimc", "-p", "harmonic", "-T", "1", "--slices", "5"], ["n_slices = 5", "even", "primitive"]),
+        (["pimc", "-p", "helium", "-T", "1"], ["helium", "bounded below", "solve"]),
         (["solve", "-p", "harmonic", "--device", "cuda:7"], ["cuda:7", "--device cpu"]),
         (["solve", "-p", "harmonic", "--config", "nowhere.toml"], ["nowhere.toml"]),
         (["solve", "-p", "harmonic", "--n-walkers", "100000000000000"], ["not enough memory", "--n-walkers"]),
@@ -313,3 +317,16 @@ def test_resume_goes_further(tmp_path, small, no_figures):
     assert invoke("resume", out, "--n-blocks", SMALL["n_blocks"] + 7).exit_code == 0
     assert len(history(out)) == rows + 7
     assert tomllib.loads((out / "config.toml").read_text())["settings"]["n_blocks"] == SMALL["n_blocks"] + 7
+
+
+def test_pimc_prints_the_energy_at_a_temperature(tmp_path):
+    out = tmp_path / "warm"
+    size = ["--slices", "4", "--chains", "16", "--blocks", "4", "--n-equilibration", "4"]
+    shown = RUNNER.invoke(cli.app, ["pimc", "-p", "harmonic", "-T", "0.5", *size, "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert "specific heat" in shown.stdout
+    again = RUNNER.invoke(cli.app, ["show", str(out)])
+    assert "T = 0.5" in again.stdout
+    further = RUNNER.invoke(cli.app, ["resume", str(out), "--n-blocks", "6", "--quiet"])
+    assert further.exit_code == 0, further.output
+    assert json.loads((out / "result.json").read_text())["n_blocks"] == 6
