@@ -109,9 +109,10 @@ class PathSampler:
         weights = plain.new_tensor(RICHARDSON)[:, None]
         variance = (self.squares.mean() / self.n_blocks - plain[-1].mean().square()).item()
         extrapolated = (weights * corrected).sum(0)
+        rounding = rounding_error(self.walkers) * float(weights.abs().sum())  # each level's sum is rounded on its own
         return PathEnergy(
-            action=from_walkers((weights * plain).sum(0), variance, rounding_error(self.walkers)),
-            corrected=from_walkers(extrapolated, variance, rounding_error(self.walkers)),
+            action=from_walkers((weights * plain).sum(0), variance, rounding),
+            corrected=from_walkers(extrapolated, variance, rounding),
             step_bias=from_walkers(corrected[-1] - extrapolated),
             time_steps=tuple(self.dt / 2**level for level in range(len(RICHARDSON))),
             by_time_step=tuple(from_walkers(level) for level in corrected),
