@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from fkdrift.errors import BadParameter
 from fkdrift.numerics.networks import MLP, seeded
-from fkdrift.paths.evolution import Path, evolve
+from fkdrift.paths.evolution import FUNCTIONALS, Gradient, Path, Shared, ThroughPath, evolve
 from fkdrift.paths.process import ReferenceMeasure, TimedProcess
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -143,8 +143,7 @@ class Conditioned:
         generator: torch.Generator,
         refine: int = 1,
         finest: int = 1,
-        score_free: bool = False,
-        detached: bool = False,
+        gradient: Gradient = ThroughPath(),
     ) -> Weighted:
         """Weighted paths of the process with drift h + v.
 
@@ -155,11 +154,10 @@ class Conditioned:
             generator: source of the noise.
             refine: divide every step by this; positions are saved at the undivided steps.
             finest: draw noise for steps dt / finest, so that runs with different `refine` share a Brownian path.
-            score_free, detached: see `evolve`.
+            gradient: of which kind, see `evolve`.
         """
         process = TimedProcess(drift, self.reference)
-        gradients = {"score_free": score_free, "detached": detached}
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"generator": generator, "noise": Shared(finest // refine), "gradient": gradient}
         r = self.start.expand(n_paths, *self.start.shape)
         path = _nowhere(r)
         log_likelihood: Tensor | float = 0.0
@@ -168,7 +166,7 @@ class Conditioned:
             pinned = measurement.noise == 0
             for j, (n, step) in enumerate(blocks):
                 kept = n - 1 if pinned and j == len(blocks) - 1 else n
-                options = {"dt": step / refine, "generator": generator, "substeps": finest // refine, **gradients}
+                options["dt"] = step / refine
                 if kept:
                     began = float(path.times[-1])
                     part = evolve(process, r, n_steps=kept * refine, n_saved=kept, start=began, **options)
@@ -207,16 +205,17 @@ class Conditioned:
             r = jump.positions[-1]
         h, c = self.reference.rates(r)
         log_density = _log_normal(y, r + h * dt, (self.reference.sigma * dt**0.5).expand(self.start.shape))
-        cost = torch.stack([jump.cost[0], jump.cost[-1] + c * dt])
+        functionals = {name: values[[0, -1]] for name, values in jump.functionals.items()}
+        functionals["cost"] = torch.stack([jump.cost[0], jump.cost[-1] + c * dt])
         times = torch.tensor([began, self.duration], dtype=torch.float64)
         positions = torch.stack([path.positions[-1], y.expand_as(r)])
-        return Path(times, positions, jump.ito[[0, -1]], jump.control[[0, -1]], cost), log_density
+        return Path(times, positions, functionals), log_density
 
 
 def _nowhere(r: Positions, t: float = 0.0) -> Path:
     """The path of no duration at r."""
     nothing = r.new_zeros(1, len(r))
-    return Path(torch.tensor([t], dtype=torch.float64), r[None], nothing, nothing, nothing)
+    return Path(torch.tensor([t], dtype=torch.float64), r[None], dict.fromkeys(FUNCTIONALS, nothing))
 
 
 class Guide(nn.Module):

@@ -23,7 +23,7 @@ from fkdrift.bridges.conditioned import Conditioned, GuidedDrift, Weighted
 from fkdrift.errors import BadParameter
 from fkdrift.numerics.estimates import Estimate, extrapolated_log_mean, from_walkers, log_mean
 from fkdrift.numerics.log_weights import effective_sample_size, log_variance
-from fkdrift.paths.evolution import Path
+from fkdrift.paths.evolution import Detached, Path, ScoreFree
 from fkdrift.tensor_types import History, PerWalker
 from fkdrift.training.adam import Adam, minibatch_adam
 from fkdrift.training.loop import fit
@@ -99,8 +99,8 @@ def free_energy(
     if loss not in LOSSES:
         raise BadParameter(f"loss = {loss!r} is not allowed: choose from {', '.join(LOSSES)}")
     if loss == "kl":
-        return -problem.follow(drift, n_paths, dt=dt, generator=generator, score_free=True).log_weight
-    ratio = -problem.follow(drift, n_paths, dt=dt, generator=generator, detached=True).log_weight
+        return -problem.follow(drift, n_paths, dt=dt, generator=generator, gradient=ScoreFree()).log_weight
+    ratio = -problem.follow(drift, n_paths, dt=dt, generator=generator, gradient=Detached()).log_weight
     spread = log_variance(ratio)
     return ratio.detach() + (spread - spread.detach())
 
@@ -166,14 +166,14 @@ def collect(parts: Sequence[tuple[Tensor, Weighted]], dt: float) -> Trajectories
     """All paths together, extrapolated to zero step."""
     coarse = torch.cat([log_weight for log_weight, _ in parts])
     fine = torch.cat([part.log_weight for _, part in parts])
-    names = ("positions", "ito", "control", "cost")
-    joined = [torch.cat([getattr(part.path, name) for _, part in parts], 1) for name in names]
+    paths = [part.path for _, part in parts]
+    functionals = {name: torch.cat([path.functionals[name] for path in paths], 1) for name in paths[0].functionals}
     return Trajectories(
         log_evidence=extrapolated_log_mean(coarse, fine),
         elbo=from_walkers(fine),
         by_step=(log_mean(coarse), log_mean(fine)),
         dt=dt,
-        path=Path(parts[0][1].path.times, *joined),
+        path=Path(paths[0].times, torch.cat([path.positions for path in paths], 1), functionals),
         log_weight=fine,
     )
 

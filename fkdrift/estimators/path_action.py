@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fkdrift.estimators.state import restore
 from fkdrift.numerics.estimates import Estimate, from_walkers, rounding_error
-from fkdrift.paths.evolution import evolve
+from fkdrift.paths.evolution import Shared, evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 from fkdrift.wavefunction.protocol import Wavefunction
@@ -91,7 +91,7 @@ class PathSampler:
                     self.walkers[level],
                     n_steps=self.n_steps * refinement,
                     dt=self.dt / refinement,
-                    substeps=2 ** (n_levels - 1 - level),
+                    noise=Shared(2 ** (n_levels - 1 - level)),
                     generator=generator,
                 )
             self.walkers[level] = path.end

@@ -21,7 +21,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ from fkdrift.errors import BadParameter
 from fkdrift.hamiltonian.system import Rates
 from fkdrift.numerics.log_weights import iwae, log_variance
 from fkdrift.numerics.networks import MLP, seeded
-from fkdrift.paths.evolution import Path, evolve, require_ito
+from fkdrift.paths.evolution import Adjoint, Detached, Gradient, Path, ScoreFree, ThroughPath, evolve
 from fkdrift.paths.process import Process, TimedProcess
 from fkdrift.tensor_types import Positions
 
@@ -151,14 +150,13 @@ class LatentSDE(nn.Module):
         prior: h and sigma; default an MLP, and sigma = 1 to start from.
         width: units of the networks.
         n_context: components of c.
-        method: of integration; "euler" only, see `fkdrift.paths.evolution.evolve`.
         scales: mean and width of the observations, (n_observed,) each: the encoder sees them standardised, and the
             default decoder starts from them.
         adjoint: gradients by the adjoint equation, in memory that does not grow with the number of steps.
         seed: of the first weights.
 
     Raises:
-        BadParameter: times out of order, sizes below 1, or a solver that would give a wrong functional.
+        BadParameter: times out of order, or sizes below 1.
 
     Example:
         >>> model = LatentSDE(times=[0.5, 1.0, 1.5], n_observed=1, n_latents=1)
@@ -181,7 +179,6 @@ class LatentSDE(nn.Module):
         width: int = 48,
         n_context: int = 16,
         scales: tuple[Tensor, Tensor] | None = None,
-        method: str = "euler",
         adjoint: bool = False,
         seed: int = 0,
     ) -> None:
@@ -195,7 +192,7 @@ class LatentSDE(nn.Module):
                 "allowed: all must be positive"
             )
         self.n_observed, self.n_latents, self.dt = n_observed, n_latents, dt
-        self.method, self.adjoint = require_ito(method), adjoint
+        self.adjoint = adjoint
         mean_gap = self.times[-1] / len(self.times)
         centre, spread = scales or (torch.zeros(n_observed), torch.ones(n_observed))
         self.register_buffer("centre", centre.clone())
@@ -217,8 +214,7 @@ class LatentSDE(nn.Module):
         generator: torch.Generator,
         n_samples: int = 1,
         *,
-        score_free: bool = False,
-        detached: bool = False,
+        gradient: Gradient = ThroughPath(),
     ) -> Tensor:
         """log q(path | x) - log p(x, path), nats, for n_samples paths of each series.
 
@@ -226,7 +222,7 @@ class LatentSDE(nn.Module):
             x: (batch, time, observed), or (batch, time * observed).
             generator: source of the noise.
             n_samples: paths of each series.
-            score_free, detached: see `fkdrift.paths.evolution.evolve`.
+            gradient: of which kind, see `fkdrift.paths.evolution.evolve`; a model with `adjoint` has its own.
 
         Returns:
             (sample, batch), differentiable.
@@ -235,7 +231,7 @@ class LatentSDE(nn.Module):
         n = len(x)
         context = self._contexts(x)
         x, context = (values.repeat(n_samples, 1, 1) for values in (x, context))
-        total, _ = self._follow(x, context, generator, score_free=score_free, detached=detached)
+        total, _ = self._follow(x, context, generator, gradient)
         return total.unflatten(0, (n_samples, n))
 
     def free_energy(
@@ -257,10 +253,10 @@ class LatentSDE(nn.Module):
         if loss not in LOSSES:
             raise BadParameter(f"loss = {loss!r} is not allowed: choose from {', '.join(LOSSES)}")
         if loss == "kl":
-            return self.log_ratio(x, generator, n_samples or 1, score_free=not self.adjoint).mean(0)
+            return self.log_ratio(x, generator, n_samples or 1, gradient=ScoreFree()).mean(0)
         if n_samples == 1 or self.adjoint:
             raise BadParameter("the log-variance needs n_samples of at least 2, and no adjoint")
-        ratio = self.log_ratio(x, generator, n_samples or 4, detached=True)
+        ratio = self.log_ratio(x, generator, n_samples or 4, gradient=Detached())
         recognition = [*self.encoder.parameters(), *self.control.parameters(), *self.first.parameters()]
         known = {id(p) for p in (*recognition, self.prior.log_sigma)}
         generative = [p for p in self.parameters() if id(p) not in known and p.requires_grad]
@@ -317,14 +313,12 @@ class LatentSDE(nn.Module):
         x: Tensor,
         context: Tensor,
         generator: torch.Generator,
-        *,
-        score_free: bool = False,
-        detached: bool = False,
+        gradient: Gradient = ThroughPath(),
     ) -> tuple[Tensor, Path]:
         """log q - log p of one path for each row of x, and the paths."""
         q, p = self._start_posterior(context[:, 0]), self._start_prior(len(x))
         z_0 = draw(q, generator)
-        if detached:
+        if isinstance(gradient, Detached):
             z_0 = z_0.detach()
         total = q.log_prob(z_0) - p.log_prob(z_0)
         z, path = z_0[..., None], None
@@ -333,11 +327,9 @@ class LatentSDE(nn.Module):
             if end > began:
                 steering = Steering(self.control, lambda: self.prior.sigma, context[:, k], end)
                 process = TimedProcess(steering, self.prior)
-                gradients: dict[str, Any] = {"score_free": score_free, "detached": detached}
                 if self.adjoint:
-                    own = [*self.prior.parameters(), *self.control.parameters()]
-                    gradients["adjoint"] = [*own, steering.context] if torch.is_grad_enabled() else None
-                part = self._segment(process, z, began, end, generator, **gradients)
+                    gradient = Adjoint((*self.prior.parameters(), *self.control.parameters(), steering.context))
+                part = self._segment(process, z, began, end, generator, gradient)
                 path, z = part if path is None else path.then(part), part.positions[-1]
             total = total - self.decoder.log_prob(x[:, k], z[..., 0])
         assert path is not None
@@ -350,14 +342,12 @@ class LatentSDE(nn.Module):
         began: float,
         end: float,
         generator: torch.Generator,
-        **options: Any,
+        gradient: Gradient = ThroughPath(),
     ) -> Path:
         """The path between two observations, saved at every step."""
         n = max(1, math.ceil((end - began) / self.dt * (1 - 1e-9)))
         dt = (end - began) / n
-        return evolve(
-            process, z, n_steps=n, dt=dt, n_saved=n, generator=generator, start=began, method=self.method, **options
-        )
+        return evolve(process, z, n_steps=n, dt=dt, n_saved=n, generator=generator, start=began, gradient=gradient)
 
     def _contexts(self, x: Tensor) -> Tensor:
         """c_k of each series, (batch, time, context)."""

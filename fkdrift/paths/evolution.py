@@ -7,13 +7,14 @@ evaluation of the drift, needs no diffusion matrix, and is differentiable.  Alon
 
 and for a system with reference W:  log dP_v / dP_FK = l_T - E0 T + [log phi_0 - W](r_0) - [log phi_0 - W](r_T).
 
-int u . dB is an Ito integral, so only Euler-Maruyama may step it: a Stratonovich solver would return int u o dB
-instead, which is another number, int div v / 2 dt away in the mean, and no martingale.
+int u . dB is an Ito integral, so only Euler-Maruyama steps it.  A Stratonovich solver (Heun, midpoint, log-ODE) would
+return int u o dB instead, which is another number, int div v / 2 dt away in the mean, and no martingale; Milstein's and
+stochastic Runge-Kutta schemes need diagonal or additive noise, and the log ratio shares its noise with the positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -21,13 +22,90 @@ import torch
 import torchsde
 from torch import Tensor
 
-from fkdrift.errors import BadParameter, DivergedPath
+from fkdrift.errors import BadParameter, DivergedPath, InputError
 from fkdrift.paths.process import Process, TimedProcess
 from fkdrift.tensor_types import Accumulated, History, Positions
 
-N_FUNCTIONALS = 3
-STRATONOVICH = ("heun", "midpoint", "reversible_heun", "adjoint_reversible_heun", "euler_heun", "log_ode")
-NOT_GENERAL = ("milstein", "srk")
+FUNCTIONALS = ("ito", "control", "cost")
+N_FUNCTIONALS = len(FUNCTIONALS)
+
+
+@dataclass(frozen=True)
+class White:
+    """Independent increments, dB_k = sqrt(dt) xi_k."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Increments that are sums of n finer ones: runs from one generator state follow one Brownian path.
+
+    A run with steps dt and Shared(n) follows that of a run with steps dt / m and Shared(n / m), for every m.
+
+    Args:
+        n: finer increments in each step.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise BadParameter(f"Shared({self.n}) is not allowed: give the number of finer increments, at least 1")
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Each increment is the mean of two successive ones, dB_k = sqrt(dt) (xi_k + xi_{k+1}) / 2.
+
+    The stationary law is then right to second order in dt at the same cost (exact for an oscillator), for any drift,
+    and so is the energy E[|u|^2 / 2 + c].  Steps share noise, so int u . dB would have a mean: it is left out, and the
+    path has no density with respect to the reference measure.
+
+    Reference: B. Leimkuhler and C. Matthews, AMRX 2013, 34.
+    """
+
+
+@dataclass(frozen=True)
+class ThroughPath:
+    """Gradients are those of the path functionals as functions of the parameters, noise held fixed."""
+
+
+@dataclass(frozen=True)
+class ScoreFree:
+    """Through the path, but for the score int d_theta u . dB.
+
+    Its mean is zero and its variance is not: without it the gradient of the free energy vanishes path by path at the
+    optimum ("sticking the landing").
+
+    Reference: G. Roeder, Y. Wu and D. Duvenaud, NeurIPS 2017.
+    """
+
+
+@dataclass(frozen=True)
+class Detached:
+    """Trajectories are held fixed: what is left is the score of the log ratio, of which the log-variance loss is made.
+
+    Reference: N. Nuesken and L. Richter, Partial Differ. Equ. Appl. 2, 48 (2021).
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoint:
+    """The adjoint equation, solved backwards along the same Brownian path, in memory that does not grow with n_steps.
+
+    The gradient then has a step error of its own.  Increments come from a BrownianInterval seeded by the generator;
+    under torch.no_grad() there is nothing to solve, and the path is that of the other kinds.
+
+    Args:
+        parameters: what to differentiate with respect to, besides the walkers.
+
+    Reference: X. Li, T.-K. L. Wong, R. T. Q. Chen and D. Duvenaud, AISTATS 2020.
+    """
+
+    parameters: tuple[Tensor, ...]
+
+
+Noise = White | Shared | Averaged
+Gradient = ThroughPath | ScoreFree | Detached | Adjoint
 
 
 @dataclass(frozen=True)
@@ -37,16 +115,13 @@ class Path:
     Args:
         times: (time,) float64, from the start of the path (0 unless `evolve` was told otherwise).
         positions: (time, batch, particle, dim).
-        ito: int u . dB up to each time, (time, batch).
-        control: int |u|^2 / 2 dt, (time, batch).
-        cost: int c dt, with c the killing rate of the reference measure, (time, batch).
+        functionals: by name, each (time, batch): "ito", int u . dB up to each time, left out where the noise was
+            averaged; "control", int |u|^2 / 2 dt; "cost", int c dt with c the killing rate of the reference measure.
     """
 
     times: Tensor
     positions: History
-    ito: Accumulated
-    control: Accumulated
-    cost: Accumulated
+    functionals: dict[str, Accumulated]
 
     @property
     def duration(self) -> float:
@@ -54,13 +129,45 @@ class Path:
         return float(self.times[-1] - self.times[0])
 
     @property
+    def ito(self) -> Accumulated:
+        """int u . dB up to each time, (time, batch).
+
+        Raises:
+            InputError: the noise was averaged.
+        """
+        if "ito" not in self.functionals:
+            raise InputError(
+                "a path with averaged noise has no density with respect to the reference measure, and no log ratio: "
+                "use path.control and path.cost, or evolve(noise=White())"
+            )
+        return self.functionals["ito"]
+
+    @property
+    def control(self) -> Accumulated:
+        """int |u|^2 / 2 dt up to each time, (time, batch)."""
+        return self.functionals["control"]
+
+    @property
+    def cost(self) -> Accumulated:
+        """int c dt up to each time, (time, batch)."""
+        return self.functionals["cost"]
+
+    @property
     def log_ratio(self) -> Accumulated:
-        """log dP_v / dP_ref along the path, int u . dB + int |u|^2 / 2 dt, (time, batch)."""
+        """log dP_v / dP_ref along the path, int u . dB + int |u|^2 / 2 dt, (time, batch).
+
+        Raises:
+            InputError: the noise was averaged, so that there is no such density.
+        """
         return self.ito + self.control
 
     @property
     def action(self) -> Accumulated:
-        """l_T, the log ratio plus the cost, (time, batch)."""
+        """l_T, the log ratio plus the cost, (time, batch).
+
+        Raises:
+            InputError: the noise was averaged.
+        """
         return self.log_ratio + self.cost
 
     @property
@@ -70,11 +177,11 @@ class Path:
 
     def then(self, following: Path) -> Path:
         """This path and one that starts where it ends, as one path; functionals go on from their last value."""
-        parts = ("ito", "control", "cost")
+        both = [(name, a, following.functionals.get(name)) for name, a in self.functionals.items()]
         return Path(
             torch.cat([self.times, following.times[1:]]),
             torch.cat([self.positions, following.positions[1:]]),
-            *(torch.cat([a := getattr(self, name), a[-1] + getattr(following, name)[1:]]) for name in parts),
+            {name: torch.cat([a, a[-1] + b[1:]]) for name, a, b in both if b is not None},
         )
 
 
@@ -86,13 +193,9 @@ def evolve(
     dt: float,
     generator: torch.Generator,
     n_saved: int = 1,
-    substeps: int = 1,
-    score_free: bool = False,
-    detached: bool = False,
-    averaged: bool = False,
+    noise: Noise = White(),
+    gradient: Gradient = ThroughPath(),
     start: float | None = None,
-    adjoint: Sequence[Tensor] | None = None,
-    method: str = "euler",
 ) -> Path:
     """Run walkers for n_steps Euler-Maruyama steps of length dt, accumulating the path action.
 
@@ -104,26 +207,13 @@ def evolve(
         n_steps, dt: number and length of the steps; T = n_steps dt.
         generator: the source of the noise, on the walkers' device.
         n_saved: how many times to save after the start, evenly spaced; must divide n_steps.
-        substeps: draw each Brownian increment as the sum of this many finer ones, so that runs with steps
-            dt, dt/2, ... from the same generator state follow the same Brownian path.
-        score_free: leave the score int d_theta u . dB out of gradients.  Its mean is zero and its variance is not:
-            without it the gradient of the free energy vanishes path by path at the optimum ("sticking the landing",
-            Roeder, Wu and Duvenaud, NeurIPS 2017).
-        detached: hold the trajectory fixed in gradients: what is left of them is the score of the log ratio, which the
-            log-variance loss is made of (Nuesken and Richter, Partial Differ. Equ. Appl. 2, 48 (2021)).
-        averaged: make each increment the mean of two successive ones, dB_k = sqrt(dt) (xi_k + xi_{k+1}) / 2.  The
-            stationary law is then right to second order in dt at the same cost (exact for an oscillator), for any
-            drift, and so is the energy E[|u|^2 / 2 + c].  Steps share noise, so int u . dB would have a mean and is
-            left out: `ito` is 0 and the path is not weighed (Leimkuhler and Matthews, AMRX 2013, 34).
+        noise: `White()`, `Shared(n)` or `Averaged()`.
+        gradient: `ThroughPath()`, `ScoreFree()`, `Detached()` or `Adjoint(parameters)`.
         start: the time at the start of the path, 0 by default.  Where it is given, the saved times are exact sums of
             steps, so that rounding cannot add a step, and a Brownian path is shared for any dt.
-        adjoint: differentiate with respect to these tensors (and the walkers) by solving the adjoint equation backwards
-            along the same Brownian path, in memory that does not grow with n_steps; the gradient then has a step error
-            of its own.  Increments come from a BrownianInterval seeded by the generator.
-        method: "euler"; there to refuse the others with a reason.
 
     Raises:
-        BadParameter: a solver that does not integrate an Ito functional, or options that exclude each other.
+        BadParameter: a number of steps out of range, or noise and gradient that exclude each other.
         DivergedPath: positions or the action are no longer finite; the path so far is in `partial`.
 
     Example (v = -r as a free drift on Brownian motion; the Euler chain has E[l_T] / T = 1 / (2 - dt) = 0.512821):
@@ -133,11 +223,11 @@ def evolve(
         >>> energy = path.action[-1].mean() / path.duration
     """
     if n_steps < 1 or n_steps % n_saved:
-        raise ValueError(f"n_steps = {n_steps} must be a positive multiple of n_saved = {n_saved}")
-    if adjoint is not None and (score_free or detached or averaged or substeps > 1):
-        raise BadParameter("adjoint does not go with score_free, detached, averaged or substeps: leave them out")
-    if averaged and (detached or substeps > 1):
-        raise BadParameter("averaged noise has no log ratio and no finer path: leave out detached and substeps")
+        raise BadParameter(f"n_steps = {n_steps} must be a positive multiple of n_saved = {n_saved}")
+    if isinstance(noise, Averaged) and not isinstance(gradient, ThroughPath):
+        raise BadParameter(f"{noise} has no log ratio for {type(gradient).__name__} to act on: leave out the gradient")
+    if isinstance(gradient, Adjoint) and not isinstance(noise, White):
+        raise BadParameter(f"Adjoint has a Brownian path of its own: leave out noise = {noise}")
     shape = walkers.shape[1:]
     state = torch.cat([walkers.flatten(1), walkers.new_zeros(len(walkers), N_FUNCTIONALS)], 1)
     times = torch.arange(n_saved + 1, dtype=torch.float64) * (n_steps // n_saved) * dt
@@ -145,48 +235,23 @@ def evolve(
         sums = list(accumulate([dt] * n_steps, initial=start))
         times = torch.tensor(sums[:: n_steps // n_saved], dtype=torch.float64)
     with torch.random.fork_rng(devices=[]):  # torchsde probes shapes with numbers from the global generator
-        if adjoint is None:
-            noise = WhiteNoise(walkers.shape[0], shape.numel(), walkers, generator, substeps, averaged)
-            sde = _Augmented(process, shape, score_free, detached, averaged)
-            states = torchsde.sdeint(sde, state, times, bm=noise, method=require_ito(method), dt=dt)
-        else:
+        if isinstance(gradient, Adjoint) and torch.is_grad_enabled():
             stored = _stored_noise(walkers, times, dt, generator)
-            sde = _Adjoint(process, shape)
-            options = {
-                "method": require_ito(method),
-                "adjoint_method": "euler",
-                "dt": dt,
-                "adjoint_params": tuple(adjoint),
-            }
+            sde: _Augmented = _Adjoint(process, shape)
+            options = {"method": "euler", "adjoint_method": "euler", "dt": dt, "adjoint_params": gradient.parameters}
             states = torchsde.sdeint_adjoint(sde, state, times, bm=stored, **options)
-    positions, functionals = states[..., :-N_FUNCTIONALS], states[..., -N_FUNCTIONALS:]
-    if detached:
-        positions = positions.detach()
-    path = Path(times, positions.unflatten(-1, shape), *functionals.unbind(-1))
+        else:
+            increments = Increments(walkers.shape[0], shape.numel(), walkers, generator, noise)
+            sde = _Augmented(process, shape, noise, gradient)
+            states = torchsde.sdeint(sde, state, times, bm=increments, method="euler", dt=dt)
+    positions = states[..., :-N_FUNCTIONALS].unflatten(-1, shape)
+    functionals = dict(zip(FUNCTIONALS, states[..., -N_FUNCTIONALS:].unbind(-1), strict=True))
+    if isinstance(noise, Averaged):
+        del functionals["ito"]
+    path = Path(times, positions.detach() if isinstance(gradient, Detached) else positions, functionals)
     if not bool(torch.isfinite(states[-1]).all()):
         _diverged(path, dt)
     return path
-
-
-def require_ito(method: str) -> str:
-    """The method, if it integrates an Ito functional that shares its noise with the positions.
-
-    Raises:
-        BadParameter: it would return something else, with the reason.
-    """
-    if method in STRATONOVICH:
-        raise BadParameter(
-            f"method = {method!r} is a Stratonovich solver: it would silently return int u o dB where the log ratio "
-            "needs the Ito integral int u . dB; use method = 'euler'"
-        )
-    if method in NOT_GENERAL:
-        raise BadParameter(
-            f"method = {method!r} needs diagonal or additive noise, and the log ratio shares its noise with the "
-            "positions (general noise); use method = 'euler'"
-        )
-    if method != "euler":
-        raise BadParameter(f"method = {method!r} is not a solver: use 'euler'")
-    return method
 
 
 def _stored_noise(walkers: Tensor, times: Tensor, dt: float, generator: torch.Generator) -> torchsde.BrownianInterval:
@@ -199,7 +264,8 @@ def _stored_noise(walkers: Tensor, times: Tensor, dt: float, generator: torch.Ge
 
 def _diverged(path: Path, dt: float) -> None:
     """Say when and how many walkers were lost."""
-    lost = ~torch.isfinite(path.action) | ~torch.isfinite(path.positions).all(-1).all(-1)
+    functionals = torch.stack([*path.functionals.values()])
+    lost = ~torch.isfinite(functionals.sum(0)) | ~torch.isfinite(path.positions).all(-1).all(-1)
     first = int(lost.any(1).nonzero()[0])
     raise DivergedPath(
         f"{100 * lost[-1].double().mean():.2g}% of walkers left every finite range by t = {path.times[first]:.3g} with "
@@ -208,39 +274,37 @@ def _diverged(path: Path, dt: float) -> None:
     )
 
 
-class WhiteNoise(torchsde.BaseBrownian):
-    """Brownian increments sqrt(dt) xi for a fixed-step solver: nothing is interpolated.
+class Increments(torchsde.BaseBrownian):
+    """Brownian increments for a fixed-step solver: nothing is interpolated.
 
     Args:
         batch, size: shape of an increment.
         like: a tensor of the same dtype and device.
         generator: the source of the noise.
-        substeps: how many finer increments to add up.
-        averaged: the mean of the present and the last increment instead.
+        noise: of which kind.
     """
 
-    def __init__(
-        self, batch: int, size: int, like: Tensor, generator: torch.Generator, substeps: int = 1, averaged: bool = False
-    ) -> None:
+    def __init__(self, batch: int, size: int, like: Tensor, generator: torch.Generator, noise: Noise = White()) -> None:
         super().__init__()
-        self._shape, self._like, self._generator, self._substeps = (batch, size), like, generator, substeps
-        self._last = self._normal() if averaged else None
+        self._shape, self._like, self._generator, self._noise = (batch, size), like, generator, noise
+        self._n = noise.n if isinstance(noise, Shared) else 1
+        self._last = self._normal() if isinstance(noise, Averaged) else None
 
     def __call__(self, ta: float, tb: float | None = None, return_U: bool = False, return_A: bool = False) -> Tensor:
         if tb is None or return_U or return_A:
-            raise ValueError("WhiteNoise gives increments of Brownian motion between two times, and nothing else")
+            raise ValueError("Increments are those of Brownian motion between two times, and nothing else")
         xi = self._normal()
-        for _ in range(self._substeps - 1):
+        for _ in range(self._n - 1):
             xi = xi + self._normal()
         if self._last is not None:
             self._last, xi = xi, (self._last + xi) / 2
-        return xi * (float(tb - ta) / self._substeps) ** 0.5
+        return xi * (float(tb - ta) / self._n) ** 0.5
 
     def _normal(self) -> Tensor:
         return torch.randn(self._shape, generator=self._generator, dtype=self.dtype, device=self.device)
 
     def __repr__(self) -> str:
-        return f"WhiteNoise(shape={self.shape}, substeps={self._substeps})"
+        return f"Increments(shape={self.shape}, noise={self._noise})"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -280,12 +344,12 @@ class _Augmented:
         self,
         process: Process | TimedProcess,
         shape: torch.Size,
-        score_free: bool = False,
-        detached: bool = False,
-        averaged: bool = False,
+        noise: Noise = White(),
+        gradient: Gradient = ThroughPath(),
     ) -> None:
-        self.process, self.shape, self.detached, self.averaged = process, shape, detached, averaged
-        freeze = score_free and torch.is_grad_enabled()
+        self.process, self.shape = process, shape
+        self.detached, self.averaged = isinstance(gradient, Detached), isinstance(noise, Averaged)
+        freeze = isinstance(gradient, ScoreFree) and torch.is_grad_enabled()
         self.frozen = replace(process, drift=frozen(process.drift)) if freeze else None  # type: ignore[arg-type]
 
     def f_and_g_prod(self, t: Tensor, state: Tensor, dB: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.log_weights import effective_sample_size
-from fkdrift.paths.evolution import evolve
+from fkdrift.paths.evolution import Shared, evolve
 from fkdrift.paths.process import FeynmanKac, Process
 from fkdrift.tensor_types import Positions
 
@@ -142,7 +142,7 @@ def _weights(
     n_saved: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Log weights (time, batch), and positions (time, batch, particle, dim) for psi_1, at the saved times."""
-    options: dict[str, Any] = {"generator": generator, "substeps": substeps, "n_saved": n_saved, "start": 0.0}
+    options: dict[str, Any] = {"generator": generator, "noise": Shared(substeps), "n_saved": n_saved, "start": 0.0}
     path = evolve(process, r2, n_steps=n_steps, dt=dt, **options)
     log_weight, r1 = -path.action[1:], path.positions[1:]
     W = process.reference.trial_function if isinstance(process.reference, System) else None

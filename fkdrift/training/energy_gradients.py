@@ -20,7 +20,7 @@ from torch import Tensor
 from fkdrift.errors import InputError
 from fkdrift.numerics.differentiation import jacobian_diagonal
 from fkdrift.numerics.fisher import flat_gradient
-from fkdrift.paths.evolution import evolve
+from fkdrift.paths.evolution import ScoreFree, evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.objectives import Objective, path_kl
@@ -249,7 +249,7 @@ class Pathwise:
         generator: torch.Generator,
     ) -> EnergyGradient:
         dt = time_scale * PATH_STEP if self.dt is None else self.dt
-        path = evolve(process, walkers, n_steps=self.n_steps, dt=dt, generator=generator, score_free=True)
+        path = evolve(process, walkers, n_steps=self.n_steps, dt=dt, generator=generator, gradient=ScoreFree())
         loss = self.objective(path, process).loss
         gradient = flat_gradient(loss, parameters, torch.ones_like(loss))
         r = path.end

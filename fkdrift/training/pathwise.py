@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fkdrift.paths.evolution import evolve
+from fkdrift.paths.evolution import ScoreFree, evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 from fkdrift.training.adam import Adam, Evaluation
@@ -47,7 +47,7 @@ def pathwise_adam(
 
     def evaluate(walkers: Positions, index: int, generator: torch.Generator) -> Evaluation:
         step = dt[0] * (dt[1] / dt[0]) ** (index / n_updates)
-        path = evolve(process, walkers, n_steps=n_steps, dt=step, generator=generator, score_free=True)
+        path = evolve(process, walkers, n_steps=n_steps, dt=step, generator=generator, gradient=ScoreFree())
         return Evaluation(objective(path, process).loss, path.action[-1].detach() / path.duration, path.end)
 
     return Adam(

@@ -125,8 +125,7 @@ def test_splitting_from_exact_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_quantiles_and_samples_are_weighted() -> None:
     """Paths at 0, 1, 2, 3 with weights 1, 2, 3, 4: the mean is 2, the median 2, and samples follow."""
     r = torch.arange(4.0).double()[None, :, None, None].repeat(2, 1, 1, 1)
-    nothing = torch.zeros(2, 4)
-    path = fk.Path(torch.tensor([0.0, 1.0]), r, nothing, nothing, nothing)
+    path = fk.Path(torch.tensor([0.0, 1.0]), r, {})
     nil = Estimate(0.0, 0.0)
     found = Trajectories(nil, nil, (nil, nil), 0.1, path, torch.tensor([1.0, 2.0, 3.0, 4.0]).log())
     assert found.mean().flatten().tolist() == pytest.approx([2.0, 2.0])

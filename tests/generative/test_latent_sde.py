@@ -12,6 +12,7 @@ from fkdrift.densities.kernels import DiagonalGaussian
 from fkdrift.errors import BadParameter
 from fkdrift.generative.latent_sde import LatentSDE, Prior
 from fkdrift.numerics.estimates import log_mean
+from fkdrift.paths.evolution import Detached
 from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 from tests.systems import generator
@@ -160,7 +161,7 @@ def test_log_variance_surrogate_has_the_gradient_of_the_variance() -> None:
     model, x = scatter(linear_model(), 0.1), series(4)
     model.free_energy(x, generator(6), loss="log_variance", n_samples=8).mean().backward()
     weight = model.control.network.last.bias
-    ratio = model.log_ratio(x, generator(6), 8, detached=True)
+    ratio = model.log_ratio(x, generator(6), 8, gradient=Detached())
     slopes = torch.stack(
         [torch.autograd.grad(one, weight, retain_graph=True)[0][0] for one in ratio.flatten()]
     ).reshape(ratio.shape)
@@ -184,7 +185,7 @@ def test_adjoint_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
                     0.0, 1.5, size=(batch, size), dtype=like.dtype, entropy=seed, dt=1 / 64
                 )
 
-            monkeypatch.setattr("fkdrift.paths.evolution.WhiteNoise", stored)
+            monkeypatch.setattr("fkdrift.paths.evolution.Increments", stored)
         else:
 
             def seeded(walkers: Tensor, times: Tensor, dt: float, g: torch.Generator) -> object:
@@ -235,8 +236,6 @@ def test_generated_series_have_the_covariance_of_the_model() -> None:
 def test_bad_input() -> None:
     with pytest.raises(BadParameter, match="increase"):
         LatentSDE((1.0, 0.5), 1, 1)
-    with pytest.raises(BadParameter, match="Ito"):
-        LatentSDE((0.5, 1.0), 1, 1, method="heun")
     with pytest.raises(BadParameter, match="positive"):
         LatentSDE((0.5, 1.0), 0, 1)
     model = linear_model()

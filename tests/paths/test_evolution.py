@@ -6,9 +6,21 @@ import pytest
 import torch
 import torchsde
 
-from fkdrift.errors import BadParameter, DivergedPath
+from fkdrift.errors import BadParameter, DivergedPath, InputError
 from fkdrift.numerics.estimates import from_walkers
-from fkdrift.paths.evolution import _Augmented, evolve
+from fkdrift.paths.evolution import (
+    Adjoint,
+    Averaged,
+    Detached,
+    Gradient,
+    Noise,
+    ScoreFree,
+    Shared,
+    ThroughPath,
+    White,
+    _Augmented,
+    evolve,
+)
 from fkdrift.paths.process import FeynmanKac, Overdamped, Process, TimedProcess
 from tests.systems import LinearDrift, euler_energy, generator, oscillator, stationary
 
@@ -71,7 +83,7 @@ def test_shared_brownian_path() -> None:
     """Runs with steps dt and dt/4 from one generator state follow one Brownian path: without drift they coincide."""
     process = Process(torch.zeros_like, oscillator())
     r = torch.zeros(5, 1, 1, dtype=torch.float64)
-    coarse = evolve(process, r, n_steps=8, dt=0.5, generator=generator(), substeps=4, n_saved=8)
+    coarse = evolve(process, r, n_steps=8, dt=0.5, generator=generator(), noise=Shared(4), n_saved=8)
     fine = evolve(process, r, n_steps=32, dt=0.125, generator=generator(), n_saved=8)
     torch.testing.assert_close(coarse.positions, fine.positions)
 
@@ -99,11 +111,11 @@ def test_score_free_gradient_is_unbiased_and_quieter() -> None:
     """Leaving int d_theta u . dB out keeps values and the mean gradient, and removes its noise at the optimum."""
     r = stationary(1.0, 0, 4000, generator())
     gradients = []
-    for score_free in (False, True):
+    for gradient_kind in (ThroughPath(), ScoreFree()):
         drift = LinearDrift(1.0)
         drift.k.data = drift.k.data.expand(4000, 1, 1).clone()
         path = evolve(
-            Process(drift, oscillator()), r, n_steps=32, dt=1 / 64, generator=generator(5), score_free=score_free
+            Process(drift, oscillator()), r, n_steps=32, dt=1 / 64, generator=generator(5), gradient=gradient_kind
         )
         log_phi = -path.positions[-1].square().sum((-2, -1)) / 2
         (gradient,) = torch.autograd.grad((path.action[-1] - log_phi).sum(), drift.k)
@@ -206,14 +218,14 @@ def test_adjoint_gradient_approaches_that_through_the_solver(timed: bool) -> Non
             options = {"n_steps": n_steps, "dt": 1 / n_steps, "n_saved": n_steps}
             r = torch.ones(512, 2, 2, dtype=torch.float64)
             if adjoint:
-                path = evolve(process, r, generator=generator(3), adjoint=parameters, **options)
+                path = evolve(process, r, generator=generator(3), gradient=Adjoint(tuple(parameters)), **options)
                 seed = int(torch.randint(2**31, (), generator=generator(3)))
                 noise = torchsde.BrownianInterval(
                     0.0, 1.0, size=(512, 4), dtype=torch.float64, entropy=seed, dt=1 / n_steps
                 )
             else:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("fkdrift.paths.evolution.WhiteNoise", lambda *arguments, noise=noise: noise)
+                    patch.setattr("fkdrift.paths.evolution.Increments", lambda *arguments, noise=noise: noise)
                     path = evolve(process, r, generator=generator(3), **options)
             path.action[-1].mean().backward()
             gradients.append(torch.stack([p.grad for p in parameters]))
@@ -226,7 +238,7 @@ def test_adjoint_paths_repeat_with_their_generator() -> None:
     drift = LinearDrift(0.7)
     process, r = Process(drift, oscillator()), torch.ones(8, 1, 1, dtype=torch.float64)
     first, second, other = (
-        evolve(process, r, n_steps=8, dt=1 / 8, generator=generator(seed), adjoint=list(drift.parameters()))
+        evolve(process, r, n_steps=8, dt=1 / 8, generator=generator(seed), gradient=Adjoint(tuple(drift.parameters())))
         for seed in (4, 4, 5)
     )
     assert torch.equal(first.positions, second.positions)
@@ -238,7 +250,7 @@ def test_detached_gradient_is_the_score() -> None:
     """With the trajectory held fixed, d log dP_v/dP_ref = int d_theta u . dB: for v = -k r it is -int r dB."""
     drift, r = LinearDrift(0.7), stationary(1.0, 0, 64, generator())
     process = Process(drift, oscillator())
-    path = evolve(process, r, n_steps=16, dt=1 / 16, generator=generator(5), n_saved=16, detached=True)
+    path = evolve(process, r, n_steps=16, dt=1 / 16, generator=generator(5), n_saved=16, gradient=Detached())
     assert not path.positions.requires_grad
     path.log_ratio[-1].sum().backward()
     dr = path.positions.diff(dim=0)
@@ -247,22 +259,8 @@ def test_detached_gradient_is_the_score() -> None:
     torch.testing.assert_close(drift.k.grad, score)
 
 
-@pytest.mark.parametrize("method", ["heun", "midpoint", "euler_heun", "log_ode", "reversible_heun"])
-def test_stratonovich_solvers_are_refused(method: str) -> None:
-    process = Process(LinearDrift(1.0), oscillator())
-    with pytest.raises(BadParameter, match="Ito"):
-        evolve(process, torch.zeros(1, 1, 1).double(), n_steps=1, dt=0.1, generator=generator(), method=method)
-
-
-@pytest.mark.parametrize(("method", "why"), [("milstein", "general noise"), ("srk", "general noise"), ("rk4", "euler")])
-def test_other_solvers_are_refused(method: str, why: str) -> None:
-    process = Process(LinearDrift(1.0), oscillator())
-    with pytest.raises(BadParameter, match=why):
-        evolve(process, torch.zeros(1, 1, 1).double(), n_steps=1, dt=0.1, generator=generator(), method=method)
-
-
 def test_a_stratonovich_solver_would_be_wrong() -> None:
-    """Why they are refused: int u o dB differs from int u . dB by int div v / 2 dt = -k T / 2 in the mean."""
+    """Why Euler-Maruyama steps it: int u o dB differs from int u . dB by int div v / 2 dt = -k T / 2 in the mean."""
     k, n = 0.7, 4000
     sde = _Augmented(Process(LinearDrift(k), oscillator()), torch.Size((1, 1)))
     sde.sde_type = "stratonovich"
@@ -275,10 +273,24 @@ def test_a_stratonovich_solver_would_be_wrong() -> None:
     assert abs(ito.mean() / (ito.std() / n**0.5)) > 10
 
 
-def test_adjoint_excludes_what_it_cannot_do() -> None:
+@pytest.mark.parametrize(
+    ("noise", "gradient"),
+    [
+        (Shared(2), Adjoint(())),
+        (Averaged(), Adjoint(())),
+        (Averaged(), Detached()),
+        (Averaged(), ScoreFree()),
+    ],
+)
+def test_noise_and_gradients_that_exclude_each_other(noise: Noise, gradient: Gradient) -> None:
     process, r = Process(LinearDrift(1.0), oscillator()), torch.zeros(1, 1, 1).double()
-    with pytest.raises(BadParameter, match="score_free"):
-        evolve(process, r, n_steps=1, dt=0.1, generator=generator(), adjoint=[], score_free=True)
+    with pytest.raises(BadParameter, match="leave out"):
+        evolve(process, r, n_steps=1, dt=0.1, generator=generator(), noise=noise, gradient=gradient)
+
+
+def test_shared_noise_is_made_of_some_increments() -> None:
+    with pytest.raises(BadParameter, match="at least 1"):
+        Shared(0)
 
 
 def test_overdamped_dynamics_keeps_the_boltzmann_law() -> None:
@@ -291,20 +303,27 @@ def test_overdamped_dynamics_keeps_the_boltzmann_law() -> None:
     assert abs(path.positions[-1].var().item() / 2 - 1) < 0.01 + 4 * math.sqrt(2 / 40000)
 
 
-@pytest.mark.parametrize(("averaged", "energy"), [(False, 1 / (2 - 0.4)), (True, 0.5)])
-def test_averaged_noise_has_the_exact_law_of_an_oscillator(averaged, energy) -> None:
+@pytest.mark.parametrize(("noise", "energy"), [(White(), 1 / (2 - 0.4)), (Averaged(), 0.5)])
+def test_averaged_noise_has_the_exact_law_of_an_oscillator(noise: Noise, energy: float) -> None:
     """v = -r with dt = 0.4: E[v^2 / 2 + V] = E[r^2] is 1 / (2 - dt) for Euler and 1/2 with averaged noise."""
     process = Process(lambda r: -r, FeynmanKac(lambda r: r.square().sum((-2, -1)) / 2, torch.ones(1, 1)))
     r0 = torch.randn(4096, 1, 1, generator=generator(), dtype=torch.float64) * energy**0.5
-    path = evolve(process, r0, n_steps=400, dt=0.4, generator=generator(1), averaged=averaged, n_saved=2)
+    path = evolve(process, r0, n_steps=400, dt=0.4, generator=generator(1), noise=noise, n_saved=2)
     stationary = (path.control + path.cost).diff(dim=0)[-1] / (path.duration / 2)
     estimate = from_walkers(stationary)
     assert estimate.error < 2e-3
     assert abs(estimate.deviation(energy)) < 4
-    assert bool((path.ito == 0).all()) == averaged
 
 
-def test_averaged_noise_is_not_weighed() -> None:
+def test_averaged_noise_has_no_density() -> None:
+    """Nor has what follows it."""
     process = Process(lambda r: -r, FeynmanKac(lambda r: r.square().sum((-2, -1)) / 2, torch.ones(1, 1)))
-    with pytest.raises(BadParameter, match="averaged"):
-        evolve(process, torch.zeros(2, 1, 1), n_steps=1, dt=0.1, generator=generator(), averaged=True, substeps=2)
+    weighed, path = (
+        evolve(process, torch.zeros(2, 1, 1), n_steps=1, dt=0.1, generator=generator(), noise=noise)
+        for noise in (White(), Averaged())
+    )
+    for one in (path, weighed.then(path), path.then(weighed)):
+        for density in (lambda one=one: one.ito, lambda one=one: one.log_ratio, lambda one=one: one.action):
+            with pytest.raises(InputError, match=r"no density.*path.control and path.cost"):
+                density()
+    assert weighed.then(path).control.shape == (3, 2)

@@ -8,7 +8,7 @@ import torch
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
-from fkdrift.paths.evolution import evolve
+from fkdrift.paths.evolution import ScoreFree, evolve
 from fkdrift.paths.process import Process
 from fkdrift.training.energy_gradients import Pathwise
 from fkdrift.training.loop import fit
@@ -42,7 +42,12 @@ def test_terminal_term_is_what_makes_short_paths_work() -> None:
     drift = LinearDrift(1.0)
     process = Process(drift, oscillator())
     path = evolve(
-        process, stationary(1.0, 0, 20000, generator()), n_steps=32, dt=1 / 64, generator=generator(1), score_free=True
+        process,
+        stationary(1.0, 0, 20000, generator()),
+        n_steps=32,
+        dt=1 / 64,
+        generator=generator(1),
+        gradient=ScoreFree(),
     )
     terms = path_kl(path, process)
     (whole,) = torch.autograd.grad(terms.loss, drift.k, retain_graph=True)
