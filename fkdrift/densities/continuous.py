@@ -16,7 +16,6 @@ flow matching, NeurIPS 2023.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import permutations
 
 import torch
@@ -25,39 +24,9 @@ from torch import Tensor, nn
 from fkdrift.densities.coupling import Flow, Layer
 from fkdrift.errors import InputError
 from fkdrift.numerics.differentiation import field_and_divergence
+from fkdrift.numerics.integration import Variables, rk4
 from fkdrift.numerics.networks import MLP
 from fkdrift.tensor_types import PerWalker
-
-State = tuple[Tensor, ...]
-
-
-def rk4(velocity: Callable[[float, State], State], state: State, start: float, end: float, n_steps: int) -> State:
-    """Integrate d(state)/dt = velocity(t, state) by n_steps classical Runge-Kutta steps.
-
-    Args:
-        velocity: time and a tuple of tensors to their rates.
-        state: where to start.
-        start, end: times; end may be before start.
-        n_steps: of equal length.
-
-    Example:
-        >>> rk4(lambda t, x: (x[0],), (torch.ones(1),), 0.0, 1.0, 10)[0].item()    # e, to 2e-6
-        2.71827...
-    """
-    h = (end - start) / n_steps
-
-    def moved(state: State, rate: State, by: float) -> State:
-        return tuple(x + by * dx for x, dx in zip(state, rate, strict=True))
-
-    for k in range(n_steps):
-        t = start + k * h
-        a = velocity(t, state)
-        b = velocity(t + h / 2, moved(state, a, h / 2))
-        c = velocity(t + h / 2, moved(state, b, h / 2))
-        d = velocity(t + h, moved(state, c, h))
-        rate = tuple((i + 2 * j + 2 * m + n) / 6 for i, j, m, n in zip(a, b, c, d, strict=True))
-        state = moved(state, rate, h)
-    return state
 
 
 class Field(nn.Module):
@@ -104,7 +73,7 @@ class Continuous(Layer):
         self.field, self.n_steps = field, n_steps
 
     def forward(self, x: Tensor) -> tuple[Tensor, PerWalker]:
-        def rates(t: float, state: State) -> State:
+        def rates(t: float, state: Variables) -> Variables:
             return self.field.with_divergence(state[0], _time(state[0], t))
 
         z, log_det = rk4(rates, (x, x.new_zeros(len(x))), 1.0, 0.0, self.n_steps)
@@ -139,7 +108,7 @@ def _probed(layer: Continuous, x: Tensor, generator: torch.Generator) -> tuple[T
     """`Continuous.forward` with e . (dv/dx) e in the place of the divergence, the same e all along a trajectory."""
     e = 2.0 * torch.randint(2, x.shape, generator=generator, device=x.device).to(x) - 1
 
-    def rates(t: float, state: State) -> State:
+    def rates(t: float, state: Variables) -> Variables:
         with torch.enable_grad():
             y = state[0] if state[0].requires_grad else state[0].detach().requires_grad_()
             v = layer.field(y, _time(y, t))

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fkdrift.densities.continuous import align as align
     from fkdrift.densities.continuous import flow_matching_loss as flow_matching_loss
     from fkdrift.densities.continuous import hutchinson_log_prob as hutchinson_log_prob
-    from fkdrift.densities.continuous import rk4 as rk4
     from fkdrift.densities.coupling import Coupling as Coupling
     from fkdrift.densities.coupling import Elementwise as Elementwise
     from fkdrift.densities.coupling import Flow as Flow
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from fkdrift.generative.reverse_diffusion import probability_flow as probability_flow
     from fkdrift.generative.reverse_diffusion import reverse_sde as reverse_sde
     from fkdrift.generative.vae import VAE as VAE
+    from fkdrift.numerics.integration import rk4 as rk4
     from fkdrift.numerics.log_weights import effective_sample_size as effective_sample_size
     from fkdrift.numerics.log_weights import elbo as elbo
     from fkdrift.numerics.log_weights import iwae as iwae
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "training.adam": ("minibatch_adam",),
+    "numerics.integration": ("rk4",),
     "numerics.log_weights": ("effective_sample_size", "elbo", "iwae", "log_variance"),
     "generative.coding.compression": ("Compression", "compress", "decompress"),
     "generative.chain": ("Chain", "generate", "log_ratio"),
@@ -112,7 +113,6 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "align",
         "flow_matching_loss",
         "hutchinson_log_prob",
-        "rk4",
     ),
     "generative.diffusion": ("DDPM", "TimeNetwork", "cosine_schedule", "linear_schedule"),
     "wavefunction.flow_start": ("make_flow", "semiclassical_tails"),

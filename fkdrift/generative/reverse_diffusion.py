@@ -17,7 +17,6 @@ References: Song et al., Score-based generative modelling through SDEs, ICLR 202
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -26,6 +25,7 @@ from torch import Tensor
 from fkdrift.generative.chain import generate
 from fkdrift.generative.diffusion import DDPM
 from fkdrift.numerics.differentiation import field_and_divergence
+from fkdrift.numerics.integration import Variables, rk4
 
 
 def ancestral(model: DDPM, n: int, generator: torch.Generator) -> Tensor:
@@ -45,7 +45,7 @@ def reverse_sde(model: DDPM, n: int, generator: torch.Generator, n_steps: int = 
     """
     with torch.no_grad():
         z = _noise(model, n, generator)
-        angles = _angles(model, n_steps)
+        angles = torch.linspace(*_levels(model), n_steps + 1, dtype=model.phi.dtype, device=model.phi.device)
         for phi, lower in pairwise(angles):
             clean, noise = model.parts(z, phi.expand(n))
             # q(z' | z, z_0) has the width c = sin(phi') / sin(phi) sqrt(1 - cos^2(phi) / cos^2(phi'))
@@ -69,16 +69,13 @@ def probability_flow(
         until: stop at this noise level phi on the way to data, and return z there, in units of the network.
     """
     scale, mean = model.standardise.scale, model.standardise.mean
-    angles = _angles(model, n_steps)
+    highest, lowest = _levels(model)
     with torch.no_grad():
         if until is not None:
-            first = float(model.phi[-1])
-            return _runge_kutta(
-                _velocity(model), start, first + (angles - first) * (until - first) / (angles[-1] - first)
-            )
+            return _flow(model, start, highest, until, n_steps)
         if backwards:
-            return _runge_kutta(_velocity(model), model.standardise(start), angles.flip(0))
-        return _runge_kutta(_velocity(model), start, angles) * scale + mean
+            return _flow(model, model.standardise(start), lowest, highest, n_steps)
+        return _flow(model, start, highest, lowest, n_steps) * scale + mean
 
 
 def flow_log_prob(model: DDPM, x: Tensor, n_steps: int = 50) -> Tensor:
@@ -87,39 +84,29 @@ def flow_log_prob(model: DDPM, x: Tensor, n_steps: int = 50) -> Tensor:
     It is the density of data blurred by the least noise level of the chain, exact but for the step.  The divergence is
     taken component by component, so the cost grows with the size of the data.
     """
-    velocity, size = _velocity(model), x.shape[1]
+    highest, lowest = _levels(model)
 
-    def both(state: Tensor, phi: Tensor) -> Tensor:
+    def rates(phi: float, state: Variables) -> Variables:
         with torch.no_grad():
-            w, divergence = field_and_divergence(lambda z: velocity(z, phi), state[:, :size])
-        return torch.cat([w, divergence[:, None]], 1)
+            return field_and_divergence(lambda z: _velocity(model, z, phi), state[0])
 
-    start = torch.cat([model.standardise(x), x.new_zeros(len(x), 1)], 1)
-    end = _runge_kutta(both, start, _angles(model, n_steps).flip(0))
-    return model.prior(len(x)).log_prob(end[:, :size]) + end[:, size] - size * model.standardise.scale.log()
+    z, change = rk4(rates, (model.standardise(x), x.new_zeros(len(x))), lowest, highest, n_steps)
+    return model.prior(len(x)).log_prob(z) + change - x.shape[1] * model.standardise.scale.log()
 
 
-def _runge_kutta(velocity: Callable[[Tensor, Tensor], Tensor], z: Tensor, angles: Tensor) -> Tensor:
-    """dz / dphi = velocity(z, phi) from the first angle to the last, by the classical fourth-order method."""
-    for phi, following in pairwise(angles):
-        h, middle = following - phi, (phi + following) / 2
-        k1 = velocity(z, phi)
-        k2 = velocity(z + h / 2 * k1, middle)
-        k3 = velocity(z + h / 2 * k2, middle)
-        k4 = velocity(z + h * k3, following)
-        z = z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return z
+def _flow(model: DDPM, z: Tensor, start: float, end: float, n_steps: int) -> Tensor:
+    """dz / dphi = w(z, phi) between two noise levels."""
+    return rk4(lambda phi, state: (_velocity(model, state[0], phi),), (z,), start, end, n_steps)[0]
 
 
-def _velocity(model: DDPM) -> Callable[[Tensor, Tensor], Tensor]:
+def _velocity(model: DDPM, z: Tensor, phi: float) -> Tensor:
     """w(z, phi) for one phi."""
-    return lambda z, phi: model.network(z, phi.expand(len(z)))
+    return model.network(z, model.phi.new_full((len(z),), phi))
 
 
-def _angles(model: DDPM, n_steps: int) -> Tensor:
-    """n_steps + 1 noise levels from the highest of the chain down to its lowest."""
-    first, last = float(model.phi[-1]), float(model.phi[0])
-    return torch.linspace(first, last, n_steps + 1, dtype=model.phi.dtype, device=model.phi.device)
+def _levels(model: DDPM) -> tuple[float, float]:
+    """The highest noise level of the chain, and its lowest."""
+    return float(model.phi[-1]), float(model.phi[0])
 
 
 def _noise(model: DDPM, n: int, generator: torch.Generator) -> Tensor:

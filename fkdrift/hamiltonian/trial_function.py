@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fkdrift.numerics.differentiation import curvatures
 from fkdrift.numerics.geometry import distance, pair_indices, pair_vectors
 from fkdrift.tensor_types import PerParticle, PerWalker, Positions
 
@@ -174,22 +175,9 @@ class Smooth(Term):
     function: Callable[[Tensor], Tensor]
 
     def __call__(self, r: Positions) -> Derivatives:
-        with torch.enable_grad():
-            x = r if r.requires_grad else r.detach().requires_grad_()
-            value = self.function(x)
-            (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-            flat = gradient.flatten(1)
-            second = [
-                torch.autograd.grad(flat[:, k].sum(), x, create_graph=r.requires_grad, retain_graph=True)[0].flatten(1)[
-                    :, k
-                ]
-                if flat[:, k].requires_grad
-                else torch.zeros_like(value)
-                for k in range(flat.shape[1])
-            ]
-        laplacian = torch.stack(second, 1).unflatten(1, r.shape[1:]).sum(-1)
-        derivatives = Derivatives(value, gradient, laplacian)
-        return derivatives if r.requires_grad else Derivatives(*(x.detach() for x in derivatives))
+        with torch.set_grad_enabled(r.requires_grad):
+            value, gradient, second = curvatures(self.function, r)
+        return Derivatives(value, gradient, second.sum(-1))
 
 
 @dataclass(frozen=True)
