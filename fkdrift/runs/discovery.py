@@ -1,0 +1,56 @@
+"""Folders in which every file brings one command, found by the file's name."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fkdrift.errors import BadParameter
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The modules of a package that hold one thing each, such as a model in `my_model.py`, called `my-model`.
+
+    Args:
+        package: its full name.
+        path: where its modules are, `__path__` of the package.
+        attribute: what each module calls the thing.
+        noun: what it is.
+        others: modules of the package that hold something else.
+    """
+
+    package: str
+    path: Iterable[str]
+    attribute: str
+    noun: str
+    others: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """What there is; nothing is imported."""
+        return [file.name.replace("_", "-") for file in pkgutil.iter_modules(self.path) if file.name not in self.others]
+
+    def summary(self, name: str) -> str:
+        """The first line of a module's docstring, read without importing it."""
+        spec = find_spec(self._module(name))
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+    def find(self, name: object) -> Any:
+        """The thing of this name.
+
+        Raises:
+            BadParameter: nothing goes by it.
+        """
+        if name not in self.names():
+            raise BadParameter(f"there is no {self.noun} called {name!r}: choose from {', '.join(self.names())}")
+        return getattr(import_module(self._module(str(name))), self.attribute)
+
+    def _module(self, name: str) -> str:
+        return f"{self.package}.{name.replace('-', '_')}"
