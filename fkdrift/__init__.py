@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from fkdrift.runs.driver import resume as resume
     from fkdrift.runs.ground_state import GroundState as GroundState
     from fkdrift.runs.ground_state import solve as solve
-    from fkdrift.runs.pimc import Pimc as Pimc
-    from fkdrift.runs.pimc import pimc as pimc
-    from fkdrift.runs.settings import PimcSettings as PimcSettings
+    from fkdrift.runs.methods.pimc import Pimc as Pimc
+    from fkdrift.runs.methods.pimc import PimcSettings as PimcSettings
+    from fkdrift.runs.methods.pimc import pimc as pimc
     from fkdrift.runs.settings import Settings as Settings
     from fkdrift.training.energy_gradients import IndependentSamples as IndependentSamples
     from fkdrift.training.energy_gradients import MetropolisSamples as MetropolisSamples
@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from fkdrift.wavefunction.protocol import Wavefunction as Wavefunction
 
 _NAMES = {
-    "runs.settings": ("PimcSettings", "Settings"),
-    "runs.pimc": ("Pimc", "pimc"),
+    "runs.settings": ("Settings",),
+    "runs.methods.pimc": ("Pimc", "PimcSettings", "pimc"),
     "wavefunction.neural": ("NeuralWavefunction", "NeuralVectorField"),
     "wavefunction.protocol": ("AutogradWavefunction", "Drift", "Wavefunction"),
     "estimators.energies": ("Energies",),

@@ -11,7 +11,7 @@ from settings_tables import PAGE, current, shown
 from typer.testing import CliRunner
 
 from fkdrift.cli import main as cli
-from fkdrift.runs import recipes
+from fkdrift.runs.recipes import MODELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,4 +67,4 @@ def test_the_readme_begins_with_two_commands():
 def test_the_tables_of_settings_are_those_of_the_code():
     page = PAGE.read_text()
     assert page == current(page), "run: python tests/settings_tables.py"
-    assert shown() >= {recipes.find_recipe(name).settings for name in recipes.names()}
+    assert shown() >= {MODELS.find(name).settings for name in MODELS.names()}

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from fkdrift.cli.console import finish, refuse_to_replace
-from fkdrift.cli.options import Request, computing
+from fkdrift.cli.options import Request, computing, made_command, made_on_demand
 from fkdrift.errors import BadConfig
-from fkdrift.runs import recipes
+from fkdrift.runs.recipes import MODELS
 from fkdrift.runs.settings import read_config
 from fkdrift.settings import fields_of
 
@@ -24,23 +23,12 @@ Data = Annotated[
 ]
 
 
-class Models(TyperGroup):
-    """A command for each model, made when it is asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return recipes.names()
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in recipes.names():
-            ctx.fail(f"No such model {cmd_name!r}: choose from {', '.join(recipes.names())}")
-        return model_command(cmd_name)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Models"):
-            formatter.write_dl([(name, recipes.summary(name)) for name in recipes.names()])
-
-
-learn = typer.Typer(cls=Models, help="Train a generative model on data.", no_args_is_help=True, rich_markup_mode=None)
+learn = typer.Typer(
+    cls=made_on_demand(MODELS.summaries, lambda name: model_command(name)),
+    help="Train a generative model on data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @learn.callback()
@@ -50,7 +38,7 @@ def _models() -> None:
 
 def model_command(name: str) -> Any:
     """The command that trains one model."""
-    recipe = recipes.find_recipe(name)
+    recipe = MODELS.find(name)
 
     @computing(fields_of(recipe.settings))
     def train(request: Request, data: Data = None) -> None:
@@ -64,10 +52,4 @@ def model_command(name: str) -> Any:
 
         finish(run(name, source, settings=settings, out=request.out, progress=request.progress), request)
 
-    one = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
-    one.command(name, help=recipes.summary(name))(train)
-    return typer.main.get_command(one)
-
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
-"""What every command has in common."""
+    return made_command(name, train, MODELS.summary(name))

@@ -11,22 +11,29 @@ from typing import Annotated
 
 import typer
 
-from fkdrift.cli.bridge import bridge
 from fkdrift.cli.compress import compress, decompress
 from fkdrift.cli.doctor import doctor
 from fkdrift.cli.exact import exact
 from fkdrift.cli.ground_state import solve
-from fkdrift.cli.learn import CONTEXT, learn
-from fkdrift.cli.pimc import pimc
+from fkdrift.cli.learn import learn
+from fkdrift.cli.methods import method_command
+from fkdrift.cli.options import CONTEXT, made_on_demand
 from fkdrift.cli.potentials import potentials
-from fkdrift.cli.saved import resume, show
+from fkdrift.cli.saved import RESUME, resume_command, show
+from fkdrift.runs.methods import METHODS
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=CONTEXT)
+app = typer.Typer(
+    cls=made_on_demand(
+        lambda: {"resume": RESUME, **METHODS.summaries()},
+        lambda name: resume_command(name) if name == "resume" else method_command(name),
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+)
 app.command()(solve)
-app.command()(resume)
 app.command()(show)
-app.command()(bridge)
-app.command()(pimc)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)
 app.command()(decompress)

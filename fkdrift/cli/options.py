@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fkdrift.cli.console import errors
 from fkdrift.errors import BadConfig
@@ -104,6 +105,47 @@ def computing(
         return command
 
     return decorate
+
+
+def made_on_demand(names: Callable[[], Mapping[str, str]], make: Callable[[str], Any]) -> type[TyperGroup]:
+    """A group with further commands that are made, and import what they need, when they are asked for.
+
+    Args:
+        names: their names with a line of help for each.
+        make: a name to its command.
+    """
+
+    class Group(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return [*super().list_commands(ctx), *names()]
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            found = super().get_command(ctx, cmd_name)
+            if found is None and cmd_name in names():
+                return make(cmd_name)
+            if found is None:
+                ctx.fail(f"No such command {cmd_name!r}: choose from {', '.join(self.list_commands(ctx))}")
+            return found
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            own = {name: self.commands[name].get_short_help_str(HELP_WIDTH) for name in super().list_commands(ctx)}
+            with formatter.section("Commands"):
+                formatter.write_dl(list({**own, **names()}.items()))
+
+    return Group
+
+
+def made_command(name: str, function: Callable[..., None], help: str | None = None) -> Any:
+    """A function with options as a command of its own."""
+    one = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+    one.command(name, help=help)(function)
+    return typer.main.get_command(one)
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+"""What every command has in common."""
+HELP_WIDTH = 90
+"""Characters of the help of a command in the list of commands."""
 
 
 def option(field: Field) -> Any:

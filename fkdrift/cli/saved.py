@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fkdrift.cli.console import errors, finish
-from fkdrift.cli.options import Json, Request, computing
-from fkdrift.runs.settings import BridgeSettings, PimcSettings, Settings
+from fkdrift.cli.options import Json, Request, computing, made_command
+from fkdrift.runs.methods import METHODS
+from fkdrift.runs.settings import Settings
 from fkdrift.settings import extensible
 
+RESUME = "Go on with an interrupted run of any kind, or take a finished one further."
 Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="DIR")]
 
 
-@computing(extensible(Settings, BridgeSettings, PimcSettings), common=("quiet", "json"))
-def resume(request: Request, folder: Folder) -> None:
-    """Go on with an interrupted run of any kind, or take a finished one further.
+def resume_command(name: str) -> Any:
+    """`fkdrift resume`, with the settings of every kind of run that may be changed; made when it is asked for."""
+    kinds = [Settings, *(METHODS.find(method).settings_class for method in METHODS.names())]
 
-    On the CPU an interrupted run ends, bit for bit, where it would have ended without the interruption.
-    """
-    from fkdrift.runs.driver import resume as run
+    @computing(extensible(*kinds), common=("quiet", "json"))
+    def resume(request: Request, folder: Folder) -> None:
+        from fkdrift.runs.driver import resume as run
 
-    finish(run(folder, progress=request.progress, **request.given), replace(request, out=folder))
+        finish(run(folder, progress=request.progress, **request.given), replace(request, out=folder))
+
+    return made_command(
+        name,
+        resume,
+        RESUME + "\n\nOn the CPU an interrupted run ends, bit for bit, where it would have ended uninterrupted.",
+    )
 
 
 def show(folder: Folder, as_json: Json = False) -> None:

@@ -42,6 +42,10 @@ class Folder:
         source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
         return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
+    def summaries(self) -> dict[str, str]:
+        """The names, each with its line."""
+        return {name: self.summary(name) for name in self.names()}
+
     def find(self, name: object) -> Any:
         """The thing of this name.
 

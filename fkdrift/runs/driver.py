@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from fkdrift.errors import BadConfig
+from fkdrift.runs.methods import METHODS
 from fkdrift.runs.report import Block, progress_line
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import make_folder, read_checkpoint, read_result
@@ -22,13 +23,8 @@ from fkdrift.runs.settings import read_toml
 CHECKPOINT_SECONDS = 30.0
 """Between two saves while running: what a killed process may lose."""
 
-KINDS = {
-    "ground state": "ground_state:GroundState",
-    "learned model": "learning:Learning",
-    "bridge": "bridge:Bridge",
-    "pimc": "pimc:Pimc",
-}
-"""Kinds of run by name, and where in `fkdrift.runs` their class is: it is imported when it is needed."""
+KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:Learning"}
+"""Kinds of run by name, and where in `fkdrift.runs` their class is; others are files in `fkdrift.runs.methods`."""
 
 AnyRun = TypeVar("AnyRun", bound=Run)
 
@@ -133,10 +129,12 @@ def find_kind(values: Mapping[str, Any], where: str | Path) -> type[Run]:
         BadConfig: there is no such kind.
     """
     kind = values.get("kind")
+    if kind in METHODS.names():
+        return METHODS.find(kind)
     if kind not in KINDS:
         raise BadConfig(
             f"{where} holds a run of kind {kind!r}, which this version does not know: it was written by something "
-            f"else, or by another version (known: {', '.join(KINDS)})"
+            f"else, or by another version (known: {', '.join([*KINDS, *METHODS.names()])})"
         )
     module, name = KINDS[kind].split(":")
     return getattr(import_module(f"fkdrift.runs.{module}"), name)

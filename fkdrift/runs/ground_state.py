@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.runs.driver import cpu_threads, drive
+from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
 from fkdrift.runs.report import Block, Row, effort, named, number
-from fkdrift.runs.run import Run
-from fkdrift.runs.settings import Settings, table
+from fkdrift.runs.settings import Settings
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
 from fkdrift.training.loop import Optimiser
@@ -84,7 +84,7 @@ Points = Tensor | np.ndarray | list[Any]
 """Positions as a caller may have them; see `GroundState.positions`."""
 
 
-class GroundState(Run):
+class GroundState(OfPotential):
     """The ground state of a potential, in the making or as it was found.
 
     Args:
@@ -110,6 +110,7 @@ class GroundState(Run):
     """
 
     kind = "ground state"
+    settings_class = Settings
 
     def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
         flow = settings.method == "flow"
@@ -294,19 +295,6 @@ class GroundState(Run):
 
     # What it brings to a run
 
-    @property
-    def title(self) -> str:
-        return self.potential.name
-
-    @property
-    def subject(self) -> dict[str, Any]:
-        return {"potential": describe(self.potential)}
-
-    @classmethod
-    def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
-        settings = Settings.from_values({**table(config, "settings"), **changes})
-        return cls(potential_again(config, source), settings)
-
     def _exact_results(self) -> dict[str, Any]:
         found = self.spectrum
         if found is None:
@@ -446,21 +434,6 @@ def solve(
     with cpu_threads(settings.threads):
         state = GroundState(load_potential(potential, **parameters), settings, start)
     return drive(state, out=None if out is None else Path(out), progress=progress)
-
-
-def potential_again(config: Mapping[str, Any], source: Any) -> Potential:
-    """The potential that a config.toml describes, or `source` in its place.
-
-    Raises:
-        BadConfig: it is not described, or was a Python callable.
-    """
-    described = table(config, "potential")
-    name = described.get("name", "")
-    if source is None and not described.get("reloadable", True):
-        raise BadConfig(f"this run was made from the Python callable {name!r}: pass it again, as the second argument")
-    if source is None and not name:
-        raise BadConfig("its config.toml does not say which potential: write name = ... under [potential]")
-    return source if isinstance(source, Potential) else load_potential(source or name, **table(described, "parameters"))
 
 
 def make_drift(system: System, settings: Settings) -> Drift:

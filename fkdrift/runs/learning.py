@@ -22,7 +22,7 @@ from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.runs.driver import drive, load
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Once, Training
-from fkdrift.runs.recipes import find_recipe
+from fkdrift.runs.recipes import MODELS
 from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
 from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Run
@@ -124,7 +124,7 @@ class Learning(Run):
 
     @classmethod
     def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
-        recipe, described = find_recipe(config.get("model")), table(config, "data")
+        recipe, described = MODELS.find(config.get("model")), table(config, "data")
         if not {"name", "digest"} <= set(described):
             raise BadConfig("its config.toml does not say which data it was trained on: [data] needs name and digest")
         found = find_data(described["name"] if source is None else source)
@@ -205,7 +205,7 @@ def learn(
         >>> learned = learn("vae", "digits", latents=8, n_updates=500)
         >>> learned.result["free_energy"]["test"]["bits_per_component"]
     """
-    recipe = find_recipe(model)
+    recipe = MODELS.find(model)
     learning = Learning(recipe, (settings or recipe.settings()).changed(**changes), find_data(data))
     return drive(learning, out=None if out is None else Path(out), progress=progress)
 
@@ -226,7 +226,7 @@ def load_model(source: str | Path) -> nn.Module:
     if state.get("kind") != Learning.kind:
         raise BadConfig(f"{source} holds no generative model, but a {state.get('kind')}: fk.load loads any run")
     config = state["config"]
-    recipe = find_recipe(config["model"])
+    recipe = MODELS.find(config["model"])
     settings = recipe.settings.from_values(config["settings"])
     model = recipe.build(settings, blank(config["data"])).to(settings.torch_dtype)
     try:

@@ -14,7 +14,7 @@ from fkdrift.settings import RunSettings
 
 
 class OfPotential(Run):
-    """A run whose subject is a potential: made by `kind_of_run(potential, settings)`.
+    """A run whose subject is a potential; its class is called with the potential and the settings.
 
     Attributes:
         potential: V.
@@ -23,9 +23,6 @@ class OfPotential(Run):
 
     settings_class: ClassVar[type[RunSettings]]
     potential: Potential
-
-    def __init__(self, potential: Potential, settings: Any) -> None:
-        raise NotImplementedError
 
     @property
     def title(self) -> str:
@@ -38,7 +35,8 @@ class OfPotential(Run):
     @classmethod
     def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
         settings = cls.settings_class.from_values({**table(config, "settings"), **changes})
-        return cls(potential_again(config, source), settings)
+        make: Any = cls
+        return make(potential_again(config, source), settings)
 
 
 def potential_again(config: Mapping[str, Any], source: Any) -> Potential:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkdrift.errors import BadConfig
-from fkdrift.settings import RunSettings, default, setting
+from fkdrift.settings import RunSettings, setting
 
 if TYPE_CHECKING:
     import torch
@@ -128,81 +128,6 @@ class Settings(RunSettings):
         import torch
 
         return torch.float64 if self.method == "flow" else super().torch_dtype
-
-
-@dataclass(frozen=True, kw_only=True)
-class BridgeSettings(RunSettings):
-    """What a bridge depends on besides its potential; each field says what it is.
-
-    Raises:
-        BadConfig: a value is out of range; the message says what is allowed.
-    """
-
-    start: tuple[float, ...] = setting(
-        MISSING, "Where the paths begin: a number for each coordinate.", above=float("-inf"), flags=("--from",)
-    )
-    end: tuple[float, ...] = setting(MISSING, "Where they end.", above=float("-inf"), flags=("--to",))
-    time: float = setting(MISSING, "How long they take.", flags=("--time", "-T"))
-    noise: float = setting(0.0, "Standard deviation of the end; 0 pins it.", least=0)
-    dynamics: str = setting(
-        "imaginary",
-        "Imaginary time (log of the propagator), or transition paths (log of a transition density).",
-        choices=("imaginary", "overdamped"),
-    )
-    loss: str = setting("kl", "What training minimises.", choices=("kl", "log_variance"))
-    dt: float | None = setting(
-        None, "The longer of the two time steps of the extrapolation; training takes twice this.", adopted="time / 128"
-    )
-    n_updates: int = setting(200, "Steps of Adam.", least=0, flags=("--n-updates", "--updates"), extends=True)
-    device: str = default(RunSettings, "device", "auto", help="Bridges run on the CPU.", choices=("auto", "cpu"))
-    dtype: str | None = default(RunSettings, "dtype", "float64", help="Of network and paths.", choices=("float64",))
-    n_paths: int = setting(8192, "Weighted paths at the end.", least=2, flags=("--n-paths", "--paths"), extends=True)
-    width: int = setting(48, "Units in each hidden layer.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dt is not None and self.dt > self.time:
-            raise BadConfig(f"dt = {self.dt} is longer than the whole time {self.time}: make it shorter")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PimcSettings(RunSettings):
-    """What path integral Monte Carlo depends on besides its potential; each field says what it is.
-
-    Raises:
-        BadConfig: a value is out of range; the message says what is allowed.
-    """
-
-    temperature: float = setting(MISSING, "k_B T, in the potential's unit of energy.", flags=("--temperature", "-T"))
-    n_slices: int | None = setting(
-        None,
-        "Slices of imaginary time; an even number for the fourth-order action.",
-        adopted="by temperature and stiffness",
-        flags=("--n-slices", "--slices"),
-    )
-    action: str = setting("fourth-order", "How the error falls with the slices.", choices=("fourth-order", "primitive"))
-    n_chains: int = setting(256, "Independent chains.", least=2, flags=("--n-chains", "--chains"))
-    n_blocks: int = setting(
-        100, "Blocks to average over, unless atol is given.", flags=("--n-blocks", "--blocks"), extends=True
-    )
-    n_sweeps: int | None = setting(
-        None, "Sweeps of moves in a block, which is measured once.", adopted="2 and 2 for each particle"
-    )
-    n_equilibration: int = setting(40, "Blocks to discard first; moves are tuned in these.", least=0)
-    observables: tuple[str, ...] | None = setting(
-        None, "Names or formulas to average, such as x**2 or r12.", flags=("--observable",)
-    )
-    check_slices: bool = setting(True, "Sample with half the slices too, to know what P slices leave out.")
-    atol: float | None = setting(None, "Sample until the standard error is below this energy.", extends=True)
-    dtype: str | None = setting("float64", "Of the paths.", choices=("float64",))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_slices is not None and self.n_slices % 2 and self.action == "fourth-order":
-            raise BadConfig(
-                f"n_slices = {self.n_slices} is not allowed: the fourth-order action needs an even number; "
-                f"take {self.n_slices + 1}, or action = 'primitive'"
-            )
 
 
 def read_config(path: Path, *tables: str) -> tuple[dict[str, Any], ...]:

@@ -17,8 +17,10 @@ from fkdrift.cli import console as terminal
 from fkdrift.cli import doctor, options
 from fkdrift.cli import main as cli
 from fkdrift.hamiltonian.loading import available
-from fkdrift.runs import recipes
-from fkdrift.runs.settings import BridgeSettings, Settings
+from fkdrift.runs.methods import METHODS
+from fkdrift.runs.methods.bridge import BridgeSettings
+from fkdrift.runs.recipes import MODELS
+from fkdrift.runs.settings import Settings
 from fkdrift.settings import fields_of
 
 RUNNER = CliRunner()
@@ -150,7 +152,7 @@ def test_doctor_reports_a_failure(monkeypatch):
     assert "torch" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["solve", "bridge", "pimc", *(f"learn {name}" for name in recipes.names())])
+@pytest.mark.parametrize("command", ["solve", *METHODS.names(), *(f"learn {name}" for name in MODELS.names())])
 def test_every_computing_command_has_the_common_options(command):
     shown = invoke(*command.split(), "--help").stdout
     common = ("seed", "out", "overwrite", "config", "max-seconds", "device", "dtype", "threads", "quiet", "json")

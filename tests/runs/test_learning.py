@@ -24,7 +24,7 @@ from fkdrift.generative.data.datasets import dataset
 from fkdrift.generative.linear import principal_components
 from fkdrift.runs.driver import load, resume
 from fkdrift.runs.learning import Learning, learn, load_model
-from fkdrift.runs.recipes import find_recipe, names
+from fkdrift.runs.recipes import MODELS, names
 from fkdrift.runs.run_folder import FORMAT
 
 TINY = {"latents": 3, "width": 16, "depth": 1, "n_updates": 30, "batch_size": 32, "progress": False}
@@ -102,7 +102,7 @@ def test_an_interrupted_training_ends_where_it_would_have(model, tmp_path):
         options["upper"] = (2, 2)
     whole = learn(model, "digits", **options)
     del options["progress"]
-    recipe = find_recipe(model)
+    recipe = MODELS.find(model)
     stopped = Learning(recipe, recipe.settings(**options), whole.data)
     for step in stopped.advance():
         if step.step == 13:
@@ -179,7 +179,7 @@ def test_files_that_are_no_models(place, tmp_path):
 
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_has_what_it_needs(name):
-    recipe = find_recipe(name)
+    recipe = MODELS.find(name)
     assert recipe.name == name
     assert recipe.settings().seed == 0
 

@@ -14,12 +14,12 @@ import torch
 from runs import SMALL, small
 
 import fkdrift as fk
-from fkdrift.runs.bridge import Bridge
 from fkdrift.runs.driver import KINDS
 from fkdrift.runs.ground_state import GroundState
-from fkdrift.runs.learning import Learning, find_data, find_recipe
-from fkdrift.runs.pimc import Pimc
-from fkdrift.runs.settings import BridgeSettings, PimcSettings
+from fkdrift.runs.learning import Learning, find_data
+from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
+from fkdrift.runs.methods.pimc import Pimc, PimcSettings
+from fkdrift.runs.recipes import MODELS
 
 SCHEMA = json.loads((files("fkdrift.runs") / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -44,7 +44,7 @@ def bridged(potential, n_steps=None, **options):
 
 
 def learned(model, data="digits", n_steps=None, **options):
-    recipe = find_recipe(model)
+    recipe = MODELS.find(model)
     run = Learning(recipe, recipe.settings(n_updates=2, width=8, **options), find_data(data))
     list(islice(run.advance(), n_steps))
     return run.result

@@ -1,4 +1,4 @@
-"""Paths between two points in a given time, and how probable they are: what `fkdrift bridge` does.
+"""Paths between two points in a given time, and how probable they are: a learned Feynman-Kac bridge.
 
 The conditioned process is learned, then its paths are sampled and weighed; where there is one coordinate the exact
 propagator stands beside them.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,16 +19,16 @@ from torch import Tensor, nn
 from fkdrift.bridges.conditioned import Conditioned, GuidedDrift, Weighted
 from fkdrift.bridges.trajectories import CHUNK, Trajectories, collect, path_adam, weigh_in_parts
 from fkdrift.bridges.transition import bridge_problem
+from fkdrift.errors import BadConfig
 from fkdrift.exact.propagator import Propagator
 from fkdrift.exact.spectrum import Array
-from fkdrift.hamiltonian.loading import describe
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.numerics.estimates import Estimate, log_mean
-from fkdrift.runs.ground_state import potential_again
+from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.report import Block, Row, effort, number
-from fkdrift.runs.run import Phase, Run, State
-from fkdrift.runs.settings import BridgeSettings, table
+from fkdrift.runs.run import Phase, State
+from fkdrift.settings import RunSettings, default, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,41 @@ REACH, N_GRID = 6.0, 800
 """How far an exact grid extends beyond the ends, in widths sigma sqrt(T), and its points: log K to about 1e-8."""
 N_TIME_STEPS = 128
 """Steps of the whole time by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeSettings(RunSettings):
+    """What a bridge depends on besides its potential; each field says what it is.
+
+    Raises:
+        BadConfig: a value is out of range; the message says what is allowed.
+    """
+
+    start: tuple[float, ...] = setting(
+        MISSING, "Where the paths begin: a number for each coordinate.", above=float("-inf"), flags=("--from",)
+    )
+    end: tuple[float, ...] = setting(MISSING, "Where they end.", above=float("-inf"), flags=("--to",))
+    time: float = setting(MISSING, "How long they take.", flags=("--time", "-T"))
+    noise: float = setting(0.0, "Standard deviation of the end; 0 pins it.", least=0)
+    dynamics: str = setting(
+        "imaginary",
+        "Imaginary time (log of the propagator), or transition paths (log of a transition density).",
+        choices=("imaginary", "overdamped"),
+    )
+    loss: str = setting("kl", "What training minimises.", choices=("kl", "log_variance"))
+    dt: float | None = setting(
+        None, "The longer of the two time steps of the extrapolation; training takes twice this.", adopted="time / 128"
+    )
+    n_updates: int = setting(200, "Steps of Adam.", least=0, flags=("--n-updates", "--updates"), extends=True)
+    device: str = default(RunSettings, "device", "auto", help="Bridges run on the CPU.", choices=("auto", "cpu"))
+    dtype: str | None = default(RunSettings, "dtype", "float64", help="Of network and paths.", choices=("float64",))
+    n_paths: int = setting(8192, "Weighted paths at the end.", least=2, flags=("--n-paths", "--paths"), extends=True)
+    width: int = setting(48, "Units in each hidden layer.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dt is not None and self.dt > self.time:
+            raise BadConfig(f"dt = {self.dt} is longer than the whole time {self.time}: make it shorter")
 
 
 class Weighing(Phase):
@@ -104,7 +140,7 @@ class Weighing(Phase):
             self._draw(n, generator)
 
 
-class Bridge(Run):
+class Bridge(OfPotential):
     """A bridge in the making, or done.
 
     Args:
@@ -121,6 +157,8 @@ class Bridge(Run):
     """
 
     kind, quantity, symbol = "bridge", "free_energy", "F"
+    settings_class = BridgeSettings
+    settings: BridgeSettings
 
     def __init__(self, potential: Potential, settings: BridgeSettings) -> None:
         self.potential = potential
@@ -178,15 +216,6 @@ class Bridge(Run):
     def title(self) -> str:
         return f"bridge in {self.potential.name}"
 
-    @property
-    def subject(self) -> dict[str, Any]:
-        return {"potential": describe(self.potential)}
-
-    @classmethod
-    def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
-        settings = BridgeSettings.from_values({**table(config, "settings"), **changes})
-        return cls(potential_again(config, source), settings)
-
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
         return self.subject
 
@@ -223,3 +252,6 @@ class Bridge(Run):
 
 def _point(values: Sequence[float]) -> str:
     return f"{values[0]:g}" if len(values) == 1 else f"({', '.join(f'{x:g}' for x in values)})"
+
+
+METHOD = Bridge

@@ -1,4 +1,4 @@
-"""Thermal averages by path integral Monte Carlo: what `fkdrift pimc` does.
+"""Thermal averages of distinguishable particles or bosons, by path integral Monte Carlo.
 
 Two phases sample with P and with P / 2 slices; what they differ by, divided by 2^order - 1, is the error left at P.
 Where there is one coordinate, the sum over exact levels stands beside the energy.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,16 +21,15 @@ from fkdrift.estimators.observables import Observable, by_kind, parse_observable
 from fkdrift.estimators.path_integral import ACTIONS
 from fkdrift.estimators.pimc import PimcSampler, Thermal, choose_slices
 from fkdrift.exact.diagonalisation import diagonalise
-from fkdrift.hamiltonian.loading import describe, load_potential
+from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.driver import cpu_threads, drive
-from fkdrift.runs.ground_state import potential_again
+from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Sampling
 from fkdrift.runs.report import Block, Row, named, number
-from fkdrift.runs.run import Run
-from fkdrift.runs.settings import PimcSettings, table
+from fkdrift.settings import RunSettings, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,47 @@ N_LEVELS = 60
 SMALLEST_WEIGHT = 1e-7  # of the highest level of an exact sum, or the sum is not trusted
 
 
-class Pimc(Run):
+@dataclass(frozen=True, kw_only=True)
+class PimcSettings(RunSettings):
+    """What path integral Monte Carlo depends on besides its potential; each field says what it is.
+
+    Raises:
+        BadConfig: a value is out of range; the message says what is allowed.
+    """
+
+    temperature: float = setting(MISSING, "k_B T, in the potential's unit of energy.", flags=("--temperature", "-T"))
+    n_slices: int | None = setting(
+        None,
+        "Slices of imaginary time; an even number for the fourth-order action.",
+        adopted="by temperature and stiffness",
+        flags=("--n-slices", "--slices"),
+    )
+    action: str = setting("fourth-order", "How the error falls with the slices.", choices=("fourth-order", "primitive"))
+    n_chains: int = setting(256, "Independent chains.", least=2, flags=("--n-chains", "--chains"))
+    n_blocks: int = setting(
+        100, "Blocks to average over, unless atol is given.", flags=("--n-blocks", "--blocks"), extends=True
+    )
+    n_sweeps: int | None = setting(
+        None, "Sweeps of moves in a block, which is measured once.", adopted="2 and 2 for each particle"
+    )
+    n_equilibration: int = setting(40, "Blocks to discard first; moves are tuned in these.", least=0)
+    observables: tuple[str, ...] | None = setting(
+        None, "Names or formulas to average, such as x**2 or r12.", flags=("--observable",)
+    )
+    check_slices: bool = setting(True, "Sample with half the slices too, to know what P slices leave out.")
+    atol: float | None = setting(None, "Sample until the standard error is below this energy.", extends=True)
+    dtype: str | None = setting("float64", "Of the paths.", choices=("float64",))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_slices is not None and self.n_slices % 2 and self.action == "fourth-order":
+            raise BadConfig(
+                f"n_slices = {self.n_slices} is not allowed: the fourth-order action needs an even number; "
+                f"take {self.n_slices + 1}, or action = 'primitive'"
+            )
+
+
+class Pimc(OfPotential):
     """Path integral Monte Carlo of one potential at one temperature, in the making or done.
 
     Args:
@@ -57,6 +97,7 @@ class Pimc(Run):
     """
 
     kind = "pimc"
+    settings_class = PimcSettings
     settings: PimcSettings
 
     def __init__(self, potential: Potential, settings: PimcSettings) -> None:
@@ -147,15 +188,6 @@ class Pimc(Run):
     @property
     def title(self) -> str:
         return f"{self.potential.name} at temperature {self.settings.temperature:g}"
-
-    @property
-    def subject(self) -> dict[str, Any]:
-        return {"potential": describe(self.potential)}
-
-    @classmethod
-    def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
-        settings = PimcSettings.from_values({**table(config, "settings"), **changes})
-        return cls(potential_again(config, source), settings)
 
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
         entries = {**self.subject, "n_slices": self.n_slices}
@@ -290,3 +322,6 @@ def _results(sampler: PimcSampler) -> dict[str, Any]:
         "acceptance": thermal.acceptance,
         "n_blocks": sampler.n_blocks,
     }
+
+
+METHOD = Pimc

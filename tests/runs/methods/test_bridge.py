@@ -17,10 +17,9 @@ from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.runs.bridge import Bridge
 from fkdrift.runs.driver import load
+from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
 from fkdrift.runs.report import Progress
-from fkdrift.runs.settings import BridgeSettings
 
 QUICK = {"n_updates": 6, "n_paths": 512, "dt": 0.25, "width": 8}
 

@@ -14,8 +14,7 @@ import fkdrift as fk
 from fkdrift.errors import BadConfig, InputError
 from fkdrift.estimators.path_integral import FOURTH_ORDER, oscillator_energy
 from fkdrift.runs.driver import drive, load, resume, show
-from fkdrift.runs.pimc import Pimc
-from fkdrift.runs.settings import PimcSettings
+from fkdrift.runs.methods.pimc import Pimc, PimcSettings
 
 SMALL = PimcSettings(temperature=0.5, n_slices=4, n_chains=8, n_blocks=4, n_equilibration=3)
 SCHEMA = json.loads((Path(fk.__file__).parent / "runs" / "result.schema.json").read_text())

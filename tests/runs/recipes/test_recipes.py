@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from fkdrift.cli.main import app
 from fkdrift.errors import BadParameter
 from fkdrift.runs import recipes
+from fkdrift.runs.recipes import MODELS
 
 ONE_FILE = '''
 """A Gaussian of width 1 whose mean is learned."""
@@ -67,12 +68,12 @@ def invoke(*arguments: object):
 
 
 def test_the_models():
-    assert {"vae", "markov", "diffusion", "flow", "latent-sde"} == set(recipes.names())
-    for name in recipes.names():
-        assert recipes.find_recipe(name).name == name
-        assert recipes.summary(name).endswith(".")
+    assert {"vae", "markov", "diffusion", "flow", "latent-sde"} == set(MODELS.names())
+    for name in MODELS.names():
+        assert MODELS.find(name).name == name
+        assert MODELS.summary(name).endswith(".")
     with pytest.raises(BadParameter, match=r"'vea': choose from .*vae"):
-        recipes.find_recipe("vea")
+        MODELS.find("vea")
 
 
 def test_a_model_in_one_file_is_a_command(point):

@@ -1,0 +1,31 @@
+"""`fkdrift bridge`, `fkdrift pimc`, ...: a command for each file in `fkdrift.runs.methods`.
+
+A method, and torch with it, is imported only for its own command.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fkdrift.cli.console import finish, refuse_to_replace
+from fkdrift.cli.options import Parameters, Potential, Request, computing, made_command
+from fkdrift.cli.subject import potential_and_settings
+from fkdrift.runs.methods import METHODS
+from fkdrift.settings import fields_of
+
+
+def method_command(name: str) -> Any:
+    """The command of one method."""
+    method = METHODS.find(name)
+
+    @computing(fields_of(method.settings_class))
+    def compute(request: Request, potential: Potential = None, param: Parameters = None) -> None:
+        refuse_to_replace(request)
+        loaded, settings = potential_and_settings(potential, param, method.settings_class, request)
+        from fkdrift.runs.driver import cpu_threads, drive
+
+        with cpu_threads(settings.threads):
+            run = method(loaded, settings)
+        finish(drive(run, out=request.out, progress=request.progress), request)
+
+    return made_command(name, compute, METHODS.summary(name))
