@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import pkgutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,21 +19,23 @@ class Folder:
 
     Args:
         package: its full name.
-        path: where its modules are, `__path__` of the package.
         attribute: what each module calls the thing.
         noun: what it is.
         others: modules of the package that hold something else.
     """
 
     package: str
-    path: Iterable[str]
     attribute: str
     noun: str
     others: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """What there is; nothing is imported."""
-        return [file.name.replace("_", "-") for file in pkgutil.iter_modules(self.path) if file.name not in self.others]
+        return [
+            file.name.replace("_", "-")
+            for file in pkgutil.iter_modules(import_module(self.package).__path__)
+            if file.name not in self.others
+        ]
 
     def summary(self, name: str) -> str:
         """The first line of a module's docstring, read without importing it."""

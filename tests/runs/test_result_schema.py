@@ -17,6 +17,7 @@ import fkdrift as fk
 from fkdrift.runs.driver import KINDS
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.learning import Learning, find_data
+from fkdrift.runs.methods import METHODS
 from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
 from fkdrift.runs.methods.pimc import Pimc, PimcSettings
 from fkdrift.runs.recipes import MODELS
@@ -64,6 +65,8 @@ CASES = {
     "harmonic": lambda: finished("harmonic", n_dims=2),
     "free drift": lambda: finished("harmonic", drift="mlp"),
     "flow": lambda: finished("harmonic", method="flow"),
+    "levels and observables": lambda: finished("harmonic", levels=2, observables=("x**2",), n_walkers=64),
+    "too many levels": lambda: finished("poschl_teller", levels=9, n_walkers=64),
     "adam": lambda: finished("harmonic", seed=3, atol=0.1),
     "formula": lambda: finished("x**4/4"),
     "callable": lambda: finished(lambda r: r.square().sum((-2, -1)), n_dims=2),
@@ -105,7 +108,7 @@ PARTS = {"ground state": "ground_state", "learned model": "learned_model", "brid
 
 
 def test_the_cases_cover_the_schema(results):
-    assert set(KINDS) == set(PARTS) == set(SCHEMA["properties"]["kind"]["enum"])
+    assert {*KINDS, *METHODS.names()} == set(PARTS) == set(SCHEMA["properties"]["kind"]["enum"])
     for kind, part in PARTS.items():
         keys = set().union(*(result for result in results.values() if result["kind"] == kind))
         assert keys | {"observables"} >= set(SCHEMA["properties"]) | set(SCHEMA["$defs"][part]["properties"])

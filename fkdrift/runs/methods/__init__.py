@@ -6,4 +6,4 @@ A file `my_method.py` here, with a `METHOD` that is a `fkdrift.runs.of_potential
 
 from fkdrift.runs.discovery import Folder
 
-METHODS = Folder(__name__, __path__, "METHOD", "method")
+METHODS = Folder(__name__, "METHOD", "method")

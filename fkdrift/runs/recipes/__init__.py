@@ -6,4 +6,4 @@ the first line of its docstring is the command's help.
 
 from fkdrift.runs.discovery import Folder
 
-MODELS = Folder(__name__, __path__, "RECIPE", "model", others=("recipe",))
+MODELS = Folder(__name__, "RECIPE", "model", others=("recipe",))
