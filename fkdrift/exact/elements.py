@@ -28,6 +28,7 @@ CLOSEST = 1e-8  # breaks closer than this, relative to the shortest wavelength, 
 CROWDING = 6  # power of the map that crowds Gauss points towards a break: |x - c|^-0.8 becomes a polynomial times t^0.2
 SNAP = 1e-6  # how far from a found break an infinite point is looked for, in wavelengths
 NEARBY = 0.01  # half an interval's first Gauss point of 18 lies at 0.0022 of the whole
+POLE_ZONE = 0.01  # how close to a wall where V is infinite elements become geometric, in widths of the well
 UNRESOLVED = 1e-7  # elements are halved while V has more than this, relative to the depth, in its last coefficients
 HALVINGS = 6  # at most so often; the wavefunctions ask for more where they need it
 
@@ -65,6 +66,10 @@ def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, s
         low = 0.0
     else:
         low = -_end(*inwards, stretch, -(a - REACH * stretch * width))
+    if line.low in scan.poles and low <= x[0]:
+        low = line.low
+    if line.high in scan.poles and high >= x[-1]:
+        high = line.high
     low, high = max(low, line.low, 0.0 if line.n_dims is not None else -np.inf), min(high, line.high)
     away = np.maximum(np.maximum(a - x, x - b), 0)
     density = fineness * np.maximum(k / 4, 1 / (width / 6 + away / 2))
@@ -77,7 +82,10 @@ def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, s
     noise = 1e-13 * (depth + abs(E))
     origin = line.n_dims is not None and low == 0
     start = np.array([0.0]) if origin and not has_core(line) else np.empty(0)
-    found = _on_spikes(line, _breaks(line, np.unique(edges), 1e-10 * depth * wave, noise, origin), SNAP * wave)
+    zone = POLE_ZONE * width
+    apart = np.unique(edges)
+    apart = apart[_from_poles(apart, scan.poles) >= zone]
+    found = _on_spikes(line, _breaks(line, apart, 1e-10 * depth * wave, noise, origin), SNAP * wave)
     breaks = np.unique(np.append(start, found))
     posts = [low, high]
     for c in breaks:
@@ -90,26 +98,34 @@ def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, s
         pieces.append(np.interp(inner, total, z))
     edges = np.unique(np.concatenate([posts, *pieces]))
     mesh = Mesh(edges, np.array([*posts[1:-1], *start]))
-    return _towards_poles(line, scan, _resolved(line, mesh, UNRESOLVED * depth + noise, origin))
+    return _resolved(line, _towards_poles(line, scan, mesh, zone), UNRESOLVED * depth + noise, origin, scan.poles, zone)
 
 
-def _towards_poles(line: Coordinate, scan: PotentialScan, mesh: Mesh) -> Mesh:
+def _from_poles(x: Array, poles: tuple[float, ...]) -> Array:
+    """Distance to the nearest wall at which V goes to infinity."""
+    return np.min([np.full_like(x, np.inf), *(np.abs(x - c) for c in poles)], axis=0)
+
+
+def _towards_poles(line: Coordinate, scan: PotentialScan, mesh: Mesh, zone: float) -> Mesh:
     """Geometric elements towards walls at which V goes to infinity: psi goes like a power of the distance there."""
     edges, more = mesh.edges, []
-    grades = np.geomspace(1e-7, 1, 24)
-    if edges[0] in scan.poles or (line.n_dims is not None and edges[0] == 0 and has_core(line)):
-        more.append(edges[0] + (edges[1] - edges[0]) * grades)
-    if edges[-1] in scan.poles:
-        more.append(edges[-1] - (edges[-1] - edges[-2]) * grades)
+    if line.n_dims is not None and edges[0] == 0 and has_core(line):
+        more.append((edges[1] - edges[0]) * np.geomspace(1e-7, 1, 24))
+    for c, side in ((edges[0], 1), (edges[-1], -1)):
+        if c in scan.poles:
+            edges = edges[(c == edges) | (np.abs(edges - c) >= zone)]
+            closest = max(1e-8, 1e-12 * abs(c) / zone)
+            more.append(c + side * zone * np.geomspace(closest, 1, max(2, int(-np.log2(closest)) + 2)))
     return Mesh(np.unique(np.concatenate([edges, *more])), mesh.breaks)
 
 
-def _resolved(line: Coordinate, mesh: Mesh, small: float, origin: bool) -> Mesh:
+def _resolved(line: Coordinate, mesh: Mesh, small: float, origin: bool, poles: tuple[float, ...], zone: float) -> Mesh:
     """Halve elements until V is smooth on each of them, as far as that can be reached."""
     skip = int(origin)
     for _ in range(HALVINGS):
         rough = _roughness(line, mesh.edges[:-1], mesh.edges[1:]) > small
         rough[:skip] = False
+        rough &= _from_poles((mesh.edges[:-1] + mesh.edges[1:]) / 2, poles) > zone
         if not rough.any():
             break
         mesh = mesh.halved(rough)
@@ -144,11 +160,18 @@ def _breaks(line: Coordinate, edges: Array, negligible: float, noise: float, ori
             if step == 8:  # a smooth function has become smooth by now
                 keep = sudden | (rough > 2.0**-28 * first + noise)
                 a, b, rough, sudden = a[keep], b[keep], rough[keep], sudden[keep]
-        if len(a) == 0:
-            continue
-        found = np.append(found, 0.5 * (a + b))
+        for c in 0.5 * (a + b):
+            if len(found) == 0 or _differ(line, c, found[np.argmin(np.abs(found - c))], negligible):
+                found = np.append(found, c)
         edges = np.unique(np.concatenate([edges, found]))
     return found
+
+
+def _differ(line: Coordinate, c: float, other: float, negligible: float) -> bool:
+    """Whether it matters which of two points is the break: a weak cusp is found again and again, a little off."""
+    V = line.effective(np.linspace(c, other, 17))
+    with np.errstate(invalid="ignore"):
+        return not (np.ptp(V) * abs(c - other) <= negligible or c == other)
 
 
 def _on_spikes(line: Coordinate, breaks: Array, reach: float) -> Array:
@@ -204,6 +227,20 @@ def reference(order: int) -> tuple[Array, Array]:
     return np.linalg.inv(to_nodes), to_nodes
 
 
+@functools.lru_cache(maxsize=8)
+def modes(order: int) -> Array:
+    """Legendre coefficients of the two hats of an element and of polynomials between them with orthogonal slopes.
+
+    The slopes int P_k are also orthogonal to those of the hats, so that eliminating them from H - E S leaves no
+    rounding that grows with 1/h, and counts of levels stay right on tiny elements.
+    """
+    columns = np.zeros((order + 1, order + 1))
+    columns[:2, 0], columns[:2, -1] = (0.5, -0.5), (0.5, 0.5)
+    for k in range(1, order):
+        columns[[k - 1, k + 1], k] = np.array([-1.0, 1.0]) / np.sqrt(2 * (2 * k + 1))
+    return columns
+
+
 @functools.lru_cache(maxsize=16)
 def quadrature(order: int, rule: int) -> tuple[Array, Array, Array, Array]:
     """Points z and weights on [-1, 1] of one of the rules of a mesh; Legendre polynomials and derivatives there."""
@@ -235,14 +272,17 @@ def _samples(line: Coordinate, mesh: Mesh, chosen: NDArray[np.intp], z: Array, r
     return h, line.weight(x), V
 
 
-def matrices(line: Coordinate, mesh: Mesh, order: int) -> tuple[sparse.csc_matrix, sparse.csc_matrix]:
-    """Hamiltonian and overlap of the nodal basis, before boundary conditions."""
-    to_legendre, _ = reference(order)
+def matrices(line: Coordinate, mesh: Mesh, basis: Array) -> tuple[sparse.csc_matrix, sparse.csc_matrix]:
+    """Hamiltonian and overlap before boundary conditions, in functions given by their Legendre coefficients.
+
+    The first and the last function of an element are shared with its neighbours.
+    """
+    order = len(basis) - 1
     n, rules = len(mesh.edges) - 1, mesh.rules()
     hamiltonian, overlap = np.empty((2, n, order + 1, order + 1))
     for rule in np.unique(rules):
         z, w, P, dP = quadrature(order, int(rule))
-        B, D = P @ to_legendre, dP @ to_legendre
+        B, D = P @ basis, dP @ basis
         chosen = np.flatnonzero(rules == rule)
         h, weight, V = _samples(line, mesh, chosen, z, int(rule))
         measure = weight * w

@@ -23,7 +23,7 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from fkdrift.errors import NotConverged, Unbound
-from fkdrift.exact.elements import Mesh, elements, energy_forms, evaluate, free_nodes, matrices, reference
+from fkdrift.exact.elements import Mesh, elements, energy_forms, evaluate, free_nodes, matrices, modes, reference
 from fkdrift.exact.limits import UNLIMITED, Limits
 from fkdrift.exact.potential_scan import DELOCALISED, Coordinate, PotentialScan, scan
 from fkdrift.exact.spectrum import Array
@@ -199,13 +199,13 @@ def _levels(
         limits.check()
         n = order * (len(mesh.edges) - 1) + 1
         limits.room(8.0 * n * (max(2 * levels + 1, 20) + 2 * levels + 8 * order) / 2**30, f"a line with {n} points")
-        H, S = matrices(line, mesh, order)
+        H, S = matrices(line, mesh, modes(order))
         keep = free_nodes(line, mesh, H.shape[0])
         energies, vectors = _lowest(H[keep, keep], S[keep, keep], levels, part, E, limits)
         psi = np.zeros((H.shape[0], len(energies)))
         psi[keep] = vectors
         node = order * np.arange(len(mesh.edges) - 1)[:, None] + np.arange(order + 1)
-        coefficients = np.einsum("ab,ebk->kea", reference(order)[0], psi[node])
+        coefficients = np.einsum("ab,ebk->kea", modes(order), psi[node])
         h = np.diff(mesh.edges)
         size = np.sqrt(h * line.weight(mesh.edges[1:]))
         rough = np.abs(coefficients[:, :, -2:]).sum(-1).max(0) * size > ROUGH
@@ -316,7 +316,7 @@ def _tail(line: Coordinate, states: LineStates, longer: Mesh) -> Tail:
     c = np.concatenate([np.zeros((len(before), c.shape[1])), c, np.zeros((len(after), c.shape[1]))])
     edges = np.concatenate([before, edges, after])
     order, E0 = c.shape[-1] - 1, float(states.energies[0])
-    H, S = matrices(line, Mesh(edges, states.mesh.breaks), order)
+    H, S = matrices(line, Mesh(edges, states.mesh.breaks), reference(order)[0])
     A = (H - E0 * S).tolil()
     ends = np.array([edges[0], edges[-1]])
     with np.errstate(all="ignore"):

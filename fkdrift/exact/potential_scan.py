@@ -144,7 +144,10 @@ def scan(line: Coordinate) -> list[PotentialScan]:
         raise BadParameter("V is nowhere a finite number; it must be finite where the particle is")
     minima = _minima(line, x, V)
     walls = _walls(line, x, V, minima[0])
-    x = np.unique(np.concatenate([_scan_points(line, list(minima)), walls]))
+    near = walls[np.argsort(np.abs(walls - minima[0]))[: 4 * N_PARTS]]
+    close = (near[:, None] + np.outer([-1, 1], np.geomspace(1e-9, 1, 40)).ravel()).ravel()
+    close = close[(close > line.low) & (close < line.high)]
+    x = np.unique(np.concatenate([_scan_points(line, list(minima)), walls, close]))
     V = line.effective(x)
     V = _without_points(line, x, V)
     if line.n_dims is None:
@@ -282,7 +285,8 @@ def _scan_points(line: Coordinate, centres: list[float]) -> Array:
     start = 0.0 if low <= 0 <= high or line.n_dims is not None else (low if np.isfinite(line.low) else high)
     for c in (start, *centres):
         pieces += [c - away, np.array([c]), c + away]
-    x = np.unique(np.concatenate(pieces))
+    x = np.sort(np.concatenate(pieces), kind="stable")  # fast where pieces are sorted already
+    x = x[np.append(True, x[1:] > x[:-1])]
     if line.n_dims is not None:
         x = x[(x >= 1e-7) & (x < line.high)]
         return x if np.isinf(line.high) else np.append(x, line.high)
@@ -383,10 +387,10 @@ def _parts(line: Coordinate, x: Array, V: Array, walls: Array) -> list[tuple[Arr
         for k, (inside, outside) in enumerate(((a, a - 1), (b - 1, b))):
             if not 0 <= outside < len(x):
                 continue
-            if x[outside] in walls:
+            if x[outside] in walls:  # V there is infinite but for rounding, and says nothing
                 ends[k] = x[outside]
-            else:
-                ends[k] = _wall(line, x, V, inside, outside, float(keep_V.min()), float(keep_V.max()))
+                continue
+            ends[k] = _wall(line, x, V, inside, outside, float(keep_V.min()), float(keep_V.max()))
             at = np.array([ends[k]])
             value = line.effective(at)
             if np.isfinite(value).all():

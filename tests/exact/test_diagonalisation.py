@@ -24,6 +24,7 @@ from fkdrift_potentials.henon_heiles import HenonHeiles
 from fkdrift_potentials.hydrogen import Hydrogen
 from fkdrift_potentials.morse import Morse
 from fkdrift_potentials.poschl_teller import PoschlTeller
+from scipy.special import eval_gegenbauer, roots_gegenbauer
 from torch import Tensor
 
 from fkdrift.errors import BadParameter, Metastable, NoExactSolution, NotConverged, OutOfTime, TooLarge, Unbound
@@ -261,6 +262,38 @@ def test_lowest_levels_of_formulas_on_a_line(text: str, expected: float) -> None
 )
 def test_lowest_levels_of_central_formulas(text: str, n_dims: int, expected: float) -> None:
     check(formula(text, n_dims=n_dims), expected, 2e-8)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tan(x)**2", (1.0, 3.5, 7.0)),
+        ("1/sin(x)**2", (2.0, 4.5, 8.0)),
+        ("x**2/2 + 0.1/x**2", 1 + math.sqrt(0.45) + np.array([0.0, 0.0, 2.0])),
+        ("x**2/2 + 0.001/x**2", 1 + math.sqrt(0.252) + np.array([0.0, 0.0, 2.0])),
+    ],
+)
+def test_the_box_reaches_up_to_walls_where_psi_falls_slowly(text: str, expected: tuple[float, ...]) -> None:
+    np.testing.assert_allclose(diagonalise(load_potential(text), levels=3).energies, expected, atol=1e-10)
+
+
+def test_weak_walls_against_gegenbauer_polynomials() -> None:
+    """x^2/2 + c tan^2 x in the eigenfunctions cos^s(x) C_n^s(sin x) of c tan^2 x, s(s - 1) = 2c."""
+    s = (1 + math.sqrt(1.8)) / 2
+    y, w = roots_gegenbauer(300, s)
+    n = np.arange(30)
+    basis = eval_gegenbauer(n[:, None], s, y)
+    basis /= np.sqrt(basis**2 @ w)[:, None]
+    H = np.diag((n**2 + 2 * n * s + s) / 2) + (basis * w * np.arcsin(y) ** 2 / 2) @ basis.T
+    found = diagonalise(load_potential("x**2/2 + 0.1*tan(x)**2"), levels=3)
+    np.testing.assert_allclose(found.energies, np.linalg.eigvalsh(H)[:3], atol=1e-8)
+
+
+def test_shallow_and_far_wells() -> None:
+    for depth, x0, tolerance in ((0.02, 0.0, 1e-12), (0.001, 0.0, 1e-12), (0.02, 1000.0, 1e-12), (3.0, 50_000.0, 1e-8)):
+        l = (math.sqrt(1 + 8 * depth) - 1) / 2  # noqa: E741  -l(l + 1)/(2 cosh^2 x) has E = -l^2/2
+        spectrum = diagonalise(load_potential(f"-{depth}/cosh(x - {x0})**2"), levels=1)
+        assert abs(spectrum.ground_state + l**2 / 2) < tolerance
 
 
 def test_walls_cut_a_line_into_parts_and_the_result_says_so() -> None:
