@@ -213,7 +213,7 @@ class ExcitationSampler:
         if len(found) + 1 < self.levels:
             results["excitations_remark"] = (
                 f"{len(found) + 1} of the {self.levels} levels asked for are bound: V far away is "
-                f"{self.threshold:.6g}, and what was found above is not a state"
+                f"{round(self.threshold, 12):.6g}, and what was found above is not a state"
             )
         return results
 

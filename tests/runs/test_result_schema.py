@@ -31,6 +31,11 @@ def finished(name, **options):
     return fk.solve(name, settings=small(**options), progress=False, **options).result
 
 
+def excited(name, levels, *observables):
+    settings = SETTINGS.changed(n_walkers=1024, levels=levels, observables=observables or None)
+    return fk.solve(name, settings=settings, progress=False).result
+
+
 def interrupted(name, n_steps):
     state = GroundState(fk.load_potential(name), SETTINGS)
     list(islice(state.advance(), n_steps))
@@ -65,8 +70,8 @@ CASES = {
     "harmonic": lambda: finished("harmonic", n_dims=2),
     "free drift": lambda: finished("harmonic", drift="mlp"),
     "flow": lambda: finished("harmonic", method="flow"),
-    "levels and observables": lambda: finished("harmonic", levels=2, observables=("x**2",), n_walkers=64),
-    "too many levels": lambda: finished("poschl_teller", levels=9, n_walkers=64),
+    "levels and observables": lambda: excited("harmonic", 2, "x**2"),
+    "too many levels": lambda: excited("-1/cosh(x)**2", 3),
     "adam": lambda: finished("harmonic", seed=3, atol=0.1),
     "formula": lambda: finished("x**4/4"),
     "callable": lambda: finished(lambda r: r.square().sum((-2, -1)), n_dims=2),
