@@ -26,7 +26,7 @@ import numpy as np
 from fkdrift.errors import BadParameter, FkdriftError, NoExactSolution
 from fkdrift.exact.limits import Limits, Progress
 from fkdrift.exact.normal_modes import normal_modes, quadratic
-from fkdrift.exact.product_grid import LARGEST
+from fkdrift.exact.product_grid import LARGEST, refuse_singular_point
 from fkdrift.exact.radial import central_potential
 from fkdrift.exact.separability import (
     Landscape,
@@ -34,6 +34,7 @@ from fkdrift.exact.separability import (
     centre_and_relative,
     components,
     landscape,
+    lowest_point,
     meets_singularity,
 )
 from fkdrift.exact.separable import (
@@ -160,6 +161,8 @@ def _plan(potential: Potential, V: Landscape) -> Plan:
             f"no exact method for {potential.name}: V couples its {V.size} degrees of freedom, and product grids reach "
             f"{LARGEST}; only sums of smaller independent parts go further"
         )
+    if V.period is None:
+        refuse_singular_point(V, lowest_point(V))
     return lambda request: product_grid(V, request)
 
 

@@ -128,12 +128,13 @@ def diagonalise_on(
     before: GridStates | None,
     limits: Limits,
     precision: float,
+    verify: bool = False,
 ) -> GridStates:
-    """The lowest levels on one grid."""
+    """The lowest levels on one grid; with `verify`, nothing orthogonal to them may lie below the highest of them."""
     shape = tuple(axis.n for axis in axes)
     size = int(np.prod(shape, dtype=float))
     krylov = max(2 * levels + 1, 20)
-    gib = 8.0 * size * (krylov + 2 * levels + 8) / 2**30
+    gib = 8.0 * (size * (krylov + 2 * levels + 8) + 3 * sum(n**2 for n in shape)) / 2**30
     limits.room(gib, f"a grid of {' x '.join(map(str, shape))} = {size:.3g} points")
     U = np.empty(size)
     for start in range(0, size, 1 << 18):
@@ -169,22 +170,48 @@ def diagonalise_on(
         guess = _transferred(before, axes) if before is not None else np.exp(-2 * (U - U.min()) / np.ptp(U))
         guess = guess + 1e-3 * np.abs(guess).max() * np.random.default_rng(0).normal(size=size)
         guess = exchange(guess.reshape(shape)).ravel()
-        k = min(levels, size - 1)
-        try:
-            energies, vectors = eigsh(
-                operator, k=k, which="SA", v0=guess, ncv=min(krylov, size), tol=precision, maxiter=400
-            )
-        except ArpackNoConvergence as error:
+        for attempt in range(4):
+            k = min(levels + attempt, size - 1)
+            try:
+                energies, vectors = eigsh(
+                    operator, k=k, which="SA", v0=guess, ncv=min(krylov + 2 * attempt, size), tol=precision, maxiter=400
+                )
+            except ArpackNoConvergence as error:
+                raise NotConverged(
+                    f"Lanczos iteration on a grid of {shape} points did not settle: {error}; give a smaller box"
+                ) from None
+            order = np.argsort(energies)[:levels]
+            energies, vectors = energies[order], vectors[:, order]
+            if not verify:
+                break
+            guess = exchange(np.random.default_rng(attempt + 1).normal(size=shape)).ravel()
+            missed = _lowest_beside(apply, vectors, guess) - energies[-1]
+            if missed >= -1e-7 * abs(energies[-1] - energies[0]) - precision * float(energies[0] - U.min()):
+                break
+        else:
             raise NotConverged(
-                f"Lanczos iteration on a grid of {shape} points did not settle: {error}; give a smaller box"
-            ) from None
-        order = np.argsort(energies)
-        energies, vectors = energies[order], vectors[:, order]
+                f"Lanczos iteration on a grid of {shape} points misses a level below {energies[-1] + shift:.8g}; ask "
+                "for more levels, or give a smaller box"
+            )
     found = np.ascontiguousarray(vectors.T).reshape(-1, *shape)
     peaks = found.reshape(len(found), -1)
     signs = np.sign(peaks[np.arange(len(found)), np.abs(peaks).argmax(1)])
     found *= signs.reshape(-1, *[1] * len(shape))
     return GridStates(energies + shift, np.zeros(0), axes, found, None)
+
+
+def _lowest_beside(apply: Callable[[Array], Array], vectors: Array, start: Array) -> float:
+    """The lowest eigenvalue in the space orthogonal to the eigenvectors found, roughly and from above."""
+
+    def project(x: Array) -> Array:
+        return x - vectors @ (vectors.T @ x)
+
+    def beside(x: Array) -> Array:
+        return project(apply(project(x.ravel())))
+
+    n = len(start)
+    operator = LinearOperator((n, n), matvec=beside, dtype=np.float64)
+    return float(eigsh(operator, k=1, which="SA", v0=project(start), tol=1e-6, return_eigenvectors=False)[0])
 
 
 def _along(T: Array, x: Array, k: int) -> Array:

@@ -51,8 +51,8 @@ class Limits:
         """Raise OutOfTime when the time is up."""
         if self.seconds > self.max_seconds:
             raise OutOfTime(
-                f"the exact solution was stopped after max_seconds = {self.max_seconds:g}; allow more time, a larger "
-                "tolerance, or fewer levels"
+                f"the exact solution was stopped after max_seconds = {self.max_seconds:g}; allow more time "
+                "(max_seconds, or --max-seconds), a larger tolerance, or fewer levels"
             )
 
     def room(self, gib: float, what: str) -> None:

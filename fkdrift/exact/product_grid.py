@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize
 
-from fkdrift.errors import BadParameter, FkdriftError, NoExactSolution, NotConverged, TooLarge, Unbound
+from fkdrift.errors import BadParameter, FkdriftError, Metastable, NoExactSolution, NotConverged, TooLarge, Unbound
 from fkdrift.exact.grids import Axis, GridStates, diagonalise_on
 from fkdrift.exact.limits import UNLIMITED, Limits
 from fkdrift.exact.one_coordinate import solve_line
@@ -56,7 +56,7 @@ def solve_grid(
                 continue
             larger = _same_for_identical(V, tuple(_enlarged(axis, V, k) for k, axis in enumerate(axes)))
             with clock.timing(larger):
-                check = diagonalise_on(V, larger, levels, top, states, limits, precision)
+                check = diagonalise_on(V, larger, levels, top, states, limits, precision, verify=True)
             check = replace(check, threshold=threshold)
         except TooLarge as error:
             if confirmed is None:
@@ -95,7 +95,8 @@ class _Clock:
         if total > self.limits.max_seconds:
             raise TooLarge(
                 f"a grid of {shape} points would take about {total:.0f} s in all, more than max_seconds = "
-                f"{self.limits.max_seconds:g}; allow more time, or ask for fewer levels or less accuracy"
+                f"{self.limits.max_seconds:g}; allow more time (max_seconds, or --max-seconds), or ask for fewer "
+                "levels or less accuracy"
             )
         self.limits.say(f"grid of {shape} points")
         yield
@@ -124,9 +125,10 @@ def _ring_axes(V: Landscape, levels: int, points: int | None) -> Start:
 
 def _open_axes(V: Landscape, levels: int, points: int | None) -> Start:
     """Boxes around everything that is classically allowed at the energy of the highest level wanted (an estimate)."""
-    centre = _descend(V)
+    minima = _descend(V)
+    centre = minima[0]
     bottom = float(V.V(centre[None])[0])
-    threshold = _far_away(V, centre, bottom)
+    threshold = _far_away(V, minima)
     ladder, low, high = np.zeros(1), np.empty(V.size), np.empty(V.size)
     spacing, zero_point = np.empty(V.size), np.empty(V.size)
     cuts = []
@@ -154,7 +156,8 @@ def _open_axes(V: Landscape, levels: int, points: int | None) -> Start:
             wave = 1 / np.sqrt(2 * V.mass[k] * zero_point[k])
             reach = abs(float(np.interp(5.0, S, x)) - x[0]) if S[-1] > 5 else np.inf
             ends.append(float(x[0]) + side * min(reach, 8 * wave))
-        low[k], high[k] = min(ends), max(ends)
+        others = [c[k] for c in minima if V.V(c[None])[0] < level]
+        low[k], high[k] = min(*ends, *(c - wave for c in others)), max(*ends, *(c + wave for c in others))
         spacing[k] = (
             np.pi / np.sqrt(2 * V.mass[k]) / (np.sqrt(max(top - bottom, zero_point[k])) + 2.0 * np.sqrt(zero_point[k]))
         )
@@ -170,33 +173,37 @@ def _cut(V: Landscape, k: int, centre: Array) -> Coordinate:
     return Coordinate(lambda x: part.V(x[:, None]), float(V.mass[k]), float(V.low[k]), float(V.high[k]))
 
 
-def _descend(V: Landscape) -> Array:
-    """A minimum of V: the lowest of several descents from random points."""
+def _descend(V: Landscape) -> list[Array]:
+    """Minima of V, the lowest first: where descents from the lowest random points of every spread end."""
     spreads = (0.1, 0.5, 1.0, 2.0, 5.0, 20.0, 100.0)
-    x = np.concatenate([V.points(1024, seed, s) for seed, s in enumerate(spreads)])
-    values = V.V(x)
-    finite = np.isfinite(values)
-    if not finite.any():
+    tries = [V.points(4096, seed, s) for seed, s in enumerate(spreads)]
+    values = [V.V(x) for x in tries]
+    starts = [x[np.argmin(np.where(np.isfinite(v), v, np.inf))] for x, v in zip(tries, values, strict=True)]
+    x, v = np.concatenate(tries), np.concatenate(values)
+    x, v = x[np.isfinite(v)], v[np.isfinite(v)]
+    if len(v) == 0:
         raise BadParameter(
             "V is not a finite number at any of the points tried; it must be finite where the particles are"
         )
-    x, values = x[finite], values[finite]
-    best, at = np.inf, x[0]
-    for start in x[np.argsort(values)[:4]]:
-        found = minimize(
+    found: list[tuple[float, Array]] = []
+    for start in (*x[np.argsort(v)[:4]], *starts):
+        end = minimize(
             lambda z: float(np.nan_to_num(V.V(np.clip(z, V.low, V.high)[None])[0], nan=1e300, posinf=1e300)), start
         )
-        if np.isfinite(found.fun) and found.fun < best:
-            best, at = float(found.fun), np.clip(found.x, V.low, V.high)
-    _refuse_singular_point(V, at)
+        if np.isfinite(end.fun):
+            found.append((float(end.fun), np.clip(end.x, V.low, V.high)))
+    found.sort(key=lambda pair: pair[0])
+    best, at = found[0]
+    refuse_singular_point(V, at)
     if np.abs(at).max() > 1e5 or best < -1e12:
+        _refuse_metastable(V, [c for _, c in found], at)
         raise Unbound(
             f"V falls without limit: {best:.3g} at {np.array2string(at, precision=3)}; it must be bounded below"
         )
-    return at
+    return [c for _, c in found]
 
 
-def _refuse_singular_point(V: Landscape, at: Array) -> None:
+def refuse_singular_point(V: Landscape, at: Array) -> None:
     """Raise NoExactSolution where the minimum is a point at which V falls like a power: grids need a smooth V."""
     generator = np.random.default_rng(3)
     directions = generator.normal(size=(16, V.size))
@@ -215,8 +222,10 @@ def _refuse_singular_point(V: Landscape, at: Array) -> None:
             )
 
 
-def _far_away(V: Landscape, centre: Array, bottom: float) -> float | None:
+def _far_away(V: Landscape, minima: list[Array]) -> float | None:
     """Where the continuum starts: the lowest V at a great distance; None if V still rises there."""
+    centre = minima[0]
+    bottom = float(V.V(centre[None])[0])
     if np.isfinite(V.low).all() and np.isfinite(V.high).all():
         return None
     directions = np.random.default_rng(1).normal(size=(400, V.size))
@@ -227,6 +236,7 @@ def _far_away(V: Landscape, centre: Array, bottom: float) -> float | None:
     inner, outer = np.nan_to_num(inner, nan=np.inf), np.nan_to_num(outer, nan=np.inf)
     if outer.min() < bottom - 1e-6 * max(1.0, abs(bottom)):
         worst = directions[np.argmin(outer)]
+        _refuse_metastable(V, minima, centre + 1e5 * worst)
         raise Unbound(
             f"V falls without limit, to {outer.min():.3g} at distance 1e5 along {np.array2string(worst, precision=2)}; "
             "a ground state needs a potential that is bounded below"
@@ -242,6 +252,23 @@ def _far_away(V: Landscape, centre: Array, bottom: float) -> float | None:
             f"({bottom:.6g}); give a box (hard walls), a periodic box, or a potential that rises in every direction"
         )
     return threshold
+
+
+def _refuse_metastable(V: Landscape, minima: list[Array], below: Array) -> None:
+    """Raise Metastable if V first rises on the way from one of its minima to a place where it is far lower."""
+    for centre in reversed(minima):
+        bottom = float(V.V(centre[None])[0])
+        beside = V.V(np.clip(centre + 0.01 * np.append(np.eye(V.size), -np.eye(V.size), 0), V.low, V.high))
+        if (beside < bottom).any():
+            continue
+        along = V.V(centre + np.geomspace(1e-9, 1, 600)[:, None] * (below - centre))
+        before = along[: int(np.argmax(along < bottom)) + 1]
+        if before.max() > bottom + 1e-6 * max(abs(bottom), 1e-6):
+            raise Metastable(
+                f"V falls without limit beyond a barrier (on a straight line out of the well at "
+                f"{np.array2string(centre, precision=3)} it is {before.max():.4g} high): no bound ground state, only a "
+                "metastable state; add a term that confines, or give a box (hard walls)"
+            )
 
 
 def _around_allowed(V: Landscape, low: Array, high: Array, level: float) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fkdrift.errors import BadParameter, Metastable, NoExactSolution, NotConverged, OutOfTime, TooLarge, Unbound
 from fkdrift.exact.diagonalisation import diagonalise, has_exact
-from fkdrift.exact.grids import GridStates
+from fkdrift.exact.grids import GridStates, _lowest_beside
 from fkdrift.exact.product_grid import solve_grid
 from fkdrift.exact.separability import landscape
 from fkdrift.exact.spectrum import Spectrum
@@ -313,6 +313,19 @@ def test_metastable_wells_are_refused(text: str) -> None:
         formula(text)
 
 
+@pytest.mark.parametrize("text", ["(x**2 + y**2)/2 + 0.1*x**2*y", "(x**2 + y**2)/2 + 0.3*x*y**2 - 0.1*x**4"])
+def test_metastable_wells_of_a_plane_are_refused(text: str) -> None:
+    with pytest.raises(Metastable, match=r"beyond a barrier .* only a metastable state"):
+        formula(text, n_dims=2)
+
+
+def test_a_singular_centre_that_is_not_central_has_no_method() -> None:
+    potential = load_potential("x**2/2 + y**2 + z**2/2 - 0.1/r**2", n_dims=3)
+    assert not has_exact(potential)
+    with pytest.raises(NoExactSolution, match="V falls to -infinity"):
+        diagonalise(potential)
+
+
 @pytest.mark.parametrize("text", ["-1/x**2", "-1/abs(x)", "x**2/2 - 1/abs(x)", "x**2/2 - 1/(x - 1.3)**2"])
 def test_infinitely_deep_points_of_a_line_are_refused(text: str) -> None:
     with pytest.raises(Unbound, match=r"E_0 = -infinity"):
@@ -361,6 +374,20 @@ def test_a_plane_with_two_wells_on_a_diagonal() -> None:
     assert psi is not None
     norms = np.trapezoid(np.trapezoid(psi**2, y, axis=2), x, axis=1)
     np.testing.assert_allclose(norms, 1, atol=1e-5)
+
+
+def test_two_wells_of_a_plane_and_all_their_levels() -> None:
+    one, other = "(x - 6)**2 + 2*(y - 5)**2 + (x - 6)*(y - 5)", "(x + 6)**2 + 2*(y + 5)**2 + (x + 6)*(y + 5)"
+    both = diagonalise(load_potential(f"minimum({one}, {other})", n_dims=2), levels=4, tolerance=1e-4)
+    alone = diagonalise(load_potential(one, n_dims=2), levels=2).energies
+    np.testing.assert_allclose(both.energies, np.repeat(alone, 2), atol=1e-4)
+
+
+def test_a_grid_that_misses_a_level_is_noticed() -> None:
+    H = np.diag([1.0, 2.0, 2.0, 3.0, *np.linspace(4, 9, 40)])
+    found = np.eye(44)[:, [0, 3]]
+    start = np.random.default_rng(0).normal(size=44)
+    assert _lowest_beside(lambda x: (H - 10 * np.eye(44)) @ x, found, start) == pytest.approx(-8.0, abs=1e-6)
 
 
 def test_a_well_off_the_origin_is_not_taken_for_a_sum() -> None:
@@ -552,12 +579,14 @@ def test_other_bad_input() -> None:
 def test_too_large_says_how_large() -> None:
     with pytest.raises(TooLarge, match="GiB"):
         diagonalise(GaussianBosons(n_particles=5, n_dims=1, g=3.0))
+    with pytest.raises(TooLarge, match="GiB"):
+        formula("x**2*y**2 + 0.1*x**2", n_dims=2)
     with pytest.raises(TooLarge, match="max_memory_gib"):
         diagonalise(HenonHeiles(), max_memory_gib=1e-5)
 
 
 def test_the_clock_stops_it_and_progress_is_told() -> None:
-    with pytest.raises(OutOfTime, match="max_seconds"):
+    with pytest.raises(OutOfTime, match="--max-seconds"):
         diagonalise(HenonHeiles(), max_seconds=1e-4)
     stages: list[str] = []
     diagonalise(Harmonic(n_dims=2), levels=3, progress=stages.append)
