@@ -99,7 +99,7 @@ class OutOfTime(NotConverged):
     """An exact calculation was stopped by its time limit; `partial` holds what had been reached, or None."""
 
 
-def require(module: str, extra: str) -> ModuleType:
+def require_extra(module: str, extra: str) -> ModuleType:
     """An optional module, imported when it is needed.
 
     Raises:

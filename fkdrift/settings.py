@@ -80,7 +80,7 @@ def default(base: type[RunSettings], name: str, value: Any, **about: Any) -> Any
 
 
 @dataclass(frozen=True)
-class Field:
+class SettingField:
     """One setting of a class: name, type and default, and what `About` says.
 
     Args:
@@ -248,7 +248,7 @@ class RunSettings:
     def _holds(self, condition: Condition) -> bool:
         return all(self.uses(name) and getattr(self, name) in _values(value) for name, value in condition.items())
 
-    def _not_used(self, field: Field) -> BadConfig:
+    def _not_used(self, field: SettingField) -> BadConfig:
         names = {name for condition in field.about.only for name in condition}
         chosen = ", ".join(f"{name} = {getattr(self, name)}" for name in fields_of(type(self)) if name in names)
         return BadConfig(
@@ -256,7 +256,7 @@ class RunSettings:
         )
 
 
-def fields_of(kind: type[RunSettings]) -> dict[str, Field]:
+def fields_of(kind: type[RunSettings]) -> dict[str, SettingField]:
     """The settings of a class by name."""
     if kind not in _FIELDS:
         hints = typing.get_type_hints(kind)
@@ -264,13 +264,13 @@ def fields_of(kind: type[RunSettings]) -> dict[str, Field]:
     return _FIELDS[kind]
 
 
-_FIELDS: dict[type, dict[str, Field]] = {}
+_FIELDS: dict[type, dict[str, SettingField]] = {}
 """What `fields_of` has found, for each class once."""
 
 
-def extensible(*kinds: type[RunSettings]) -> dict[str, Field]:
+def extensible(*kinds: type[RunSettings]) -> dict[str, SettingField]:
     """The settings of these classes that a saved run may be taken further with, by name."""
-    found: dict[str, Field] = {}
+    found: dict[str, SettingField] = {}
     for kind in kinds:
         for name, field in fields_of(kind).items():
             if field.about.extends:
@@ -291,13 +291,13 @@ def markdown_table(kind: type[RunSettings], base: type[RunSettings] | None = Non
     return "\n".join(rows)
 
 
-def _field(field: dataclasses.Field[Any], hint: Any) -> Field:
+def _field(field: dataclasses.Field[Any], hint: Any) -> SettingField:
     """A field with its type taken apart."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     (kind,) = [option for option in options if option is not types.NoneType]
     many = typing.get_origin(kind) is tuple
     inner = typing.get_args(kind)[0] if many else kind
-    return Field(field.name, inner, many, types.NoneType in options, field.default, field.metadata["about"])
+    return SettingField(field.name, inner, many, types.NoneType in options, field.default, field.metadata["about"])
 
 
 def _text(value: object) -> str:

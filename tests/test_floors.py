@@ -79,6 +79,16 @@ def test_nothing_imports_a_plug_in_and_plug_ins_import_the_hamiltonian():
         assert used <= {"hamiltonian"}
 
 
+def test_a_class_has_its_name_to_itself():
+    """One name, one meaning: no two modules define public classes of one name."""
+    seen: dict[str, str] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert node.name not in seen, f"{node.name} is in {seen[node.name]} and {name_of(file)}"
+                seen[node.name] = name_of(file)
+
+
 def test_nothing_prints_or_seeds_at_import():
     for file in FILES:
         for node in ast.parse(file.read_text()).body:

@@ -32,7 +32,8 @@ from fkdrift.paths.evolution import FUNCTIONALS, Gradient, Path, Shared, Through
 from fkdrift.paths.process import ReferenceMeasure, TimedProcess
 from fkdrift.tensor_types import PerWalker, Positions
 
-ROUNDING = 1e-9
+ROUNDING = 1e-9  # relative: a time that is a multiple of dt but for rounding gets no further step
+PINNED = 1e-12  # variance of an exact measurement, in units of sigma^2 T, where a precision has to be finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +235,7 @@ class Guide(nn.Module):
     def __init__(self, problem: Conditioned) -> None:
         super().__init__()
         like, variance = problem.start, problem.reference.sigma.square()
-        exact = 1e-12 * float(variance.max()) * problem.duration
+        exact = PINNED * float(variance.max()) * problem.duration
         precision, weighted = torch.zeros_like(like), torch.zeros_like(like)
         later, found = problem.duration, []
         for measurement in reversed(problem.measurements):

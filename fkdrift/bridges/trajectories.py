@@ -29,6 +29,7 @@ from fkdrift.training.adam import Adam, minibatch_adam
 from fkdrift.training.loop import fit
 
 LOSSES = ("kl", "log_variance")
+STEPS = 128  # of the coarse paths by default; training takes half, the fine paths twice as many
 CHUNK = 4096  # paths at a time: more would not fit a processor's cache
 
 
@@ -210,7 +211,7 @@ def infer(
     """
     generator = torch.Generator(problem.start.device).manual_seed(seed)
     drift = GuidedDrift(problem, width=width, seed=seed)
-    dt = problem.duration / 128 if dt is None else dt
+    dt = problem.duration / STEPS if dt is None else dt
     method = path_adam(problem, drift, dt=2 * dt, n_updates=n_updates, loss=loss)
     for _ in fit(method, torch.empty(0), n_updates=n_updates, generator=generator):
         pass

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from fkdrift.cli.console import errors
 from fkdrift.errors import BadConfig
-from fkdrift.settings import Field
+from fkdrift.settings import SettingField
 
 Potential = Annotated[
     str | None,
@@ -77,7 +77,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
 
 
 def computing(
-    fields: Mapping[str, Field], common: tuple[str, ...] = tuple(COMMON)
+    fields: Mapping[str, SettingField], common: tuple[str, ...] = tuple(COMMON)
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that gives a command an option for each field, and the common ones, as its argument `request`.
 
@@ -148,7 +148,7 @@ HELP_WIDTH = 90
 """Characters of the help of a command in the list of commands."""
 
 
-def option(field: Field) -> Any:
+def option(field: SettingField) -> Any:
     """The option that sets one setting; its value is None if it was not given."""
     shown = "" if field.required or field.shown_default in ("", "none") else f" [default: {field.shown_default}]"
     metavar = "|".join(field.about.choices) or {float: "X", int: "N", str: "TEXT"}.get(field.kind)
@@ -165,7 +165,7 @@ def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Param
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _read(field: Field, value: Any) -> Any:
+def _read(field: SettingField, value: Any) -> Any:
     """The value of an option; of a list the option is given again, and numbers may also have commas between them."""
     if not field.many or field.kind is str:
         return tuple(value) if field.many else value

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from fkdrift.densities.coupling import Flow, Layer
 from fkdrift.errors import InputError
 from fkdrift.numerics.differentiation import field_and_divergence
-from fkdrift.numerics.integration import Variables, rk4
+from fkdrift.numerics.integration import Tensors, rk4
 from fkdrift.numerics.networks import MLP
 from fkdrift.tensor_types import PerWalker
 
@@ -73,7 +73,7 @@ class Continuous(Layer):
         self.field, self.n_steps = field, n_steps
 
     def forward(self, x: Tensor) -> tuple[Tensor, PerWalker]:
-        def rates(t: float, state: Variables) -> Variables:
+        def rates(t: float, state: Tensors) -> Tensors:
             return self.field.with_divergence(state[0], _time(state[0], t))
 
         z, log_det = rk4(rates, (x, x.new_zeros(len(x))), 1.0, 0.0, self.n_steps)
@@ -108,7 +108,7 @@ def _probed(layer: Continuous, x: Tensor, generator: torch.Generator) -> tuple[T
     """`Continuous.forward` with e . (dv/dx) e in the place of the divergence, the same e all along a trajectory."""
     e = 2.0 * torch.randint(2, x.shape, generator=generator, device=x.device).to(x) - 1
 
-    def rates(t: float, state: Variables) -> Variables:
+    def rates(t: float, state: Tensors) -> Tensors:
         with torch.enable_grad():
             y = state[0] if state[0].requires_grad else state[0].detach().requires_grad_()
             v = layer.field(y, _time(y, t))

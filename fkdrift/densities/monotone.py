@@ -19,6 +19,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 MAX_ITERATIONS = 200
+LEAST_DELTA, LEAST_WIDTH = 0.05, 0.01  # of the sinh-arcsinh and of a step: slopes stay bounded
+START_SLOPE, START_STEP = 0.9, 0.1  # z = x nearly, with a slope a < 1 to make room for steps of positive weight
+SOFTPLUS_LINEAR = 40  # exp(-40) is below the rounding of float64
 N_SHAPE = 4
 
 
@@ -38,9 +41,11 @@ def identity_parameters(n_steps: int, reach: float = 2.5) -> Tensor:
     """Parameters (n_parameters,) of a map close to z = x, with its steps spread over [-reach, reach]."""
     centres = torch.linspace(-reach, reach, n_steps) if n_steps > 1 else torch.zeros(n_steps)
     width = 2 * reach / max(n_steps, 2)
-    weights = torch.full((n_steps,), math.log(math.expm1(0.1 * width)))
+    weights = torch.full((n_steps,), math.log(math.expm1(START_STEP * width)))
     widths = torch.full((n_steps,), math.log(math.expm1(width)))
-    return torch.cat([torch.tensor([math.log(0.9), 0.0, math.log(math.expm1(1.0)), 0.0]), weights, centres, widths])
+    return torch.cat(
+        [torch.tensor([math.log(START_SLOPE), 0.0, math.log(math.expm1(1.0)), 0.0]), weights, centres, widths]
+    )
 
 
 def transform(x: Tensor, parameters: Tensor) -> Mapped:
@@ -61,7 +66,7 @@ def transform(x: Tensor, parameters: Tensor) -> Mapped:
 
 def log_cosh(y: Tensor) -> Tensor:
     """log cosh y without overflow."""
-    return y + softplus(-2 * y, threshold=40) - math.log(2)
+    return y + softplus(-2 * y, threshold=SOFTPLUS_LINEAR) - math.log(2)
 
 
 def inverse(z: Tensor, parameters: Tensor) -> Tensor:
@@ -102,4 +107,12 @@ def _unpack(parameters: Tensor) -> tuple[Tensor, ...]:
     n_steps = (parameters.shape[-1] - N_SHAPE) // 3
     a, shift, delta, epsilon = parameters[..., :N_SHAPE].unbind(-1)
     weight, centre, width = parameters[..., N_SHAPE:].split(n_steps, -1)
-    return a.exp(), shift, softplus(delta) + 0.05, epsilon, softplus(weight), centre, softplus(width) + 0.01
+    return (
+        a.exp(),
+        shift,
+        softplus(delta) + LEAST_DELTA,
+        epsilon,
+        softplus(weight),
+        centre,
+        softplus(width) + LEAST_WIDTH,
+    )

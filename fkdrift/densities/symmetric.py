@@ -26,6 +26,7 @@ from fkdrift.numerics.geometry import pair_indices
 from fkdrift.tensor_types import PerWalker
 
 N_TIMES = 3
+CONTACT = 1e-2  # lengths are sqrt(d^2 + CONTACT^2), in units of the flow: smooth where two particles meet
 
 
 class RadialField(Field):
@@ -132,7 +133,7 @@ class MessageField(Field):
         n, dim = self.shape
         r = x.reshape(-1, n, dim)
         apart = r[:, self.first] - r[:, self.second]
-        distance = (apart.square().sum(-1, keepdim=True) + 1e-4).sqrt()
+        distance = (apart.square().sum(-1, keepdim=True) + CONTACT**2).sqrt()
         spacing = self.centres[1] - self.centres[0]
         waves = torch.cat([t, (torch.pi * t).sin(), (torch.pi * t).cos(), (2 * torch.pi * t).sin()], -1)
         seen = torch.cat(

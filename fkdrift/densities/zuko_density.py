@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fkdrift.densities import density
 from fkdrift.densities.density import SMOOTH
-from fkdrift.errors import BadParameter, require
+from fkdrift.errors import BadParameter, require_extra
 from fkdrift.numerics.networks import seeded
 from fkdrift.tensor_types import PerWalker
 
@@ -68,7 +68,7 @@ class ZukoDensity(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        zuko = require("zuko", "flows")
+        zuko = require_extra("zuko", "flows")
         if kind in BROKEN:
             raise BadParameter(f"zuko's {kind} is not allowed: {BROKEN[kind]}")
         if kind not in SMOOTHNESS:

@@ -46,7 +46,7 @@ Places = Float[Tensor, "place particle dim"]
 
 
 @dataclass(frozen=True)
-class Coordinate:
+class CollectiveCoordinate:
     """One function of the positions, symmetric in identical particles.
 
     Args:
@@ -101,7 +101,7 @@ class Basis:
 
     def __init__(
         self,
-        coordinates: Sequence[Coordinate],
+        coordinates: Sequence[CollectiveCoordinate],
         walkers: Positions,
         mirrors: Sequence[Mirror] = (),
         *,
@@ -294,7 +294,7 @@ def _signs(raw: Tensor, mirrored: Tensor) -> Tensor | None:
     return torch.where(even, 1.0, -1.0).to(raw)
 
 
-def _exponents(coordinates: Sequence[Coordinate], degree: int) -> list[list[int]]:
+def _exponents(coordinates: Sequence[CollectiveCoordinate], degree: int) -> list[list[int]]:
     """All exponents (function, m) whose weighted degree is at most `degree`, lower degrees first.
 
     Raises:
@@ -385,7 +385,7 @@ def mirrors_of(system: System, walkers: Positions, log_psi: Callable[[Tensor], T
 MIRRORED = 1e-4  # largest relative difference of log psi at a mirror image: rounding in float32
 
 
-def coordinates_of(system: System, decay: float) -> list[Coordinate]:
+def coordinates_of(system: System, decay: float) -> list[CollectiveCoordinate]:
     """Coordinates for a system, the same for every choice of names among identical particles.
 
         one particle of its kind      its own x, y, z; sin and cos of them in a box
@@ -404,7 +404,7 @@ def coordinates_of(system: System, decay: float) -> list[Coordinate]:
     potential, dim = system.potential, system.shape[1]
     core = CORE * system.width.double().mean().item()
     names = [AXES[c] if dim <= len(AXES) else f"x{c + 1}" for c in range(dim)]
-    found: list[Coordinate] = []
+    found: list[CollectiveCoordinate] = []
     for members in potential.groups:
         who = list(members)
         if potential.box is not None:
@@ -438,14 +438,14 @@ def places_of(system: System, walkers: Positions) -> Places:
     return torch.cat([r, farther[system.potential(r).max() >= V]])
 
 
-def _moment(who: list[int], axes: tuple[int, ...], names: list[str]) -> Coordinate:
+def _moment(who: list[int], axes: tuple[int, ...], names: list[str]) -> CollectiveCoordinate:
     def function(r: Tensor) -> Tensor:
         product = r[:, who, axes[0]]
         for axis in axes[1:]:
             product = product * r[:, who, axis]
         return product.sum(-1)
 
-    return Coordinate(" ".join(names[axis] for axis in axes), function, weight=len(axes))
+    return CollectiveCoordinate(" ".join(names[axis] for axis in axes), function, weight=len(axes))
 
 
 def _flat(x: Tensor, core: float) -> Tensor:
@@ -453,12 +453,14 @@ def _flat(x: Tensor, core: float) -> Tensor:
     return (x.square().sum(-1) + core**2).sqrt() - core
 
 
-def _wave(who: list[int], axis: int, name: str, period: float, wave: Callable[[Tensor], Tensor]) -> Coordinate:
+def _wave(
+    who: list[int], axis: int, name: str, period: float, wave: Callable[[Tensor], Tensor]
+) -> CollectiveCoordinate:
     k = 2 * torch.pi / period
-    return Coordinate(f"{wave.__name__} {k:.3g} {name}", lambda r: wave(k * r[:, who, axis]).sum(-1))
+    return CollectiveCoordinate(f"{wave.__name__} {k:.3g} {name}", lambda r: wave(k * r[:, who, axis]).sum(-1))
 
 
-def _around(who: list[int], points: Tensor, core: float, decay: float, powers: bool) -> list[Coordinate]:
+def _around(who: list[int], points: Tensor, core: float, decay: float, powers: bool) -> list[CollectiveCoordinate]:
     """Radial coordinates around points (point, dim); of vectors the weight is 2: they multiply distances once."""
 
     def d(r: Tensor) -> Tensor:
@@ -469,16 +471,18 @@ def _around(who: list[int], points: Tensor, core: float, decay: float, powers: b
 
     found = []
     if powers:
-        found.append(Coordinate("d", lambda r: d(r).sum(-1)))
-        found.append(Coordinate("d^2", lambda r: d(r).square().sum(-1), weight=2))
+        found.append(CollectiveCoordinate("d", lambda r: d(r).sum(-1)))
+        found.append(CollectiveCoordinate("d^2", lambda r: d(r).square().sum(-1), weight=2))
     for share in GROWTH:
         k = share * decay
-        found.append(Coordinate(f"exp({k:.2g} d)", growing(k, lambda r: torch.ones_like(r[:, who, 0])), grows=True))
+        found.append(
+            CollectiveCoordinate(f"exp({k:.2g} d)", growing(k, lambda r: torch.ones_like(r[:, who, 0])), grows=True)
+        )
         if len(who) > 1:
-            found.append(Coordinate(f"d exp({k:.2g} d)", growing(k, d), grows=True))
+            found.append(CollectiveCoordinate(f"d exp({k:.2g} d)", growing(k, d), grows=True))
             for c in range(points.shape[-1]):
                 vector = growing(k, partial(_component, who=who, axis=c))
-                found.append(Coordinate(f"x{c + 1} exp({k:.2g} d)", vector, weight=2, grows=True))
+                found.append(CollectiveCoordinate(f"x{c + 1} exp({k:.2g} d)", vector, weight=2, grows=True))
     return found
 
 
@@ -495,7 +499,7 @@ def _pair_kinds(potential: Potential) -> list[list[tuple[int, int]]]:
     return list(pairs.values())
 
 
-def _pair(pairs: list[tuple[int, int]], core: float, potential: Potential) -> Coordinate:
+def _pair(pairs: list[tuple[int, int]], core: float, potential: Potential) -> CollectiveCoordinate:
     i, j = ([pair[k] for pair in pairs] for k in range(2))
     box = potential.box
 
@@ -505,7 +509,7 @@ def _pair(pairs: list[tuple[int, int]], core: float, potential: Potential) -> Co
             return _flat(x, core).mean(-1)
         return (1 - (2 * torch.pi / x.new_tensor(box) * x).cos()).sum(-1).mean(-1)
 
-    return Coordinate("u", function, weight=2)
+    return CollectiveCoordinate("u", function, weight=2)
 
 
 def decay_rate(system: System, walkers: Positions, slope: Positions) -> float:

@@ -26,14 +26,14 @@ class StationaryEnergy:
 
     Args:
         energy: with its error from independent walkers.
-        spread: standard deviation of E_L over |psi|^2; 0 at the optimum.
+        standard_deviation: of E_L over |psi|^2; 0 at the optimum.
         acceptance: mean acceptance probability of the Metropolis-adjusted steps; None for independent samples.
         potential: mean of V.
         dt: the time step; None for independent samples.
     """
 
     energy: Estimate
-    spread: float
+    standard_deviation: float
     acceptance: float | None
     potential: Estimate
     dt: float | None

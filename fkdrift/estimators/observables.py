@@ -329,7 +329,7 @@ def parameter_derivative(potential: Potential, name: str) -> Observable:
     difference in float64.
 
     Args:
-        potential: a dataclass; see `parameters_of` for the fields that have a derivative.
+        potential: a dataclass; see `differentiable_parameters` for the fields that have a derivative.
         name: of a field.
 
     Raises:
@@ -342,14 +342,14 @@ def parameter_derivative(potential: Potential, name: str) -> Observable:
         >>> parameter_derivative(load_potential("anharmonic"), "lam")(torch.full((1, 1, 1), 2.0)).item()
         16.0
     """
-    allowed = parameters_of(potential)
+    allowed = differentiable_parameters(potential)
     if name not in allowed:
         choice = f"choose from {', '.join(allowed)}" if allowed else f"{potential.name} has none"
         raise BadParameter(f"dV/d{name}: {name!r} is not a number that enters V alone; {choice}")
     return Observable(f"dV/d{name}", f"energy / {name}", _Derivative(potential, name))
 
 
-def parameters_of(potential: Potential) -> tuple[str, ...]:
+def differentiable_parameters(potential: Potential) -> tuple[str, ...]:
     """Names of the fields that are floats and enter V only, not the masses, the box or the domain."""
     if not dataclasses.is_dataclass(potential) or isinstance(potential, type):
         return ()

@@ -124,7 +124,7 @@ class SliceAction:
         return V, (self.variance * gradient.square()).sum((-2, -1))
 
 
-def bridge(start: Tensor, end: Tensor, n_steps: int, variance: Tensor, generator: torch.Generator) -> Tensor:
+def brownian_bridge(start: Tensor, end: Tensor, n_steps: int, variance: Tensor, generator: torch.Generator) -> Tensor:
     """Free paths between fixed ends: the n_steps - 1 points between them, (..., n_steps - 1, dim).
 
     With W a random walk of n_steps steps of the given variance, r_k = start + W_k + (k / n_steps)(end - start - W_n):

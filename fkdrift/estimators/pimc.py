@@ -43,7 +43,7 @@ from torch import Tensor
 
 from fkdrift.errors import BadConfig, InputError
 from fkdrift.estimators.observables import ENERGY, Average, Averages, Observable, evaluate, has_virial
-from fkdrift.estimators.path_integral import FOURTH_ORDER, Action, Parts, SliceAction, bridge
+from fkdrift.estimators.path_integral import FOURTH_ORDER, Action, Parts, SliceAction, brownian_bridge
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, from_walkers
@@ -312,7 +312,7 @@ class PimcSampler:
         after = self.positions[:, n * m] if n * m < P else self._ends()
         start = _of_particle(edges.flatten(0, 1), particle.reshape(-1, 1))[:, 0]
         end = _of_particle(torch.cat([edges[:, 1:], after[:, None]], 1).flatten(0, 1), particle.reshape(-1, 1))[:, 0]
-        path = bridge(start, end, m, self.tau * self.variance[particle.flatten(), 0], generator)
+        path = brownian_bridge(start, end, m, self.tau * self.variance[particle.flatten(), 0], generator)
         old = self.positions[:, : n * m].reshape(C * n, m, N, dim)[:, 1:]
         moved = torch.nn.functional.one_hot(particle.flatten(), N).bool()[:, None, :, None]
         proposal = path[:, :, None, :].where(moved, old)
@@ -416,7 +416,7 @@ class PimcSampler:
         if m == 1:
             return self._uniform(log_ratio.shape, generator) < log_ratio
         dim = self.positions.shape[-1]
-        path = bridge(
+        path = brownian_bridge(
             _of_particle(start, chosen), _of_particle(end, chosen), m, self.tau * self.variance[chosen, 0], generator
         )
         inside = slice(self.n_slices - m + 1, None)

@@ -24,7 +24,7 @@ from dataclasses import replace
 import numpy as np
 
 from fkdrift.errors import BadParameter, FkdriftError, NoExactSolution
-from fkdrift.exact.limits import Limits, Progress
+from fkdrift.exact.limits import Limits, OnMessage
 from fkdrift.exact.normal_modes import normal_modes, quadratic
 from fkdrift.exact.product_grid import LARGEST, refuse_singular_point
 from fkdrift.exact.radial import central_potential
@@ -60,7 +60,7 @@ def diagonalise(
     tolerance: float | None = None,
     max_memory_gib: float = 2.0,
     max_seconds: float = 60.0,
-    progress: Progress | None = None,
+    progress: OnMessage | None = None,
 ) -> Spectrum:
     """Solve H psi_n = E_n psi_n, H = sum_i p_i^2/(2 m_i) + V(r), for the lowest bound levels.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fkdrift.errors import OutOfTime, TooLarge
 
-Progress = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Limits:
 
     max_seconds: float = math.inf
     max_memory_gib: float = math.inf
-    progress: Progress | None = None
+    progress: OnMessage | None = None
     start: float = field(default_factory=time.perf_counter)
 
     @property

@@ -47,7 +47,7 @@ class LineStates:
     coefficients: Array
     threshold: float | None
     power: float = 0.0
-    tails: tuple[Tail, ...] = ()
+    tails: tuple[DecayingTail, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,7 +69,7 @@ class LineStates:
 
 
 @dataclass(frozen=True)
-class Tail:
+class DecayingTail:
     """The ground state, recomputed so that its small values are as accurate as its large ones."""
 
     edges: Array
@@ -306,7 +306,7 @@ def _lowest(
 # -- tails ------------------------------------------------------------------------------------------------------------
 
 
-def _tail(line: Coordinate, states: LineStates, longer: Mesh) -> Tail:
+def _tail(line: Coordinate, states: LineStates, longer: Mesh) -> DecayingTail:
     """Solve (H - E0) psi = 0 outwards from where psi_0 is large: no rounding error relative to the maximum remains.
 
     At the ends of the box psi' = -sqrt(2m(V - E0)) psi takes the place of a wall, unless there is a wall.
@@ -338,7 +338,7 @@ def _tail(line: Coordinate, states: LineStates, longer: Mesh) -> Tail:
         _outwards(A, nodes, np.arange(0, large[0]), large[0])
     node = order * np.arange(len(edges) - 1)[:, None] + np.arange(order + 1)
     decay = (STEEP if low_wall else float(kappa[0]), STEEP if high_wall else float(kappa[1]))
-    return Tail(edges, nodes[node] @ reference(order)[0].T, decay, line.power)
+    return DecayingTail(edges, nodes[node] @ reference(order)[0].T, decay, line.power)
 
 
 def _outwards(A: sparse.csr_matrix, nodes: Array, outer: NDArray[np.intp], match: int) -> None:

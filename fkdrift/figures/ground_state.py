@@ -29,7 +29,7 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 
-History = Mapping[str, Sequence[Sequence[float]]]
+TrainingHistory = Mapping[str, Sequence[Sequence[float]]]
 """Rows (step, energy, error, seconds) by the name of the phase."""
 
 
@@ -39,7 +39,7 @@ def draw_figures(
     *,
     walkers: Positions,
     samples: Tensor,
-    history: History,
+    history: TrainingHistory,
     energies: Mapping[str, Any],
     spectrum: Spectrum | None = None,
 ) -> dict[str, Figure]:
@@ -78,7 +78,7 @@ PANELS = {
 """Title, horizontal axis and label of the panel of each phase; of others, their names."""
 
 
-def energy_figure(history: History, energies: Mapping[str, Any]) -> Figure:
+def energy_figure(history: TrainingHistory, energies: Mapping[str, Any]) -> Figure:
     """Energy against step, one panel for each phase, each at its own scale; see `draw_figures`."""
     rows = {name: np.asarray(found, dtype=float).reshape(-1, 4) for name, found in history.items() if len(found)}
     rows = rows or {"training": np.empty((0, 4))}

@@ -17,7 +17,7 @@ from torch.distributions import Distribution, Independent
 
 from fkdrift.densities.kernels import BetaBinomial
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, STYLE, WALKERS
-from fkdrift.generative.chain import Chain, generate, infer
+from fkdrift.generative.chain import Chain, draw_posterior, generate
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 
@@ -78,7 +78,7 @@ def latent_figures(chain: Chain, data: Dataset, generator: torch.Generator) -> d
 def _reconstructions(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
     """Test data, and the mean of p(x | z_1) at a draw of z_1."""
     x = _spread(data)
-    path, _ = infer(chain, x, generator)
+    path, _ = draw_posterior(chain, x, generator)
     mean = expectation(chain.generative(1, path[1]))
     if not data.is_image:
         return _lines([("data", x), ("reconstruction", mean)])

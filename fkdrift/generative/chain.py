@@ -47,7 +47,7 @@ class Chain(Protocol):
         """p(z_T) for a batch of n."""
 
 
-def infer(chain: Chain, x: Tensor, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+def draw_posterior(chain: Chain, x: Tensor, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
     """One draw for each datum: z_0 = x, z_1, ..., z_T, reparameterised, and the log q(z_t | z_{t-1}), (batch,) each."""
     path, log_q = [x], []
     for t in range(1, chain.n_steps + 1):
@@ -66,7 +66,7 @@ def generate(chain: Chain, n: int, generator: torch.Generator) -> list[Tensor]:
 
 
 def terms(chain: Chain, path: Sequence[Tensor], log_q: Sequence[Tensor]) -> Tensor:
-    """The parts of the log ratio along a path that `infer` drew.
+    """The parts of the log ratio along a path that `draw_posterior` drew.
 
     The first is the reconstruction -log p(x | z_1); latent t costs log q(z_t | z_{t-1}) - log p(z_t | z_{t+1}), and z_T
     costs log q(z_T | z_{T-1}) - log p(z_T).
@@ -95,7 +95,7 @@ def log_ratio(chain: Chain, x: Tensor, generator: torch.Generator, n_samples: in
         >>> bound = iwae(log_ratio(model, x, generator, n_samples=64))
     """
     if n_samples is None:
-        return terms(chain, *infer(chain, x, generator)).sum(0)
+        return terms(chain, *draw_posterior(chain, x, generator)).sum(0)
     many = x.expand(n_samples, *x.shape).flatten(0, 1)
     return log_ratio(chain, many, generator).unflatten(0, (n_samples, len(x)))
 
@@ -128,7 +128,7 @@ def free_energy(
         if beta != 1.0:
             raise BadParameter(f"beta = {beta} does not go with n_samples = {n_samples}: use beta = 1, or one sample")
         return -iwae(log_ratio(chain, x, generator, n_samples))
-    reconstruction, *latents = terms(chain, *infer(chain, x, generator))
+    reconstruction, *latents = terms(chain, *draw_posterior(chain, x, generator))
     return reconstruction + beta * torch.stack(latents).sum(0)
 
 

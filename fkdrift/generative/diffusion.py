@@ -36,13 +36,16 @@ from fkdrift.numerics.networks import MLP, Standardise
 Schedule = Callable[[Tensor], Tensor]
 """log A(s) of the time s in [0, 1], float64; A(0) = 1, falling to nearly 0."""
 
-COSINE_OFFSET, COSINE_END = 0.008, 0.995
-TIME_WAVES = 4
+COSINE_OFFSET, COSINE_END = 0.008, 0.995  # the offset of Nichol and Dhariwal (2021); the end keeps A(1) > 0
+LOWEST_RATE, HIGHEST_RATE = 0.1, 20.0  # the linear schedule of Ho et al. (2020), 1000 steps from 1e-4 to 0.02
+TIME_WAVES = 4  # waves of the angle phi, whose range is pi / 2: the finest has the period pi / 4
+FIRST_WAVE = 1.5  # wavenumber of the longest wave of z: half a period is two standard deviations of z
+START_GAIN = 0.1  # of the last layer: w starts small, and its gradient does not
 
 
 def linear_schedule(s: Tensor) -> Tensor:
     """log A(s) with a rate -dlog A/ds that grows linearly from 0.1 to 20, as Ho et al. with 1000 steps."""
-    return -(0.1 * s + (20 - 0.1) * s.square() / 2)
+    return -(LOWEST_RATE * s + (HIGHEST_RATE - LOWEST_RATE) * s.square() / 2)
 
 
 def cosine_schedule(s: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class TimeNetwork(nn.Module):
     Args:
         size: number of components of z.
         widths: of the hidden layers.
-        n_waves: how many sin(2^k z_i), cos(2^k z_i) are read beside z_i: sharp structure in few dimensions wants three.
+        n_waves: how many sin(2^k z_i), cos(2^k z_i) are read beside z_i: three for sharp structure in few dimensions.
 
     Example:
         >>> TimeNetwork(2, (64, 64))(torch.zeros(5, 2), torch.full((5,), 0.3)).shape
@@ -68,12 +71,12 @@ class TimeNetwork(nn.Module):
     def __init__(self, size: int, widths: tuple[int, ...] = (128, 128, 128), n_waves: int = 0) -> None:
         super().__init__()
         self.n_waves = n_waves
-        self.network = MLP(size * (1 + 2 * n_waves) + 2 * TIME_WAVES + 1, widths, size, gain=0.1)
+        self.network = MLP(size * (1 + 2 * n_waves) + 2 * TIME_WAVES + 1, widths, size, gain=START_GAIN)
 
     def forward(self, z: Tensor, phi: Tensor) -> Tensor:
         phi = phi[:, None]
         noise_level = [phi.tan().log() / 4, *_waves(phi, TIME_WAVES)]
-        return self.network(torch.cat([z, *_waves(1.5 * z, self.n_waves), *noise_level], -1))
+        return self.network(torch.cat([z, *_waves(FIRST_WAVE * z, self.n_waves), *noise_level], -1))
 
 
 def _waves(x: Tensor, n: int) -> list[Tensor]:

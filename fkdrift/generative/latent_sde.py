@@ -36,6 +36,8 @@ from fkdrift.paths.process import Process, TimedProcess
 from fkdrift.tensor_types import Positions
 
 LOSSES = ("kl", "log_variance")
+ROUNDING = 1e-9  # a time between observations that is a multiple of dt but for rounding gets no further step
+START_GAIN = 0.1  # of last layers that start small: h near 0, and q(z_0|x) near N(0, 1)
 
 
 class Prior(nn.Module):
@@ -198,11 +200,11 @@ class LatentSDE(nn.Module):
         self.register_buffer("centre", centre.clone())
         self.register_buffer("spread", spread.clone())
         with seeded(seed):
-            self.prior = prior or Prior(MLP(n_latents, (width,), n_latents, gain=0.1), torch.ones(n_latents))
+            self.prior = prior or Prior(MLP(n_latents, (width,), n_latents, gain=START_GAIN), torch.ones(n_latents))
             self.decoder = decoder or _linear_decoder(n_latents, centre, spread)
             self.encoder = Encoder(n_observed, n_context, width)
             self.control = Control(n_latents, n_context, width, mean_gap)
-            self.first = MLP(n_context, (), 2 * n_latents, gain=0.1)
+            self.first = MLP(n_context, (), 2 * n_latents, gain=START_GAIN)
         self.start_mean = nn.Parameter(torch.zeros(n_latents))
         self.start_log_scale = nn.Parameter(torch.zeros(n_latents))
         gaps = torch.tensor([b - a for a, b in pairwise(self.times)] + [0.0])
@@ -345,7 +347,7 @@ class LatentSDE(nn.Module):
         gradient: Gradient = ThroughPath(),
     ) -> Path:
         """The path between two observations, saved at every step."""
-        n = max(1, math.ceil((end - began) / self.dt * (1 - 1e-9)))
+        n = max(1, math.ceil((end - began) / self.dt * (1 - ROUNDING)))
         dt = (end - began) / n
         return evolve(process, z, n_steps=n, dt=dt, n_saved=n, generator=generator, start=began, gradient=gradient)
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from fkdrift.generative.chain import generate
 from fkdrift.generative.diffusion import DDPM
 from fkdrift.numerics.differentiation import field_and_divergence
-from fkdrift.numerics.integration import Variables, rk4
+from fkdrift.numerics.integration import Tensors, rk4
 
 
 def ancestral(model: DDPM, n: int, generator: torch.Generator) -> Tensor:
@@ -86,7 +86,7 @@ def flow_log_prob(model: DDPM, x: Tensor, n_steps: int = 50) -> Tensor:
     """
     highest, lowest = _levels(model)
 
-    def rates(phi: float, state: Variables) -> Variables:
+    def rates(phi: float, state: Tensors) -> Tensors:
         with torch.no_grad():
             return field_and_divergence(lambda z: _velocity(model, z, phi), state[0])
 

@@ -58,7 +58,7 @@ class Equation:
         return 2 * self.mass * x**2 * self.V(x) + (self.n_dims - 2) ** 2 / 4, 2 * self.mass * x**2
 
 
-class State(NamedTuple):
+class BoundState(NamedTuple):
     """The lowest state: points t, slope q and curvature Q - q^2 of log chi, log chi, the energy."""
 
     t: Array
@@ -78,7 +78,7 @@ class _Elements(NamedTuple):
     has_node: bool
 
 
-class Mesh:
+class RadialMesh:
     """Points with P and w at each of them and at the two Gauss points of every element."""
 
     def __init__(self, equation: Equation, t: Array) -> None:
@@ -151,14 +151,14 @@ def _lists(elements: _Elements) -> tuple[list[float], ...]:
     return elements.a.tolist(), elements.b.tolist(), elements.c.tolist(), elements.d.tolist()
 
 
-def solve(equation: Equation, t: Array, low: float, high: float) -> State:
+def lowest_state(equation: Equation, t: Array, low: float, high: float) -> BoundState:
     """The lowest state, from first points t (see `points`) and energies it lies between.
 
     Points are added where they reduce the variance of the local energy under |chi|^2 most, until its square root is
     1e-5 of the kinetic energy, and where an element bends too much for a cubic; where V jumps, down to the narrowest
     spacing.
     """
-    mesh = Mesh(equation, t)
+    mesh = RadialMesh(equation, t)
     narrow = NARROW * max(float(np.ptp(t)), float(np.abs(t).max()))
     for _ in range(MAX_ROUNDS):
         state = _state(mesh, low, high)
@@ -171,11 +171,11 @@ def solve(equation: Equation, t: Array, low: float, high: float) -> State:
         wanted &= mesh.h > narrow
         if not wanted.any() or len(mesh.t) > MAX_POINTS:
             break
-        mesh = Mesh(equation, np.sort(np.append(mesh.t, (mesh.t[1:] + mesh.t[:-1])[wanted] / 2)))
+        mesh = RadialMesh(equation, np.sort(np.append(mesh.t, (mesh.t[1:] + mesh.t[:-1])[wanted] / 2)))
     return state
 
 
-def _state(mesh: Mesh, low: float, high: float) -> State:
+def _state(mesh: RadialMesh, low: float, high: float) -> BoundState:
     """Energy and slopes for the present points."""
     E = mesh.energy(low, high)
     from_left, from_right = mesh.slopes(E - 1e-9 * max(abs(E), abs(high - low), 1e-300))
@@ -185,10 +185,10 @@ def _state(mesh: Mesh, low: float, high: float) -> State:
     curvature = mesh.P - E * mesh.w - slope**2
     rise = mesh.h * (slope[1:] + slope[:-1]) / 2 + mesh.h**2 * (curvature[:-1] - curvature[1:]) / 12
     log_chi = np.append(0.0, np.cumsum(rise))
-    return State(mesh.t, slope, curvature, log_chi - log_chi.max(), E)
+    return BoundState(mesh.t, slope, curvature, log_chi - log_chi.max(), E)
 
 
-def weights(equation: Equation, state: State) -> Array:
+def weights(equation: Equation, state: BoundState) -> Array:
     """The probability of each element, |chi|^2 w dt normalised."""
     t = state.t
     density = np.exp(2 * state.log_chi) * equation.terms(t)[1]
@@ -196,7 +196,7 @@ def weights(equation: Equation, state: State) -> Array:
     return share / share.sum()
 
 
-def _variance(mesh: Mesh, state: State) -> Array:
+def _variance(mesh: RadialMesh, state: BoundState) -> Array:
     """What each element adds to the variance of the local energy, by two points inside of it."""
     density = np.exp(2 * state.log_chi) * mesh.w
     share = mesh.h * (density[1:] + density[:-1]) / 2
@@ -209,14 +209,14 @@ def _variance(mesh: Mesh, state: State) -> Array:
     return total * share / share.sum()
 
 
-def _kinetic(mesh: Mesh, state: State) -> float:
+def _kinetic(mesh: RadialMesh, state: BoundState) -> float:
     """The mean kinetic energy <q^2 / w> of the coordinate t."""
     density = np.exp(2 * state.log_chi) * mesh.w
     share = np.gradient(mesh.t) * density
     return float((share * state.slope**2 / mesh.w).sum() / share.sum())
 
 
-def interpolate(state: State, t: Array, k: NDArray[np.intp]) -> tuple[Array, Array, Array]:
+def interpolate(state: BoundState, t: Array, k: NDArray[np.intp]) -> tuple[Array, Array, Array]:
     """log chi, its slope (a cubic that meets slope and curvature at both ends) and its curvature, in elements k."""
     c = coefficients(state)[k]
     d = t - state.t[k]
@@ -225,7 +225,7 @@ def interpolate(state: State, t: Array, k: NDArray[np.intp]) -> tuple[Array, Arr
     return value, slope, 2 * c[:, 2] + d * (6 * c[:, 3] + d * 12 * c[:, 4])
 
 
-def coefficients(state: State) -> Array:
+def coefficients(state: BoundState) -> Array:
     """Of log chi in powers of t - t_k, for each element (element, 5)."""
     h = np.diff(state.t)
     q, w = state.slope, state.curvature
@@ -236,7 +236,7 @@ def coefficients(state: State) -> Array:
 
 
 def points(equation: Equation, t: Array, V: Array, high: float) -> Array:
-    """First points for `solve`: from a fine scan t, V and an energy at least as high as the ground state.
+    """First points for `lowest_state`: from a fine scan t, V and an energy at least as high as the ground state.
 
     They cover all places where V < high and reach `DEPTH` exponents of e into the forbidden regions on both sides,
     PHASE of a wavelength apart where V < high, and further apart the deeper they are in a forbidden region.

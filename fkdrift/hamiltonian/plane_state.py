@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 N_COARSE, N_FINE = 48, 144  # points along each coordinate, to find the rectangle and to solve in it
 EDGE = 1e-8  # phi at the edges, relative to its maximum, that the rectangle is made for
-TRUSTED = 1e-5  # phi, relative to its maximum, from which the cardinal functions are believed
+TRUSTED = 1e-5  # phi, relative to its maximum, above which the cardinal functions are accurate
 HIGHEST = 400.0  # V is cut off this many zero-point energies above the ground state, where phi is not felt
 MAX_ROUNDS = 8
 ALIKE = 1e-6  # levels closer than this, relative to E - min V, are not told apart

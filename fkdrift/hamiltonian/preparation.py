@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fkdrift.errors import Unbound
 from fkdrift.hamiltonian import bound_state
-from fkdrift.hamiltonian.bound_state import Equation, State
+from fkdrift.hamiltonian.bound_state import BoundState, Equation
 from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
 from fkdrift.hamiltonian.minima import (
     CAP,
@@ -328,7 +328,7 @@ def _symmetry(V: Callable[[Array], Array], scan: Scan) -> float | None:
     return None
 
 
-def _lowest(equation: Equation, t: Array, scan: Scan, name: str) -> tuple[State, Equation]:
+def _lowest(equation: Equation, t: Array, scan: Scan, name: str) -> tuple[BoundState, Equation]:
     """The lowest state from a scan.
 
     Raises:
@@ -343,22 +343,24 @@ def _lowest(equation: Equation, t: Array, scan: Scan, name: str) -> tuple[State,
     if high >= threshold:
         depth = threshold - scan.lowest
         high = threshold - 1e-7 * depth
-        mesh = bound_state.Mesh(equation, bound_state.points(equation, t, scan.V, high))
+        mesh = bound_state.RadialMesh(equation, bound_state.points(equation, t, scan.V, high))
         if not mesh.has_node(high):
             raise Unbound(
                 f"{name} has no bound state: no level lies below {threshold:.4g}, the value of V far away; make the "
                 "well deeper or wider, or give the particles a potential that must confine them"
             )
-    return bound_state.solve(equation, bound_state.points(equation, t, scan.V, high), scan.lowest, high), equation
+    return bound_state.lowest_state(
+        equation, bound_state.points(equation, t, scan.V, high), scan.lowest, high
+    ), equation
 
 
-def _mirrored(state: State) -> State:
+def _mirrored(state: BoundState) -> BoundState:
     """An even state on both sides of its symmetry."""
     both = [np.concatenate([sign * a[::-1], a]) for a, sign in zip(state[:4], (-1, -1, 1, 1), strict=True)]
-    return State(both[0], both[1], both[2], both[3], state.energy)
+    return BoundState(both[0], both[1], both[2], both[3], state.energy)
 
 
-def _cumulative(equation: Equation, state: State, position: Array) -> tuple[Array, Array]:
+def _cumulative(equation: Equation, state: BoundState, position: Array) -> tuple[Array, Array]:
     """Points, five in each element, and the probability to their left."""
     share = bound_state.weights(equation, state)
     inner = np.linspace(0, 1, 6)[:-1]
@@ -409,7 +411,7 @@ def _central(values: _Values) -> Preparation:
     state, equation = _lowest(Equation(V, mass, dim), np.log(r), scan, name)
     slope, curvature = state.slope - (dim - 2) / 2, state.curvature
     log_phi = state.log_chi - (dim - 2) / 2 * state.t
-    shifted = State(state.t, slope, curvature, log_phi - log_phi.max(), state.energy)
+    shifted = BoundState(state.t, slope, curvature, log_phi - log_phi.max(), state.energy)
     last = (shifted.log_chi[-1], slope[-1], curvature[-1] / 2 if curvature[-1] < 0 else 0.0)
     table = Central(
         Profile(state.t, bound_state.coefficients(shifted), (shifted.log_chi[0], slope[0], 0.0), last),

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-Variables = tuple[Tensor, ...]
+Tensors = tuple[Tensor, ...]
 
 
 def rk4(
-    velocity: Callable[[float, Variables], Variables], state: Variables, start: float, end: float, n_steps: int
-) -> Variables:
+    velocity: Callable[[float, Tensors], Tensors], state: Tensors, start: float, end: float, n_steps: int
+) -> Tensors:
     """Integrate d(state)/dt = velocity(t, state) by n_steps classical Runge-Kutta steps.
 
     Args:
@@ -29,7 +29,7 @@ def rk4(
     """
     h = (end - start) / n_steps
 
-    def moved(state: Variables, rate: Variables, by: float) -> Variables:
+    def moved(state: Tensors, rate: Tensors, by: float) -> Tensors:
         return tuple(x + by * dx for x, dx in zip(state, rate, strict=True))
 
     for k in range(n_steps):

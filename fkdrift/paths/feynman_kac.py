@@ -31,8 +31,9 @@ from fkdrift.paths.evolution import Shared, evolve
 from fkdrift.paths.process import FeynmanKac, Process
 from fkdrift.tensor_types import Positions
 
-Wavefunction = Callable[[Tensor], Tensor]
-STEPS = 64
+Amplitude = Callable[[Tensor], Tensor]
+STEPS = 64  # of the coarse run by default; the fine one has twice as many
+ROUNDING = 1e-9  # of a time that is a multiple of dt but for rounding: no step is added
 
 
 def feynman_kac(
@@ -40,7 +41,7 @@ def feynman_kac(
     position: float | list[float] | Tensor,
     time: float,
     *,
-    initial: Wavefunction | None = None,
+    initial: Amplitude | None = None,
     process: Process | None = None,
     n_paths: int = 8192,
     dt: float | None = None,
@@ -77,7 +78,7 @@ def feynman_kac(
         raise BadParameter(f"time = {time}, dt = {dt} is not allowed: both must be positive, and dt at most the time")
     sampler = brownian(loaded) if process is None else process
     r2 = _position(loaded, position, sampler.sigma)
-    n_steps = math.ceil(time / dt * (1 - 1e-9))
+    n_steps = math.ceil(time / dt * (1 - ROUNDING))
     generator = torch.Generator(r2.device)
     values = []
     for refine in (1, 2):
@@ -98,7 +99,7 @@ def effective_fraction(
     position: Tensor,
     time: float,
     *,
-    initial: Wavefunction,
+    initial: Amplitude,
     n_times: int = 32,
     steps_per_time: int = 4,
     n_paths: int = 4096,

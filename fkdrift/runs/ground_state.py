@@ -303,7 +303,11 @@ class GroundState(OfPotential):
 
     def _sampling_results(self, sampler: Any) -> dict[str, Any]:
         found = sampler.energy()
-        numbers = {"standard_deviation": found.spread, "acceptance": found.acceptance, "time_step": found.dt}
+        numbers = {
+            "standard_deviation": found.standard_deviation,
+            "acceptance": found.acceptance,
+            "time_step": found.dt,
+        }
         results: dict[str, Any] = {"sampling": {name: value for name, value in numbers.items() if value is not None}}
         if isinstance(sampler, IndependentSampler):
             results["energies"] = {"fisher": sampler.fisher().plain()}

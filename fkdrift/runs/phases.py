@@ -13,7 +13,7 @@ from fkdrift.runs.run import Phase, State
 from fkdrift.training.loop import MINIMUM_UPDATES, Optimiser, Step, fit
 
 MINIMUM_BLOCKS = 32
-"""Sampled before an error bar is believed: part of it comes from rare walkers in the tails (docs/validation.md)."""
+"""Sampled before an error bar is reliable: part of it comes from rare walkers in the tails (docs/validation.md)."""
 
 
 class Training(Phase):

@@ -72,7 +72,7 @@ class Settings(RunSettings):
     )
     tolerance: float | None = setting(
         None,
-        "Stop training once the expected remaining gain is below this energy.",
+        "Stop training once the estimated excess energy is below this.",
         adopted="atol / 10, or 1e-8",
         only=(NATURAL, FLOW),
         extends=True,
@@ -120,7 +120,7 @@ class Settings(RunSettings):
 
     @property
     def training_tolerance(self) -> float:
-        """The expected remaining gain at which training stops; 0 to make all updates."""
+        """The estimated excess energy at which training stops; 0 to make all updates."""
         return self.tolerance if self.tolerance is not None else (self.atol or 1e-7) / 10
 
     @property

@@ -265,6 +265,10 @@ class Pathwise:
         """Nothing: all its state is in the walkers."""
 
 
+PATH_RULE = StepRule(damping=1e-2)
+"""Gradients of trajectories are noisier than those from E_L, and need more damping."""
+
+
 def default_source(process: Process) -> GradientSource:
     """Independent samples for a flow, Metropolis for another wavefunction, trajectories for a free drift."""
     if isinstance(process.drift, FlowWavefunction):
@@ -276,7 +280,7 @@ def default_rule(process: Process, source: GradientSource) -> StepRule:
     """The rule of a flow; else that of a network, tuned on tests/benchmarks/many_body.py, or damped for noisy paths."""
     if isinstance(process.drift, FlowWavefunction):
         return FLOW_RULE
-    return StepRule(damping=1e-2) if isinstance(source, Pathwise) else StepRule()
+    return PATH_RULE if isinstance(source, Pathwise) else StepRule()
 
 
 def _clipped(E: PerWalker, reach: Tensor) -> PerWalker:

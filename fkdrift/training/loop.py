@@ -18,7 +18,7 @@ from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker
 
-MINIMUM_UPDATES = 20  # before an estimate of the excess is believed
+MINIMUM_UPDATES = 20  # before training may stop on the estimated excess: its running mean needs some
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,11 @@ from fkdrift.hamiltonian.system import System
 
 DEPTH = 24.0  # G where power and scale are read off: log p = -24
 REACH = 60.0  # how far to look for it, in widths
-N_POINTS = 3000
+N_POINTS = 3000  # on the way: steps of 0.02 widths, by which G of an oscillator is right to 0.3% at DEPTH
+N_DRAWS = 16  # of the other coordinates, for a median
+POWERS = (0.4, 4.0)  # bounds on delta: a short-ranged well has 1/2 and V ~ x^4 has 3/2; chosen, not tuned
+LENGTHS = (0.05, 20.0)  # bounds on l, in widths: chosen, not tuned
+NEARLY_ONE = 0.02  # a power that near to 1 is a Gaussian's, and l would have no meaning
 
 
 def make_flow(system: System, *, width: int = 32, depth: int = 2, seed: int = 0) -> Flow:
@@ -57,7 +61,7 @@ def semiclassical_tails(system: System, seed: int = 0) -> tuple[Tensor, Tensor]:
         >>> semiclassical_tails(System(load_potential("x^4")))[0]
         tensor([1.4...])
     """
-    walkers = system.initial_walkers(16, torch.Generator(system.device).manual_seed(seed))
+    walkers = system.initial_walkers(N_DRAWS, torch.Generator(system.device).manual_seed(seed))
     energy = system.potential(walkers).median()
     n_particles, dim = system.shape
     tails = [_tail(system, walkers, energy, i, k) for i in range(n_particles) for k in range(dim)]
@@ -81,9 +85,9 @@ def _tail(system: System, walkers: Tensor, energy: Tensor, i: int, k: int) -> tu
     if G[reached] < DEPTH:
         return 1.0, 1.0
     delta = float((G[-1] / G[len(G) // 2]).log() / (s[-1] / s[len(s) // 2]).log()) / 2
-    delta = min(max(delta, 0.4), 4.0)
-    if abs(delta - 1) < 0.02:
+    delta = min(max(delta, POWERS[0]), POWERS[1])
+    if abs(delta - 1) < NEARLY_ONE:
         return 1.0, 1.0
     C = float((2 * G[reached]).sqrt() / s[reached] ** delta)
     length = (C * delta * 2 ** (1 - delta)) ** (1 / (1 - delta))
-    return delta, min(max(length, 0.05), 20.0)
+    return delta, min(max(length, LENGTHS[0]), LENGTHS[1])

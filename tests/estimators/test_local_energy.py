@@ -32,7 +32,7 @@ def test_two_estimates_of_one_energy_agree() -> None:
     for other in (F.action, F.corrected):
         assert abs(E.energy.mean - other.mean) < 4 * math.hypot(E.energy.error, other.error)
     assert F.corrected.error < F.action.error
-    assert E.spread > 0.01
+    assert E.standard_deviation > 0.01
     assert 0.5 < E.acceptance < 1
 
 
@@ -45,7 +45,7 @@ def test_exact_state_has_no_noise() -> None:
         sampler.advance(g)
     energy = sampler.energy()
     assert abs(energy.energy.mean + 0.5) < 1e-12
-    assert energy.spread < 1e-6
+    assert energy.standard_deviation < 1e-6
     assert abs(energy.potential.deviation(-1.0)) < 4
 
 

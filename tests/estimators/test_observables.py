@@ -12,11 +12,11 @@ from fkdrift.estimators.observables import (
     Observable,
     by_kind,
     density,
+    differentiable_parameters,
     evaluate,
     has_virial,
     pair_correlation,
     parameter_derivative,
-    parameters_of,
     parse_observable,
     parse_observables,
     standard_observables,
@@ -144,7 +144,7 @@ def test_free_particles_in_a_box_are_uncorrelated():
 def test_every_plug_in_has_its_derivatives():
     expected = {"anharmonic": {"lam"}, "double_well": {"a", "b"}, "helium": {"Z"}, "gaussian_bosons": {"g", "s"}}
     for name, parameters in expected.items():
-        assert set(parameters_of(load_potential(name))) == parameters
+        assert set(differentiable_parameters(load_potential(name))) == parameters
 
 
 def test_derivatives_by_a_parameter():
@@ -174,7 +174,7 @@ class Stubborn(Potential):
 
 def test_where_autograd_cannot_go_a_difference_does():
     potential = Stubborn()
-    assert parameters_of(potential) == ("depth",)
+    assert differentiable_parameters(potential) == ("depth",)
     r = draw(potential, 20)
     derivative = parameter_derivative(potential, "depth")(r)
     assert torch.allclose(derivative, math.exp(2) * r[:, 0, 0] ** 2, rtol=1e-9)

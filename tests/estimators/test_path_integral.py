@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fkdrift.estimators.path_integral import FOURTH_ORDER, PRIMITIVE, SliceAction, bridge, oscillator_energy
+from fkdrift.estimators.path_integral import FOURTH_ORDER, PRIMITIVE, SliceAction, brownian_bridge, oscillator_energy
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 from tests.systems import generator
 
@@ -38,7 +38,7 @@ def test_bridges_have_the_covariance_of_a_free_path():
     start, end = torch.tensor([1.0, 0.0], dtype=F64), torch.tensor([3.0, -1.0], dtype=F64)
     shape = (40_000, 2)
     variances = torch.full(shape[:1], variance, dtype=F64)
-    path = bridge(start.expand(shape), end.expand(shape), n, variances, generator())
+    path = brownian_bridge(start.expand(shape), end.expand(shape), n, variances, generator())
     k = torch.arange(1, n, dtype=F64)
     line = start + k[:, None] / n * (end - start)
     expected = variance * torch.minimum(k[:, None], k) * (n - torch.maximum(k[:, None], k)) / n

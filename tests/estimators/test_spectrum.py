@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fkdrift.errors import InputError
-from fkdrift.estimators.basis import Basis, Coordinate, Mirror, coordinates_of, mirrors_of
+from fkdrift.estimators.basis import Basis, CollectiveCoordinate, Mirror, coordinates_of, mirrors_of
 from fkdrift.estimators.spectrum import ExcitationSampler, continuum, default_basis, lowest
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.hamiltonian.formula import FormulaPotential
@@ -60,7 +60,7 @@ def test_claimed_errors_cover():
     exact = diagonalise(potential, levels=3).gaps
     system = System(potential, F64)
     typical = system.initial_walkers(512, generator())
-    basis = Basis([Coordinate("x", lambda r: r[:, 0, 0])], typical, degree=8, n_bumps=0)
+    basis = Basis([CollectiveCoordinate("x", lambda r: r[:, 0, 0])], typical, degree=8, n_bumps=0)
     z = []
     for seed in range(20):
         sampler = sample(
@@ -123,7 +123,7 @@ def test_a_basis_of_ones_own():
     potential = load_potential("harmonic")
     system = System(potential, F64)
     basis = Basis(
-        [Coordinate("x", lambda r: r[:, 0, 0])], system.initial_walkers(512, generator()), degree=1, n_bumps=0
+        [CollectiveCoordinate("x", lambda r: r[:, 0, 0])], system.initial_walkers(512, generator()), degree=1, n_bumps=0
     )
     assert len(basis) == 2
     sampler = sample(potential, 2, n_blocks=4, basis=basis)

@@ -11,7 +11,7 @@ from torch import nn
 
 from fkdrift.densities.kernels import BetaBinomialDecoder, DiagonalGaussian, FullGaussian, draw, standard_normal_kl
 from fkdrift.errors import BadParameter
-from fkdrift.generative.chain import generate, infer, log_ratio, path_log_ratio, terms, transition_log_ratio
+from fkdrift.generative.chain import draw_posterior, generate, log_ratio, path_log_ratio, terms, transition_log_ratio
 from fkdrift.generative.linear import LinearChain, copula, principal_components
 from fkdrift.generative.markov import MarkovAutoencoder, euler_kernel, fixed_kernel
 from fkdrift.generative.vae import VAE
@@ -288,7 +288,7 @@ def test_euler_kernels_are_the_path_measure():
 def test_infer_follows_the_chain(linear_chain):
     model = linear_chain.autoencoder()
     x = generate(model, 10, generator())[-1]
-    path, log_q = infer(model, x, generator(2))
+    path, log_q = draw_posterior(model, x, generator(2))
     assert path[0] is x
     assert len(path) == 4
     assert len(log_q) == 3

@@ -31,7 +31,7 @@ from fkdrift.generative.coding.stack import Symbols
 
 SYMBOLS_PER_BLOCK = 1 << 22
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with how many data are done and how many there are."""
 
 
@@ -80,7 +80,7 @@ class Compression:
 
 def compress(
     data: np.ndarray | Path | str, model: nn.Module, path: Path | str, *, step: float | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Compression:  # fmt: skip
     """Write data to a compressed file with a generative model, bits-back.
 
@@ -133,7 +133,7 @@ def compress(
 
 
 def decompress(
-    path: Path | str, model: nn.Module, out: Path | str | None = None, *, progress: Progress | None = None
+    path: Path | str, model: nn.Module, out: Path | str | None = None, *, progress: OnProgress | None = None
 ) -> np.ndarray:
     """Read a file that `compress` wrote.
 
@@ -174,7 +174,7 @@ def decompress(
 
 
 def _read_blocks(
-    file: BinaryIO, chain: Chain, header: Header, last: bytes, array: np.ndarray, progress: Progress | None
+    file: BinaryIO, chain: Chain, header: Header, last: bytes, array: np.ndarray, progress: OnProgress | None
 ) -> None:
     """Decode all blocks into the array."""
     for start in range(0, len(array), header.block):
@@ -227,7 +227,7 @@ def _symbols(block: np.ndarray, step: float | None) -> tuple[Symbols, Grid | Non
     return symbols, Grid(step, low - 1, high + 1)
 
 
-def _advance(progress: Progress | None, start: int, total: int) -> Callable[[int], None]:
+def _advance(progress: OnProgress | None, start: int, total: int) -> Callable[[int], None]:
     """Adds up batches for `progress`."""
     done = start
 

@@ -1,4 +1,4 @@
-"""The layout of compressed files: a header and blocks, in which everything is checked before it is believed.
+"""The layout of compressed files: a header and blocks, whose lengths, digests and values are checked before use.
 
     file    FKDZ | version 2 | length 4 | header (JSON) | digest 16 of all before | block | block | ...
     block   items 4 | bytes 4 | bottom 4 | initial 4 | low 4 | high 4 | grid of each latent | digest 8 of the data
@@ -90,7 +90,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Block:
+class PackedBlock:
     """A block as it is written.
 
     Args:
@@ -104,7 +104,7 @@ class Block:
     initial_bits: int
 
 
-def pack_block(chain: Chain, symbols: Symbols, grid: Grid | None, previous: bytes, advance: Advance) -> Block:
+def pack_block(chain: Chain, symbols: Symbols, grid: Grid | None, previous: bytes, advance: Advance) -> PackedBlock:
     """Encode a block.
 
     Args:
@@ -121,7 +121,7 @@ def pack_block(chain: Chain, symbols: Symbols, grid: Grid | None, previous: byte
     low, high = (0, 0) if grid is None else (grid.low, grid.high)
     packed = BLOCK.pack(len(symbols), len(body), bottom, initial, low, high) + body
     packed += _digest(previous + packed)
-    return Block(packed, stack.n_bits - 32 * initial, 32 * (initial - bottom))
+    return PackedBlock(packed, stack.n_bits - 32 * initial, 32 * (initial - bottom))
 
 
 def unpack_block(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fkdrift.errors import CorruptStream, StarvedStack, require
+from fkdrift.errors import CorruptStream, StarvedStack, require_extra
 
 HEAD = 2
 """Words of 32 bits in the head of the coder: with fewer it has been emptied, and what it gives is no longer data."""
@@ -45,7 +45,7 @@ class Stack:
     """
 
     def __init__(self, words: Words) -> None:
-        constriction = require("constriction", "compress")
+        constriction = require_extra("constriction", "compress")
         self._models = constriction.stream.model
         if len(words) and words[-1] == 0:
             raise CorruptStream("a stack of bits never ends in a zero word: the data are damaged")

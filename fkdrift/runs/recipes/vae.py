@@ -23,7 +23,7 @@ from fkdrift.densities.kernels import (
     FullGaussian,
 )
 from fkdrift.errors import BadConfig
-from fkdrift.generative.chain import Chain, infer, log_ratio, terms
+from fkdrift.generative.chain import Chain, draw_posterior, log_ratio, terms
 from fkdrift.generative.data.datasets import Dataset, check_range
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 from fkdrift.generative.markov import MarkovAutoencoder
@@ -174,7 +174,7 @@ def entries(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     chain, x = cast(Chain, model), data.test
     with torch.no_grad():
         bound = torch.cat([iwae(log_ratio(chain, part, generator, N_IMPORTANCE)) for part in x.split(100)])
-        parts = terms(chain, *infer(chain, x, generator)).mean(1)
+        parts = terms(chain, *draw_posterior(chain, x, generator)).mean(1)
     estimate = from_walkers(-bound)
     found: dict[str, Any] = {
         "importance_weighted": {"mean": estimate.mean, "error": estimate.error, "samples": N_IMPORTANCE},

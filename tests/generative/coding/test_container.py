@@ -97,15 +97,15 @@ def test_continuous_data_on_a_step(tmp_path, model):
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        ("vae", {"encoder": "full", "decoder": "beta-binomial"}),
-        ("vae", {"network": "conv", "decoder": "categorical"}),
+        ("vae", {"encoder": "full", "decoder": "beta-binomial", "width": 16}),
+        ("vae", {"network": "conv", "decoder": "categorical", "width": 16}),
         ("vae", {"network": "linear", "decoder": "gaussian"}),
-        ("markov", {"upper": (3, 2), "upper_width": 8}),
+        ("markov", {"upper": (3, 2), "upper_width": 8, "width": 16}),
     ],
 )
 def test_learned_models(tmp_path, model, options):
     x = np.random.default_rng(0).integers(0, 4, size=(150, 8, 8)).astype(np.uint8)
-    learned = learn(model, x, latents=3, width=16, n_updates=5, batch_size=50, progress=False, **options)
+    learned = learn(model, x, latents=3, n_updates=5, batch_size=50, progress=False, **options)
     step = 0.25 if options.get("decoder") == "gaussian" else None
     compress(x, learned.model, tmp_path / "x.fkdz", step=step)
     assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), x)

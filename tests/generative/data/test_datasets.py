@@ -39,7 +39,7 @@ def test_mnist5k_is_binary_split_evenly_and_kept(tmp_path, monkeypatch):
     assert torch.equal(data.prepare(data.originals, torch.Generator()), data.train)
     kept = tmp_path / "fkdrift" / "mnist5k.npz"
     assert kept.stat().st_size < 2_000_000
-    monkeypatch.setattr(sources, "require", None)  # the copy is used from now on
+    monkeypatch.setattr(sources, "require_extra", None)  # the copy is used from now on
     assert load_data("mnist5k").digest == data.digest
     kept.write_bytes(b"damaged")
     monkeypatch.undo()

@@ -55,7 +55,7 @@ def test_resumes_bit_for_bit(tmp_path: Path) -> None:
     for step in part.advance():
         if step.step == 2:
             break
-    part.save(tmp_path, bounds=False)
+    part.save(tmp_path, figures=False)
     assert fk.generative.load(tmp_path, part.data).n_updates == 2
     again = fk.generative.resume(tmp_path, part.data, progress=False)
     for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
