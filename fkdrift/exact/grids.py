@@ -211,7 +211,7 @@ def _lowest_beside(apply: Callable[[Array], Array], vectors: Array, start: Array
 
     n = len(start)
     operator = LinearOperator((n, n), matvec=beside, dtype=np.float64)
-    return float(eigsh(operator, k=1, which="SA", v0=project(start), tol=1e-6, return_eigenvectors=False)[0])
+    return float(eigsh(operator, k=1, which="SA", v0=project(start), tol=1e-3, return_eigenvectors=False)[0])
 
 
 def _along(T: Array, x: Array, k: int) -> Array:
