@@ -37,6 +37,7 @@ class About:
     Args:
         help: a sentence.
         choices: all values that are allowed, for text.
+        own: whether `file.py:Name` is allowed too, something of the user's own; it may need any other setting.
         least, above, below: a number has to be finite, and >= least (or > above), and < below.
         adopted: what a default of None stands for.
         flags: options of the command line; default --name-of-the-field.
@@ -46,6 +47,7 @@ class About:
 
     help: str
     choices: tuple[str, ...] = ()
+    own: bool = False
     least: float | None = None
     above: float = 0.0
     below: float = math.inf
@@ -136,8 +138,9 @@ class SettingField:
 
     def _check_one(self, value: object, item: object) -> None:
         about = self.about
-        if about.choices and item not in about.choices:
-            raise self._refusal(value, f"choose from {', '.join(about.choices)}")
+        if about.choices and item not in about.choices and not (about.own and is_own(item)):
+            or_own = ", or file.py:Name for one of your own" if about.own else ""
+            raise self._refusal(value, f"choose from {', '.join(about.choices)}{or_own}")
         number = isinstance(item, int | float) and not isinstance(item, bool)
         fits = number if self.kind is float else isinstance(item, self.kind) and (number or self.kind is not int)
         if not fits:
@@ -246,7 +249,10 @@ class RunSettings:
         return device
 
     def _holds(self, condition: Condition) -> bool:
-        return all(self.uses(name) and getattr(self, name) in _values(value) for name, value in condition.items())
+        return all(
+            self.uses(name) and (is_own(chosen := getattr(self, name)) or chosen in _values(value))
+            for name, value in condition.items()
+        )
 
     def _not_used(self, field: SettingField) -> BadConfig:
         names = {name for condition in field.about.only for name in condition}
@@ -254,6 +260,11 @@ class RunSettings:
         return BadConfig(
             f"{field.name} is not used with {chosen}: leave it out; it is for {_conditions(field.about.only)}"
         )
+
+
+def is_own(value: object) -> bool:
+    """Whether a setting names an object in a file, `file.py:Name`."""
+    return isinstance(value, str) and value.partition(":")[0].endswith(".py") and value.count(":") == 1
 
 
 def fields_of(kind: type[RunSettings]) -> dict[str, SettingField]:
@@ -285,7 +296,8 @@ def markdown_table(kind: type[RunSettings], base: type[RunSettings] | None = Non
         if base is not None and fields_of(base).get(name) == field:
             continue
         option = ", ".join(f"`{flag}`" for flag in field.flags)
-        values = ", ".join(f"`{choice}`" for choice in field.about.choices)
+        choices = (*field.about.choices, *(("file.py:Name",) if field.about.own else ()))
+        values = ", ".join(f"`{choice}`" for choice in choices)
         meaning = (f"{values}: {field.help}" if values else field.help).replace("|", r"\|")
         rows.append(f"| {option} | {'(required)' if field.required else field.shown_default} | {meaning} |")
     return "\n".join(rows)

@@ -28,10 +28,12 @@ from torch import Tensor
 
 from fkdrift.errors import BadFormula, BadParameter, InputError
 from fkdrift.hamiltonian.formula import translate
+from fkdrift.hamiltonian.loading import from_file
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, format_with_error
 from fkdrift.numerics.geometry import distance, pair_vectors
+from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 
 N_BINS = 64
@@ -549,8 +551,9 @@ def parse_observable(text: str, potential: Potential, walkers: Positions | None 
         x1, y1, z1, r1    of a certain particle, counted from 1
         r12               the distance of particles 1 and 2 (r1_12 from ten particles on)
 
-    and what `FormulaPotential` allows.  Where the particles named are among identical ones, it is averaged over all
-    choices of them: "r12" of four bosons is the mean over their six pairs.
+    and what `FormulaPotential` allows; `file.py:NAME` is an `Observable`, or a function of positions, of your own.
+    Where the particles named are among identical ones, it is averaged over all choices of them: "r12" of four bosons
+    is the mean over their six pairs.
 
     Args:
         text: name or formula.
@@ -576,6 +579,9 @@ def parse_observable(text: str, potential: Potential, walkers: Positions | None 
         return pair_correlation(potential, walkers)
     if match := re.fullmatch(r"d[VE]/d(\w+)", name):
         return parameter_derivative(potential, match[1])
+    if is_own(name):
+        own = from_file(*name.split(":"))
+        return own if isinstance(own, Observable) else Observable(name.partition(":")[2], "", own)
     return _by_formula(name, potential)
 
 

@@ -155,7 +155,7 @@ def _load_text(text: str, parameters: dict[str, object]) -> Potential:
         return _build(plug_in.potential, parameters)
     path, colon, name = text.rpartition(":")
     if colon and path.endswith(".py"):
-        return _load_object(_from_file(path, name), parameters)
+        return _load_object(from_file(path, name), parameters)
     if text.endswith((".csv", ".npz")):
         return _build(TablePotential, parameters, text)
     refuse_unknown(text)
@@ -191,8 +191,12 @@ def _import_plug_in(entry: EntryPoint) -> PlugIn:
 # Files
 
 
-def _from_file(path: str, name: str) -> object:
-    """The object called `name` in a Python file; the same content is executed once only."""
+def from_file(path: str, name: str) -> Any:
+    """The object called `name` in a Python file; the same content is executed once only.
+
+    Raises:
+        UnknownPotential: there is no such file, it cannot be executed, or it has no such name.
+    """
     file = Path(path).expanduser().resolve()
     if not file.is_file():
         raise UnknownPotential(f"there is no file {path!r} (looked for {file}); check the path")

@@ -26,7 +26,7 @@ from fkdrift.estimators.path_action import PathSampler
 from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
-from fkdrift.hamiltonian.loading import describe, load_potential
+from fkdrift.hamiltonian.loading import describe, from_file, load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate
@@ -37,6 +37,7 @@ from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
 from fkdrift.runs.report import Block, Row, effort, named, number
 from fkdrift.runs.settings import Settings
+from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
 from fkdrift.training.loop import Optimiser
@@ -442,7 +443,8 @@ def solve(
 
 def make_drift(system: System, settings: Settings) -> Drift:
     """The drift that the settings name, started from their seed without touching torch's global generator."""
-    kind = {"gradient": NeuralWavefunction, "mlp": NeuralVectorField}[settings.drift]
+    kinds: dict[str, Callable[..., Drift]] = {"gradient": NeuralWavefunction, "mlp": NeuralVectorField}
+    kind = from_file(*settings.drift.split(":")) if is_own(settings.drift) else kinds[settings.drift]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return kind(system, settings.width, settings.depth)

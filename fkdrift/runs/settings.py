@@ -45,7 +45,11 @@ class Settings(RunSettings):
         "drift", "A learned drift and its trajectories, or a normalizing flow for |psi|^2.", choices=("drift", "flow")
     )
     drift: str = setting(
-        "gradient", "v = sigma^2 grad log psi, or a free vector field.", choices=("gradient", "mlp"), only=DRIFT
+        "gradient",
+        "v = sigma^2 grad log psi, a free vector field, or a class of your own.",
+        choices=("gradient", "mlp"),
+        own=True,
+        only=DRIFT,
     )
     optimiser: str = setting(
         "natural",
