@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_conditioned import Restoring, tensor
 
 import fkdrift as fk
 from fkdrift.bridges.conditioned import Conditioned, Guide, Measurement
@@ -16,6 +15,7 @@ from fkdrift.bridges.transition import bridge, bridge_problem, splitting
 from fkdrift.errors import BadParameter
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.process import FeynmanKac, Overdamped
+from tests.bridges.test_conditioned import Restoring, tensor
 from tests.systems import generator
 from tests.wells import double_well, imaginary_line, overdamped_line
 

@@ -24,7 +24,7 @@ from fkdrift.generative.data.datasets import dataset
 from fkdrift.generative.linear import principal_components
 from fkdrift.runs.driver import load, resume
 from fkdrift.runs.learning import Learning, learn, load_model
-from fkdrift.runs.recipes import MODELS, names
+from fkdrift.runs.recipes import MODELS
 from fkdrift.runs.run_folder import FORMAT
 
 TINY = {"latents": 3, "width": 16, "depth": 1, "n_updates": 30, "batch_size": 32, "progress": False}
@@ -177,7 +177,7 @@ def test_files_that_are_no_models(place, tmp_path):
         load_model(place)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", MODELS.names())
 def test_every_recipe_has_what_it_needs(name):
     recipe = MODELS.find(name)
     assert recipe.name == name
