@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fkdrift.estimators.local_energy import StationaryEnergy
 from fkdrift.estimators.path_action import PathEnergy
+from fkdrift.estimators.projection import ProjectedEnergy
 from fkdrift.numerics.estimates import Estimate
 
 
@@ -17,6 +18,7 @@ class Energies:
         last_batch: mean over the last training batch: all there is if a run is interrupted early.
         path: from long trajectories, or None.
         stationary: from the local energy over |psi|^2, or None.
+        projection: by reweighting to the Feynman-Kac measure, or None.
         fisher: E[sum_i sigma_i^2 |grad_i log p|^2 / 8 + V], of a flow.
     """
 
@@ -24,6 +26,12 @@ class Energies:
     path: PathEnergy | None = None
     stationary: StationaryEnergy | None = None
     fisher: Estimate | None = None
+    projection: ProjectedEnergy | None = None
+
+    @property
+    def best(self) -> Estimate:
+        """The projected energy where there is one, otherwise the variational one."""
+        return self.variational if self.projection is None else self.projection.energy
 
     @property
     def variational(self) -> Estimate:

@@ -434,10 +434,10 @@ class Projection:
     # -- what comes out ------------------------------------------------------------------------------------------------
 
     def energy(self) -> ProjectedEnergy:
-        """The energy of all counted blocks, of which there must be at least two."""
+        """The energy of all counted blocks, of which there must be at least one."""
         n = self.n_blocks
-        if n < 2:
-            raise ComputationError(f"{max(n, 0)} blocks have been counted: a projected energy needs at least 2")
+        if n < 1:
+            raise ComputationError("no blocks have been counted yet: a projected energy needs at least 1")
         series = torch.stack(self.series)
         first = len(series) - n
         share = self._shares()
@@ -618,7 +618,7 @@ class _Series:
 
     def trend(self) -> Estimate:
         """Second half of the blocks minus the first."""
-        half = len(self.influence) // 2
+        half = (len(self.influence) + 1) // 2
         first, second = self.influence[:half], self.influence[-half:]
         return Estimate((second.mean() - first.mean()).item(), math.hypot(blocked_error(first), blocked_error(second)))
 

@@ -23,7 +23,9 @@ from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observables
 from fkdrift.estimators.path_action import PathSampler
+from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, ProjectedEnergy, Projection
 from fkdrift.estimators.spectrum import ExcitationSampler
+from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import describe, from_file, load_potential
@@ -36,7 +38,7 @@ from fkdrift.runs.driver import cpu_threads, drive
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
 from fkdrift.runs.report import Block, Row, effort, named, number
-from fkdrift.runs.settings import Settings
+from fkdrift.runs.settings import MOST_BLOCKS, Settings
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
@@ -64,12 +66,14 @@ N_CHECK_WALKERS = 512
 """Trajectories that check a gradient drift: they agree with the local energy to about 1e-3 of the energy."""
 SETTLING_SCALES, SETTLING_STEPS = 4, 32
 """Time scales, and steps in each, for walkers to forget where they started when the drift is given."""
-TRAINING_SHARE, TRAJECTORY_SHARE = 0.5, 0.75
-"""The parts of max_seconds that have gone when training and the trajectories of a gradient drift end."""
 N_EXCITATION_WALKERS, N_EXCITATION_BLOCKS = 2048, 64
 """For excited states: gaps to about 1e-5 in one coordinate, 1e-3 for helium."""
 N_LINE = 400
 """Points at which the wavefunctions psi_n of a line are drawn."""
+TRAINING_SHARE, TRAJECTORY_SHARE, SAMPLING_SHARE = 0.5, 0.65, 0.8
+"""The parts of max_seconds that have gone when training, trajectories and the local energy end, and others follow."""
+PROJECTED_PER_WALKER, PROJECTED_MOST = 3, 6144
+"""Walkers of the projection, at all steps together, for each one of the run; and at most."""
 BLOCKS_FOR_ONE = 10
 """Blocks of correlated walkers that are worth one batch of independent samples."""
 N_SAMPLES, N_SYMMETRIC = 1024, 256
@@ -78,7 +82,7 @@ SAMPLE_STEPS, SAMPLE_MOVES = 128, 5
 """Between two batches of `GroundState.sample`: steps in a time scale, or moves of about a quarter of it."""
 N_DRAWN, N_DRAWN_LEAST, ROUNDS, ROUNDS_LEAST = 4096, 64, 48, 6
 """Numbers in a batch of samples for a figure, walkers at least, and batches, divided by the number of coordinates."""
-ORDER = ("variational", "path_action", "fisher", "exact", "reference")
+ORDER = ("projected", "variational", "path_action", "lower_bound", "fisher", "exact", "reference")
 """In which the energies are printed; others come first."""
 
 Points = Tensor | np.ndarray | list[Any]
@@ -134,7 +138,7 @@ class GroundState(OfPotential):
             once=True,
             settled=lambda: flow and isinstance(method, NaturalGradient) and method.settled,
         )
-        free = not isinstance(model, Wavefunction)
+        free, project = not isinstance(model, Wavefunction), settings.project and not flow
         self.trajectories = Sampling(
             "trajectories",
             self._path_sampler,
@@ -142,7 +146,7 @@ class GroundState(OfPotential):
             results=path_results,
             n_blocks=settings.n_path_blocks,
             atol=settings.atol if free else None,
-            share=1.0 if free else TRAJECTORY_SHARE,
+            share=1.0 if free and not project else TRAJECTORY_SHARE,
         )
         self.sampling = Sampling(
             "sampling",
@@ -151,6 +155,16 @@ class GroundState(OfPotential):
             results=self._sampling_results,
             n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
             atol=settings.atol,
+            share=SAMPLING_SHARE if project else 1.0,
+        )
+        self.projection = Sampling(
+            "projection",
+            self._projection_sampler,
+            energy=lambda sampler: sampler.energy().energy,
+            results=projection_results,
+            n_blocks=MINIMUM_BLOCKS,
+            atol=settings.atol or settings.rtol / (2 * self.system.time_scale),
+            most=None if settings.atol else MOST_BLOCKS,
         )
         self.observables = parse_observables(settings.observables or (), potential, walkers) if not free else ()
         self.excitations = Sampling(
@@ -163,8 +177,8 @@ class GroundState(OfPotential):
         self.exact = Once("exact", self._exact_results)
         self._spectrum: Spectrum | None = None
         samplers = [self.sampling] if flow else [self.trajectories] if free else [self.trajectories, self.sampling]
-        if settings.levels > 1:
-            samplers.append(self.excitations)
+        samplers += [self.projection] if project else []
+        samplers += [self.excitations] if settings.levels > 1 else []
         super().__init__(settings, model, generator, [self.training, *samplers, self.exact])
 
     def _path_sampler(self) -> PathSampler:
@@ -194,6 +208,17 @@ class GroundState(OfPotential):
             self.process, self.system, self.walkers[:N_EXCITATION_WALKERS], levels=self.settings.levels
         )
 
+    def _projection_sampler(self) -> Projection:
+        wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
+        return Projection(
+            self.process,
+            self.walkers,
+            time_scale=self.system.time_scale,
+            n_walkers=max(wanted, 2 * LEVELS * N_POPULATIONS),
+            variational=self.sampling.energy,
+            observables=self.observables,
+        )
+
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)
         return IndependentSampler(self.model, self.training.walkers, self.observables)
@@ -209,13 +234,14 @@ class GroundState(OfPotential):
             last_batch=self.training.energy or Estimate(math.nan, math.nan),
             path=path.sampler.energy() if path.step > 0 else None,
             stationary=None if sampler is None else sampler.energy(),
+            projection=self.projection.sampler.energy() if self.projection.step > 0 else None,
             fisher=sampler.fisher() if isinstance(sampler, IndependentSampler) else None,
         )
 
     @property
     def energy(self) -> Estimate:
-        """The variational energy and its standard error; an upper bound on E_0 within the error."""
-        return self.energies.variational
+        """The projected energy and its standard error; without projection the variational energy, an upper bound."""
+        return self.energies.best
 
     @property
     def spectrum(self) -> Spectrum | None:
@@ -322,13 +348,45 @@ class GroundState(OfPotential):
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
         E, known = self.energies, self.potential.known_energy
         values: dict[str, Any] = {"variational": {**E.variational.plain(), "estimator": E.estimator}}
+        if E.projection is not None:
+            values["projected"] = {**E.projection.energy.plain(), "estimator": _projected_by(E.projection)}
+        if (bound := self._lower_bound()) is not None:
+            values["lower_bound"] = bound
         if E.fisher is None:
             values["path_action"] = E.path_action.plain()
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
-        verdict = _verdict(self.energy, {**found.get("energies", {}), **values})
+        if E.projection is not None:
+            more["trust"] = self._trust(E).plain()
+        both = {n: o for n, o in found.get("observables", {}).items() if "mixed" in o and "variational" in o}
+        if both:
+            single = {n: o for n, o in both.items() if "centres" not in o}
+            more["observables"] = {name: {"extrapolated": _extrapolated(entry)} for name, entry in single.items()}
+        verdict = _verdict(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
         return more if verdict is None else {**more, "deviation": verdict}
+
+    def _lower_bound(self) -> dict[str, Any] | None:
+        """Temple's bound; E_1 from scipy where it is known, otherwise one quantum 1 / time scale above E."""
+        stationary = self.energies.stationary
+        if stationary is None:
+            return None
+        gap = 1 / self.system.time_scale
+        bound = lower_bound(stationary.energy, stationary.spread**2, stationary.energy.mean + gap)
+        if bound is None:
+            return None
+        return {**bound.plain(), "source": f"Temple, if E_1 is at least {gap:.3g} above the variational energy"}
+
+    def _trust(self, E: Energies) -> Verdict:
+        """Every test that this run allows."""
+        tests = energy_tests(
+            E.variational,
+            projected=E.best,
+            path_action=None if E.stationary is None or E.path is None else E.path_action,
+            standard_deviation=None if E.stationary is None else E.stationary.spread,
+            gap=1 / self.system.time_scale,
+        )
+        return Verdict((*tests, *(projection_tests(E.projection) if E.projection is not None else ())))
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
@@ -346,6 +404,11 @@ class GroundState(OfPotential):
             energies=self.result["energies"],
             spectrum=self.spectrum if self.exact.step else None,
         )
+        if self.projection.step > 0:
+            from fkdrift.figures.projection import projection_figure
+
+            exact = self.spectrum.ground_state if self.exact.step and self.spectrum is not None else None
+            figures["projection"] = projection_figure(self.projection.sampler.energy(), exact)
         if self.excitations.step > 0:
             figures["levels"] = self._ladder()
         return figures
@@ -376,7 +439,7 @@ class GroundState(OfPotential):
         walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
         return Block(
             named(result["potential"]),
-            number(energies["variational"]),
+            number(energies.get("projected", energies["variational"])),
             [Row(name.replace("_", " "), _remark(name, result), number(energies[name])) for name in order]
             + [_excitation(n, entry) for n, entry in enumerate(result.get("excitations", []), 1)]
             + [
@@ -514,20 +577,64 @@ def path_results(sampler: PathSampler) -> dict[str, Any]:
     return {"energies": {"path_action": found.action.plain()}, "step_bias": bias}
 
 
-def _verdict(E: Estimate, energies: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far the variational energy is from the exact one (or else the reference), in standard errors."""
+def _verdict(E: Estimate, energies: Mapping[str, Any], projected: bool) -> dict[str, Any] | None:
+    """How far the headline energy is from the exact one (or else the reference), in standard errors."""
     against = "exact" if "exact" in energies else "reference"
     if against not in energies or not math.isfinite(E.mean) or not math.isfinite(E.error):
         return None
     z = E.deviation(energies[against]["mean"])
     if abs(z) <= AGREES:
         verdict = "agrees"
+    elif projected:
+        verdict = f"{'above' if z > 0 else 'below'}: see the tests of trust; smaller steps, or more updates"
     elif z > 0:
         verdict = "above: the drift is not converged; more updates, or a wider network, would lower it"
     else:
         verdict = "below: a variational energy cannot be; use smaller time steps"
     difference = E.mean - energies[against]["mean"]
     return {"standard_errors": z, "difference": difference, "against": against, "verdict": verdict}
+
+
+def projection_results(sampler: Projection) -> dict[str, Any]:
+    """How a projection was made, as result.json has it."""
+    found = sampler.energy()
+    entries: dict[str, Any] = {
+        "mixed": found.mixed.plain(),
+        "growth": found.growth.plain(),
+        "time_steps": list(found.time_steps),
+        "by_time_step": [E.plain() for E in found.by_time_step],
+        "independent": found.independent,
+        "n_populations": found.n_populations,
+        "n_walkers": found.n_walkers,
+        "effective_share": list(found.effective_share),
+        "population_share": found.population_share,
+        "population_bias": {"removed": found.population_bias[0].plain(), "left": found.population_bias[1].plain()},
+        "trend": found.trend.plain(),
+        "projection_time": found.projection_time,
+        "counted_time": found.counted_time,
+    }
+    if found.acceptance is not None:
+        entries["acceptance"] = list(found.acceptance)
+    shown = {
+        kind: {name: average for name, average in of_kind.items() if name != FORCE}
+        for kind, of_kind in sampler.averages().items()
+    }
+    return {"projection": entries, "observables": by_kind(shown)}
+
+
+def _extrapolated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """2 mixed - variational: without the first order of what psi has missed, where there is no pure estimate."""
+    mixed, variational = entry["mixed"], entry["variational"]
+    return {
+        "mean": 2 * mixed["mean"] - variational["mean"],
+        "error": math.hypot(2 * mixed["error"], variational["error"]),
+    }
+
+
+def _projected_by(found: ProjectedEnergy) -> str:
+    """How the projected energy was estimated, in words."""
+    how = "independent walkers" if found.independent else f"{found.n_populations} populations at each step"
+    return f"reweighted to the Feynman-Kac measure, extrapolated to dt = 0; {how}"
 
 
 def _remark(name: str, result: Mapping[str, Any]) -> str:
@@ -565,6 +672,8 @@ def _excitation(n: int, entry: Mapping[str, Any]) -> Row:
 def _statements(result: Mapping[str, Any]) -> list[Row]:
     """How much to trust it."""
     rows = []
+    if trust := result.get("trust"):
+        rows.append(Row("trust", trust["verdict"]))
     if deviation := result.get("deviation"):
         relative = deviation["difference"] / abs(result["energies"][deviation["against"]]["mean"] or 1.0)
         numbers = f"{deviation['difference']:+.1e}, relative {relative:+.1e}"

@@ -117,6 +117,7 @@ class Sampling(Phase):
         results: its entries of result.json.
         n_blocks: to be counted.
         atol: if given, as many blocks instead as the standard error needs to fall below this.
+        most: blocks, whatever the error is; None for no limit.
         share: see `Phase`.
     """
 
@@ -129,8 +130,10 @@ class Sampling(Phase):
         results: Callable[[Any], dict[str, Any]],
         n_blocks: int,
         atol: float | None = None,
+        most: int | None = None,
         share: float = 1.0,
     ) -> None:
+        self.most = most
         self.name, self.make, self.n_blocks, self.atol, self.share = name, make, n_blocks, atol, share
         self._energy, self._results = energy, results
         self.sampler: Any = None
@@ -150,7 +153,8 @@ class Sampling(Phase):
         n, E = self.step, self.energy
         if E is None or n < MINIMUM_BLOCKS:
             return MINIMUM_BLOCKS
-        return n if E.error <= self.atol else n + max(1, round(n * ((E.error / self.atol) ** 2 - 1)))
+        needed = n if E.error <= self.atol else n + max(1, round(n * ((E.error / self.atol) ** 2 - 1)))
+        return needed if self.most is None else min(needed, max(n, self.most))
 
     def advance(self, generator: torch.Generator) -> None:
         if self.sampler is None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DRIFT, FLOW = {"method": "drift"}, {"method": "flow"}
 GRADIENT, FREE = {"drift": "gradient"}, {"drift": "mlp"}
+MOST_BLOCKS = 256
+"""Of a projection whose error was not asked for: what has not been reached then is said by the error bar."""
 NATURAL, ADAM = {"optimiser": "natural"}, {"optimiser": "adam"}
 
 
@@ -109,6 +111,16 @@ class Settings(RunSettings):
         only=(GRADIENT, FLOW),
     )
     levels: int = setting(1, "States wanted: 1 for the ground state, more for its excitations.", only=(GRADIENT, FLOW))
+    project: bool = setting(
+        True, "Project what the network missed out of the energy, by reweighting (docs/projection.md).", only=DRIFT
+    )
+    rtol: float = setting(
+        1e-4,
+        "Project until the standard error is below this part of 1 / (2 time scale), unless atol is given; "
+        f"{MOST_BLOCKS} blocks at most.",
+        only=DRIFT,
+        extends=True,
+    )
     atol: float | None = setting(None, "Sample until the standard error is below this energy.", extends=True)
     max_seconds: float | None = setting(
         None, "End training at half of this wall time, and everything at the end of it.", extends=True

@@ -191,14 +191,14 @@ def test_every_figure_is_titled_and_labelled(drawn):
 def test_energy_has_a_panel_for_each_phase(drawn):
     state, figures = drawn["line"]
     axes = figures["energy"].axes
-    assert len(axes) == 3
+    assert len(axes) == 4
     assert axes[0].get_title() == "training"
     for panel in axes:
         assert panel.get_ylabel() == "energy $E$"
         low, high = panel.get_ylim()
         assert low < state.spectrum.ground_state < high
         assert f"exact {state.spectrum.ground_state:.7g}" in labels(panel)
-    assert len(drawn["free drift"][1]["energy"].axes) == 2
+    assert len(drawn["free drift"][1]["energy"].axes) == 3
     assert any("reference" in text for text in labels(drawn["molecule"][1]["energy"].axes[0]))
 
 

@@ -169,7 +169,9 @@ def test_every_field_is_documented():
 def test_the_numbers_are_those_of_the_state():
     state = fk.solve("harmonic", settings=SETTINGS, progress=False, seed=1)
     result = state.result
-    assert result["energies"]["variational"]["mean"] == state.energy.mean
+    assert result["energies"]["projected"]["mean"] == state.energy.mean
+    assert result["energies"]["variational"]["mean"] == state.energies.variational.mean
+    assert result["trust"]["trusted"] == all(test["passed"] for test in result["trust"]["tests"])
     assert result["energies"]["exact"]["mean"] == pytest.approx(0.5, abs=1e-9)
     assert result["seed"] == result["settings"]["seed"] == 1
     assert result["n_updates"] == SMALL["n_updates"]

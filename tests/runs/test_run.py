@@ -12,7 +12,7 @@ from fkdrift.runs.driver import load
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Sampling
 
-TINY = {"width": 4, "n_updates": 2, "n_equilibration": 1, "n_path_blocks": 1, "n_blocks": 2}
+TINY = {"width": 4, "n_updates": 2, "n_equilibration": 1, "n_path_blocks": 1, "n_blocks": 2, "project": False}
 
 
 def test_number_of_walkers_follows_the_system() -> None:
