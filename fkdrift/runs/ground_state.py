@@ -372,7 +372,7 @@ class GroundState(OfPotential):
         if stationary is None:
             return None
         gap = 1 / self.system.time_scale
-        bound = lower_bound(stationary.energy, stationary.spread**2, stationary.energy.mean + gap)
+        bound = lower_bound(stationary.energy, stationary.standard_deviation**2, stationary.energy.mean + gap)
         if bound is None:
             return None
         return {**bound.plain(), "source": f"Temple, if E_1 is at least {gap:.3g} above the variational energy"}
@@ -383,7 +383,7 @@ class GroundState(OfPotential):
             E.variational,
             projected=E.best,
             path_action=None if E.stationary is None or E.path is None else E.path_action,
-            standard_deviation=None if E.stationary is None else E.stationary.spread,
+            standard_deviation=None if E.stationary is None else E.stationary.standard_deviation,
             gap=1 / self.system.time_scale,
         )
         return Verdict((*tests, *(projection_tests(E.projection) if E.projection is not None else ())))
