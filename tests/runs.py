@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
     "n_equilibration": 1,
     "n_path_blocks": 2,
     "n_blocks": 10,
-    "rtol": 1.0,
+    "project": False,
 }
 COMMAND = [sys.executable, "-m", "fkdrift"]
 

@@ -129,7 +129,6 @@ class ProjectedEnergy:
         acceptance: of each step; None for a free drift.
         projection_time, counted_time: of the coarsest step, in the potential's unit of time.
         n_populations, n_walkers: of each step.
-        trace: for a figure.
     """
 
     energy: Estimate
@@ -151,7 +150,6 @@ class ProjectedEnergy:
     counted_time: float
     n_populations: int
     n_walkers: int
-    trace: Trace
 
 
 class Projection:
@@ -501,7 +499,6 @@ class Projection:
             counted_time=n * self.n_steps * steps[0],
             n_populations=self.shape[1],
             n_walkers=self.shape[2],
-            trace=self._trace(series, steps[0]),
         )
 
     def _extrapolated(self, steps: Sequence[float], energies: Sequence[Estimate], variance: float) -> Extrapolation:
@@ -513,8 +510,9 @@ class Projection:
         scale = CURVATURE * slope / self.time_scale
         return extrapolate(steps, energies, slope=slope, slope_scale=SLOPE * slope, curvature_scale=scale)
 
-    def _trace(self, series: Tensor, step: float) -> Trace:
+    def trace(self) -> Trace:
         """Energy against projection time at the coarsest step."""
+        series, step = torch.stack(self.series), self.dt * self._shares()[0].item()
         energy, _, weight, growth, effective, *_ = series[:, :, 0].unbind(1)
         G = self._population_weights(growth, 0, 1.0)
         ratios = [_Ratio(G[[k]], energy[[k]], weight[[k]]) for k in range(len(series))]

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import minimize
 
 from fkdrift.errors import BadParameter, FkdriftError, Metastable, NoExactSolution, NotConverged, TooLarge, Unbound
 from fkdrift.exact.grids import Axis, GridStates, diagonalise_on
@@ -175,6 +174,8 @@ def _cut(V: Landscape, k: int, centre: Array) -> Coordinate:
 
 def _descend(V: Landscape) -> list[Array]:
     """Minima of V, the lowest first: where descents from the lowest random points of every spread end."""
+    from scipy.optimize import minimize  # here: systems of one coordinate do without
+
     spreads = (0.1, 0.5, 1.0, 2.0, 5.0, 20.0, 100.0)
     tries = [V.points(4096, seed, s) for seed, s in enumerate(spreads)]
     values = [V.V(x) for x in tries]

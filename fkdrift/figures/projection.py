@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from fkdrift.estimators.projection import ProjectedEnergy
+from fkdrift.estimators.projection import ProjectedEnergy, Trace
 from fkdrift.figures.palette import DASHED, LEARNED, POTENTIAL, WALKERS
 
 
-def projection_figure(found: ProjectedEnergy, exact: float | None = None) -> Figure:
+def projection_figure(found: ProjectedEnergy, trace: Trace, exact: float | None = None) -> Figure:
     """Three panels from one projection.
 
     Args:
-        found: what a `Projection` found.
+        found, trace: what a `Projection` found, and how.
         exact: E_0, where it is known.
 
     Example:
-        >>> len(projection_figure(projection.energy(), 0.5).axes)
+        >>> len(projection_figure(projection.energy(), projection.trace(), 0.5).axes)
         3
     """
     figure = Figure(figsize=(10.5, 3.3), layout="constrained")
     time, step, share = figure.subplots(1, 3)
-    t, E, dE = (np.array(x) for x in (found.trace.time, found.trace.energy, found.trace.error))
+    t, E, dE = (np.array(x) for x in (trace.time, trace.energy, trace.error))
     time.fill_between(t, E - dE, E + dE, color=WALKERS, alpha=0.5, lw=0)
     time.plot(t, E, color=LEARNED, label="each block, longest step")
     time.axhline(found.energy.mean, color=POTENTIAL, lw=1.0, label=f"projected {found.energy}")
@@ -40,7 +40,7 @@ def projection_figure(found: ProjectedEnergy, exact: float | None = None) -> Fig
     step.plot(fine, found.energy.mean + found.fit.slope * fine + found.fit.curvature * fine**2, color=WALKERS, lw=1.2)
     step.errorbar([0], [found.energy.mean], [found.energy.error], fmt="s", ms=4, capsize=2, color=LEARNED)
     step.set(xlabel="time step", ylabel="energy $E$", title="extrapolation to zero step")
-    share.plot(t, found.trace.effective_share, color=LEARNED)
+    share.plot(t, trace.effective_share, color=LEARNED)
     share.set(xlabel="projection time", ylabel="smallest effective share", title="walkers that count", ylim=(0, 1.05))
     for axes in (time, step):
         axes.ticklabel_format(useOffset=False)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from fkdrift.errors import InputError, Unbound
@@ -24,6 +23,8 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
     The average of V is over quasi-random points mirrored about the centre, so that a symmetric potential keeps
     its centre; identical particles share centre and width.
     """
+    from scipy.optimize import minimize  # here: many systems have better than a Gaussian
+
     shape = (potential.n_particles, potential.n_dims)
     group_of = np.empty(potential.n_particles, dtype=int)
     for g, members in enumerate(potential.groups):

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from fkdrift.errors import BadTable, OutsideTable
@@ -90,6 +89,8 @@ class CubicSpline:
     """
 
     def __init__(self, axes: tuple[np.ndarray, ...], values: np.ndarray) -> None:
+        from scipy.interpolate import make_interp_spline  # here: it takes half a second to import
+
         self.domain = tuple((float(axis[0]), float(axis[-1])) for axis in axes)
         self.knots = []
         self.coefficients = values

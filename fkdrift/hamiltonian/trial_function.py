@@ -200,6 +200,8 @@ class TrialFunction:
     def derivatives(self, r: Positions) -> Derivatives:
         """W, grad W and the Laplacian of W for each particle."""
         parts = [term(r) for term in self.terms]
+        if len(parts) == 1:
+            return parts[0]
         return Derivatives(*(torch.stack(part).sum(0) for part in zip(*parts, strict=True)))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from fkdrift.errors import BadParameter
 from fkdrift.numerics.estimates import Estimate
@@ -96,5 +96,5 @@ def extrapolate(
         slope=float(fitted[1] / unit),
         curvature=float(fitted[2] / unit**2),
         residuals=tuple(float(x) for x in misfit[: len(dt)]),
-        probability=float(chi2.sf(misfit @ misfit, freedom)) if freedom > 0 else 1.0,
+        probability=float(chdtrc(freedom, misfit @ misfit)) if freedom > 0 else 1.0,
     )

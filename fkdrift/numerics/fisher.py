@@ -36,7 +36,7 @@ def metric_product(control: Tensor, parameters: Sequence[Tensor]) -> MetricProdu
     pulled = flat_gradient(control, parameters, cotangent, create_graph=True)
 
     def product(p: Tensor) -> Tensor:
-        (pushed,) = torch.autograd.grad(pulled, cotangent, p, retain_graph=True)
+        (pushed,) = torch.autograd.grad(pulled.dot(p), cotangent, retain_graph=True)
         return flat_gradient(control, parameters, pushed / batch, retain_graph=True)
 
     return product
@@ -61,5 +61,6 @@ def conjugate_gradient(
 
 def flat_gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor, **graph: bool) -> Tensor:
     """(d output / d theta)^T cotangent as one vector; parameters without influence give zeros."""
-    gradients = torch.autograd.grad(output, parameters, cotangent, allow_unused=True, materialize_grads=True, **graph)
+    value = (output * cotangent).sum()
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True, **graph)
     return torch.cat([gradient.reshape(-1) for gradient in gradients])

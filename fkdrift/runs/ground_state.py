@@ -23,7 +23,7 @@ from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observables
 from fkdrift.estimators.path_action import PathSampler
-from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, ProjectedEnergy, Projection
+from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, ProjectedEnergy, Projection
 from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
 from fkdrift.exact.diagonalisation import diagonalise
@@ -62,7 +62,7 @@ N_WALKERS, N_WALKERS_LINE, N_WALKERS_LEAST = 1024, 4096, 256
 """Walkers by default, for log psi of a single coordinate (they cost little more and find the tails), and at least."""
 PAIRS_AT_FULL_COST = 12
 """From so many pairs of particles on, walkers are fewer in proportion: the cost of each grows with their number."""
-N_CHECK_WALKERS = 512
+N_CHECK_WALKERS = 1024
 """Trajectories that check a gradient drift: they agree with the local energy to about 1e-3 of the energy."""
 SETTLING_SCALES, SETTLING_STEPS = 4, 32
 """Time scales, and steps in each, for walkers to forget where they started when the drift is given."""
@@ -72,8 +72,14 @@ N_LINE = 400
 """Points at which the wavefunctions psi_n of a line are drawn."""
 TRAINING_SHARE, TRAJECTORY_SHARE, SAMPLING_SHARE = 0.5, 0.65, 0.8
 """The parts of max_seconds that have gone when training, trajectories and the local energy end, and others follow."""
+N_SETTLING = 4
+"""Blocks in which the projection finds its step; its walkers have forgotten already where they started."""
 PROJECTED_PER_WALKER, PROJECTED_MOST = 3, 6144
 """Walkers of the projection, at all steps together, for each one of the run; and at most."""
+PROJECTED_FEW, PROJECTED_FEW_STEPS = 2048, 8
+"""Walkers, and steps in a block, where weights differ so little that more would change nothing."""
+VARIATIONAL_FINER = 10
+"""The local energy is averaged until its error is so much smaller than the one asked for, or n_blocks are made."""
 BLOCKS_FOR_ONE = 10
 """Blocks of correlated walkers that are worth one batch of independent samples."""
 N_SAMPLES, N_SYMMETRIC = 1024, 256
@@ -139,6 +145,7 @@ class GroundState(OfPotential):
             settled=lambda: flow and isinstance(method, NaturalGradient) and method.settled,
         )
         free, project = not isinstance(model, Wavefunction), settings.project and not flow
+        asked_for = settings.rtol / (2 * self.system.time_scale)
         self.trajectories = Sampling(
             "trajectories",
             self._path_sampler,
@@ -154,7 +161,8 @@ class GroundState(OfPotential):
             energy=lambda sampler: sampler.energy().energy,
             results=self._sampling_results,
             n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
-            atol=settings.atol,
+            atol=settings.atol or (None if flow else asked_for / VARIATIONAL_FINER),
+            most=None if settings.atol else settings.n_blocks,
             share=SAMPLING_SHARE if project else 1.0,
         )
         self.projection = Sampling(
@@ -163,7 +171,7 @@ class GroundState(OfPotential):
             energy=lambda sampler: sampler.energy().energy,
             results=projection_results,
             n_blocks=MINIMUM_BLOCKS,
-            atol=settings.atol or settings.rtol / (2 * self.system.time_scale),
+            atol=settings.atol or asked_for,
             most=None if settings.atol else MOST_BLOCKS,
         )
         self.observables = parse_observables(settings.observables or (), potential, walkers) if not free else ()
@@ -209,15 +217,27 @@ class GroundState(OfPotential):
         )
 
     def _projection_sampler(self) -> Projection:
+        tau, n_steps = self.system.time_scale, STEPS_IN_BLOCK
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
+        if self._nothing_to_project:
+            wanted, n_steps = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS
         return Projection(
             self.process,
             self.walkers,
-            time_scale=self.system.time_scale,
+            time_scale=tau,
             n_walkers=max(wanted, 2 * LEVELS * N_POPULATIONS),
             variational=self.sampling.energy,
             observables=self.observables,
+            n_steps=n_steps,
+            n_settling=N_SETTLING,
         )
+
+    @property
+    def _nothing_to_project(self) -> bool:
+        """Whether var(E_L) tau, the size of what the projection can change, is far below the error asked for."""
+        deviation = self.training.standard_deviation
+        asked_for = self.projection.atol
+        return bool(deviation is not None and asked_for and deviation**2 * self.system.time_scale < asked_for / 100)
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)
@@ -407,8 +427,9 @@ class GroundState(OfPotential):
         if self.projection.step > 0:
             from fkdrift.figures.projection import projection_figure
 
+            sampler = self.projection.sampler
             exact = self.spectrum.ground_state if self.exact.step and self.spectrum is not None else None
-            figures["projection"] = projection_figure(self.projection.sampler.energy(), exact)
+            figures["projection"] = projection_figure(sampler.energy(), sampler.trace(), exact)
         if self.excitations.step > 0:
             figures["levels"] = self._ladder()
         return figures

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.run import Phase, State
-from fkdrift.training.loop import MINIMUM_UPDATES, Optimiser, Step, fit
+from fkdrift.training.loop import Optimiser, Step, converged, fit
 
 MINIMUM_BLOCKS = 32
 """Sampled before an error bar is reliable: part of it comes from rare walkers in the tails (docs/validation.md)."""
@@ -53,9 +53,8 @@ class Training(Phase):
 
     @property
     def planned(self) -> int:
-        excess = self.method.estimated_excess
-        converged = excess is not None and excess < self.tolerance and self.n_made >= MINIMUM_UPDATES
-        return self.n_made if self.ended or converged or self.settled() else self.n_updates
+        ended = self.ended or self.settled() or converged(self.method, self.tolerance, self.n_made)
+        return self.n_made if ended else self.n_updates
 
     def advance(self, generator: torch.Generator) -> None:
         n = self.n_made
@@ -81,6 +80,7 @@ class Training(Phase):
             "n_updates": self.n_made,
             "ended": self.ended,
             "energy": None if self.energy is None else [self.energy.mean, self.energy.error],
+            "standard_deviation": self.standard_deviation,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -88,6 +88,7 @@ class Training(Phase):
         self.walkers = state["walkers"].to(self.walkers)
         self.n_made, self.ended = state["n_updates"], state["ended"]
         self.energy = None if state["energy"] is None else Estimate(*state["energy"])
+        self.standard_deviation = state["standard_deviation"]
 
 
 class Sampler(Protocol):
@@ -137,6 +138,7 @@ class Sampling(Phase):
         self.name, self.make, self.n_blocks, self.atol, self.share = name, make, n_blocks, atol, share
         self._energy, self._results = energy, results
         self.sampler: Any = None
+        self._found: Estimate | None = None
 
     @property
     def step(self) -> int:
@@ -144,7 +146,9 @@ class Sampling(Phase):
 
     @property
     def energy(self) -> Estimate | None:  # type: ignore[override]
-        return self._energy(self.sampler) if self.step > 0 else None
+        if self._found is None and self.step > 0:
+            self._found = self._energy(self.sampler)
+        return self._found
 
     @property
     def planned(self) -> int:
@@ -152,7 +156,7 @@ class Sampling(Phase):
             return self.n_blocks
         n, E = self.step, self.energy
         if E is None or n < MINIMUM_BLOCKS:
-            return MINIMUM_BLOCKS
+            return MINIMUM_BLOCKS if self.most is None else min(MINIMUM_BLOCKS, self.most)
         needed = n if E.error <= self.atol else n + max(1, round(n * ((E.error / self.atol) ** 2 - 1)))
         return needed if self.most is None else min(needed, max(n, self.most))
 
@@ -160,6 +164,7 @@ class Sampling(Phase):
         if self.sampler is None:
             self.sampler = self.make()
         self.sampler.advance(generator)
+        self._found = None
 
     def results(self) -> dict[str, Any]:
         return self._results(self.sampler) if self.step > 0 else {}
@@ -169,7 +174,7 @@ class Sampling(Phase):
 
     def load_state_dict(self, state: State) -> None:
         if state:
-            self.sampler = self.make()
+            self.sampler, self._found = self.make(), None
             self.sampler.load_state_dict(state)
 
 

@@ -95,12 +95,12 @@ class Settings(RunSettings):
     path_step: float = setting(
         1 / 16, "The coarsest of the three time steps that E[l_T] / T is extrapolated from.", only=DRIFT
     )
-    n_equilibration: int = setting(4, "Blocks to discard before each estimate.", least=0, only=DRIFT)
-    n_path_blocks: int = setting(8, "Blocks of one time scale to average E[l_T] / T over.", only=DRIFT, extends=True)
+    n_equilibration: int = setting(2, "Blocks to discard before each estimate.", least=0, only=DRIFT)
+    n_path_blocks: int = setting(4, "Blocks of one time scale to average E[l_T] / T over.", only=DRIFT, extends=True)
     n_blocks: int = setting(
         200,
-        "Blocks of n_moves steps to average the local energy over, unless atol is given; "
-        "a flow draws one batch for every ten.",
+        "Blocks of n_moves steps to average the local energy over, fewer where its error is soon a tenth of the one "
+        "asked for; not used with atol.  A flow draws one batch for every ten.",
         only=(GRADIENT, FLOW),
         extends=True,
     )

@@ -6,6 +6,7 @@ walkers and the random generator, so a saved and resumed run takes the same step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +20,7 @@ from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker
 
 MINIMUM_UPDATES = 20  # before training may stop on the estimated excess: its running mean needs some
+NEGLIGIBLE, FEWEST_UPDATES = 1e-2, 5  # an excess so far below the tolerance needs fewer: psi was exact from the start
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def fit(
         ...     print(step.index, step.energy, step.standard_deviation)
     """
     for index in range(first, n_updates):
-        if method.estimated_excess is not None and method.estimated_excess < tolerance and index >= MINIMUM_UPDATES:
+        if converged(method, tolerance, index):
             return
         update = method.update(walkers, index, generator)
         walkers = update.walkers
@@ -113,6 +115,12 @@ def fit(
                 f"energies are no longer finite in update {index}: use smaller steps, or a trial_function"
             )
         yield Step(index + 1, from_walkers(energies), energies.std().item(), update)
+
+
+def converged(method: Optimiser, tolerance: float, n_made: int) -> bool:
+    """Whether the estimated excess energy is below the tolerance, after enough updates to be believed."""
+    excess = math.inf if method.estimated_excess is None else method.estimated_excess
+    return excess < tolerance and n_made >= (FEWEST_UPDATES if excess < NEGLIGIBLE * tolerance else MINIMUM_UPDATES)
 
 
 def parameters_of(process: Process) -> list[torch.nn.Parameter]:

@@ -14,10 +14,11 @@ def test_three_panels_with_labels() -> None:
     while projection.n_blocks < 4:
         projection.advance(g)
     found = projection.energy()
-    figure = projection_figure(found, exact=1.0)
+    trace = projection.trace()
+    figure = projection_figure(found, trace, exact=1.0)
     assert len(figure.axes) == 3
     assert all(axes.get_xlabel() and axes.get_ylabel() and axes.get_title() for axes in figure.axes)
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert f"projected {found.energy}" in texts
     assert "exact 1" in texts
-    assert len(figure.axes[0].lines[0].get_xdata()) == len(found.trace.time)
+    assert len(figure.axes[0].lines[0].get_xdata()) == len(trace.time)
