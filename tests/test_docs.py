@@ -26,7 +26,7 @@ def blocks(page: Path, language: str) -> list[str]:
 )
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})
+    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
     names: dict[str, object] = {}
     code = blocks(ROOT / "docs" / page, "python")
     assert len(code) >= 2

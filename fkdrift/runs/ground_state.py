@@ -31,7 +31,7 @@ from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import describe, from_file, load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
-from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.runs.driver import cpu_threads, drive
@@ -145,7 +145,7 @@ class GroundState(OfPotential):
             settled=lambda: flow and isinstance(method, NaturalGradient) and method.settled,
         )
         free, project = not isinstance(model, Wavefunction), settings.project and not flow
-        asked_for = settings.rtol / (2 * self.system.time_scale)
+        asked_for, rounding = settings.rtol / (2 * self.system.time_scale), rounding_error(walkers)
         self.trajectories = Sampling(
             "trajectories",
             self._path_sampler,
@@ -153,6 +153,7 @@ class GroundState(OfPotential):
             results=path_results,
             n_blocks=settings.n_path_blocks,
             atol=settings.atol if free else None,
+            rounding=rounding,
             share=1.0 if free and not project else TRAJECTORY_SHARE,
         )
         self.sampling = Sampling(
@@ -163,6 +164,7 @@ class GroundState(OfPotential):
             n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
             atol=settings.atol or (None if flow else asked_for / VARIATIONAL_FINER),
             most=None if settings.atol else settings.n_blocks,
+            rounding=rounding,
             share=SAMPLING_SHARE if project else 1.0,
         )
         self.projection = Sampling(
@@ -173,6 +175,7 @@ class GroundState(OfPotential):
             n_blocks=MINIMUM_BLOCKS,
             atol=settings.atol or asked_for,
             most=None if settings.atol else MOST_BLOCKS,
+            rounding=rounding,
         )
         self.observables = parse_observables(settings.observables or (), potential, walkers) if not free else ()
         self.excitations = Sampling(
@@ -414,7 +417,8 @@ class GroundState(OfPotential):
 
         coordinates = math.prod(self.system.shape)
         some = self.walkers[: max(N_DRAWN_LEAST, N_DRAWN // coordinates)]
-        n = len(some) * max(ROUNDS_LEAST, ROUNDS // coordinates)
+        rounds = ROUNDS if isinstance(self.model, Wavefunction) else ROUNDS // 4  # that much longer takes each
+        n = len(some) * max(ROUNDS_LEAST, rounds // coordinates)
         figures = draw_figures(
             self.process,
             self.system,
@@ -706,6 +710,11 @@ def _statements(result: Mapping[str, Any]) -> list[Row]:
         rows.append(
             Row("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest")
         )
+    atol, E = result["settings"].get("atol"), result["energies"]
+    error = E.get("projected", E["variational"]).get("error")
+    if atol and error and error > atol and result["status"] == "finished" and "out_of_time" not in result:
+        dtype = result["settings"]["dtype"]
+        rows.append(Row("accuracy", f"atol = {atol:g} cannot be reached in {dtype}" + " (try float64)" * ("32" in dtype)))
     if remark := result.get("excitations_remark"):
         rows.append(Row("levels", remark))
     if sampling := result.get("sampling"):

@@ -14,6 +14,8 @@ from fkdrift.training.loop import Optimiser, Step, converged, fit
 
 MINIMUM_BLOCKS = 32
 """Sampled before an error bar is reliable: part of it comes from rare walkers in the tails (docs/validation.md)."""
+ROUNDING_ERRORS = 2
+"""An error bar that small is reached, whatever was asked for: more samples would not make it smaller."""
 
 
 class Training(Phase):
@@ -119,6 +121,7 @@ class Sampling(Phase):
         n_blocks: to be counted.
         atol: if given, as many blocks instead as the standard error needs to fall below this.
         most: blocks, whatever the error is; None for no limit.
+        rounding: relative rounding error of the energy, below which no error bar can fall.
         share: see `Phase`.
     """
 
@@ -132,9 +135,10 @@ class Sampling(Phase):
         n_blocks: int,
         atol: float | None = None,
         most: int | None = None,
+        rounding: float = 0.0,
         share: float = 1.0,
     ) -> None:
-        self.most = most
+        self.most, self.rounding = most, rounding
         self.name, self.make, self.n_blocks, self.atol, self.share = name, make, n_blocks, atol, share
         self._energy, self._results = energy, results
         self.sampler: Any = None
@@ -157,7 +161,8 @@ class Sampling(Phase):
         n, E = self.step, self.energy
         if E is None or n < MINIMUM_BLOCKS:
             return MINIMUM_BLOCKS if self.most is None else min(MINIMUM_BLOCKS, self.most)
-        needed = n if E.error <= self.atol else n + max(1, round(n * ((E.error / self.atol) ** 2 - 1)))
+        atol = max(self.atol, ROUNDING_ERRORS * self.rounding * abs(E.mean))
+        needed = n if E.error <= atol else n + max(1, round(n * ((E.error / atol) ** 2 - 1)))
         return needed if self.most is None else min(needed, max(n, self.most))
 
     def advance(self, generator: torch.Generator) -> None:

@@ -193,4 +193,7 @@ def effort(result: Mapping[str, Any], *of: str, model: str = "") -> list[Row]:
     training = ", ".join([f"{result['n_updates']:,} updates", *of, parameters, f"seed {result['seed']}"])
     seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU on {result['device']}"
     dtype = result["settings"].get("dtype")
-    return [Row("training", training), Row("time", seconds + (f" in {dtype}" if dtype else ""))]
+    rows = [Row("training", training), Row("time", seconds + (f" in {dtype}" if dtype else ""))]
+    if ended := result.get("out_of_time"):
+        rows.append(Row("", f"max_seconds ended {' and '.join(ended)} before what was asked for had been reached"))
+    return rows

@@ -106,6 +106,7 @@ class Run(ABC):
         self.model, self.generator, self.phases = model, generator, list(phases)
         self.history: dict[str, list[list[float]]] = {phase.name: [] for phase in phases}
         self.finished = False
+        self.out_of_time: list[str] = []
         self.wall_seconds = self.cpu_seconds = 0.0
 
     # What a kind of run brings
@@ -155,7 +156,7 @@ class Run(ABC):
         Raises:
             ComputationError: the computation failed, such as walkers that left every finite range.
         """
-        self.finished = False
+        self.finished, self.out_of_time = False, []
         start, limit = self.wall_seconds, self.settings.max_seconds or float("inf")
         for phase in self.phases:
             if phase.share is None and phase.step < phase.planned:
@@ -170,6 +171,7 @@ class Run(ABC):
                     self.history[phase.name].append([phase.step, E.mean, E.error, self.wall_seconds])
                 yield self._progress(phase, start)
                 if phase.share is not None and self.wall_seconds - start > limit * phase.share:
+                    self.out_of_time += [phase.name] if phase.step < phase.planned else []
                     break
             phase.finish()
         self.finished = True
@@ -210,6 +212,8 @@ class Run(ABC):
         for phase in self.phases:
             merge(found, phase.results())
         merge(found, self.entries(found))
+        if self.out_of_time:
+            about["out_of_time"] = list(self.out_of_time)
         return {**about, **found}
 
     @property
@@ -239,6 +243,7 @@ class Run(ABC):
             "phases": {phase.name: phase.state_dict() for phase in self.phases},
             "history": {k: torch.tensor(v, dtype=torch.float64).reshape(-1, 4) for k, v in self.history.items()},
             "finished": self.finished,
+            "out_of_time": list(self.out_of_time),
             "seconds": [self.wall_seconds, self.cpu_seconds],
         }
 
@@ -254,7 +259,7 @@ class Run(ABC):
                 phase.load_state_dict(state["phases"][phase.name])
             self.generator.set_state(state["generator"])
             self.history = {phase.name: state["history"][phase.name].tolist() for phase in self.phases}
-            self.finished = state["finished"]
+            self.finished, self.out_of_time = state["finished"], list(state["out_of_time"])
             self.wall_seconds, self.cpu_seconds = state["seconds"]
         except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -99,8 +99,8 @@ class Settings(RunSettings):
     n_path_blocks: int = setting(4, "Blocks of one time scale to average E[l_T] / T over.", only=DRIFT, extends=True)
     n_blocks: int = setting(
         200,
-        "Blocks of n_moves steps to average the local energy over, fewer where its error is soon a tenth of the one "
-        "asked for; not used with atol.  A flow draws one batch for every ten.",
+        "Blocks of n_moves steps to average the local energy over, at most, unless atol is given; "
+        "a flow draws one batch for every ten.",
         only=(GRADIENT, FLOW),
         extends=True,
     )

@@ -34,7 +34,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})
+    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from fkdrift.runs.ground_state import GroundState
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})
+    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
 
 
 def solve(potential="harmonic", **options):

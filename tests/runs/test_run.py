@@ -59,7 +59,7 @@ def test_the_exact_solution_is_computed_once_and_not_charged(tmp_path, monkeypat
     monkeypatch.setattr("fkdrift.runs.ground_state.diagonalise", slow)
     monkeypatch.setattr("fkdrift.runs.driver.CHECKPOINT_SECONDS", 0.0)
     settings = fk.Settings(n_walkers=8, max_seconds=60.0, **TINY)
-    monkeypatch.setattr("fkdrift.figures.ground_state.draw_figures", lambda *arguments, **named: {})
+    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
     state = fk.solve("harmonic", settings=settings, out=tmp_path, progress=False)
     assert len(calls) == 1
     assert state.result["energies"]["exact"]["mean"] == pytest.approx(0.5, abs=1e-9)
