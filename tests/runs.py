@@ -17,10 +17,11 @@ from fkdrift.runs.settings import Settings
 SMALL: dict[str, Any] = {
     "width": 8,
     "n_walkers": 32,
-    "n_updates": 12,
+    "n_updates": 8,
+    "path_step": 0.25,
     "n_equilibration": 1,
     "n_path_blocks": 2,
-    "n_blocks": 10,
+    "n_blocks": 8,
     "project": False,
 }
 COMMAND = [sys.executable, "-m", "fkdrift"]
@@ -64,7 +65,7 @@ def fkdrift(*arguments: object, folder: Path, **environment: str) -> subprocess.
 def small(**options: Any) -> Settings:
     """Settings of a small run by the method, drift and optimiser among the options."""
     chosen = Settings(**{name: options[name] for name in ("method", "drift", "optimiser") if name in options})
-    return chosen.changed(**{name: value for name, value in SMALL.items() if chosen.uses(name)})
+    return chosen.changed(**{name: value for name, value in {**SMALL, "n_steps": 8}.items() if chosen.uses(name)})
 
 
 def write_small_config(folder: Path, **settings: object) -> Path:

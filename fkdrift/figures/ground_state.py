@@ -10,7 +10,7 @@ Everything comes in as plain objects, and trajectories have a generator of their
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,9 @@ def draw_figures(
     history: TrainingHistory,
     energies: Mapping[str, Any],
     spectrum: Spectrum | None = None,
+    more: Mapping[str, Callable[[], Figure]] | None = None,
 ) -> dict[str, Figure]:
-    """Figures by name: energy, wavefunction, trajectories.
+    """Figures by name: energy, wavefunction, trajectories, and more.
 
     Args:
         process, system: the learned diffusion and its system.
@@ -52,12 +53,14 @@ def draw_figures(
         history: how the energy came about.
         energies: of result.json: a mean for each name.
         spectrum: the exact solution, or None.
+        more: what draws the figures of further phases, by name.
     """
     with rc_context(STYLE), torch.no_grad():
         figures = {
             "energy": energy_figure(history, energies),
             "wavefunction": wavefunction_figure(process, system, samples, spectrum),
             "trajectories": trajectory_figure(process, system, walkers, energies["variational"]["mean"]),
+            **{name: draw() for name, draw in (more or {}).items()},
         }
         for figure in figures.values():
             figure.suptitle(_title(system.potential), fontsize=9.5, x=0.01, ha="left", color="#444444")

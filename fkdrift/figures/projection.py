@@ -17,7 +17,13 @@ def projection_figure(found: ProjectedEnergy, trace: Trace, exact: float | None 
         exact: E_0, where it is known.
 
     Example:
-        >>> len(projection_figure(projection.energy(), projection.trace(), 0.5).axes)
+        >>> from fkdrift.estimators.projection import Projection
+        >>> system = fk.System(fk.load_potential("harmonic"))
+        >>> process, walkers = fk.Process(fk.NeuralWavefunction(system), system), system.initial_walkers(64, g)
+        >>> projection = Projection(process, walkers, time_scale=1.0, gap=7.0, n_steps=4, n_settling=2)
+        >>> while projection.n_blocks < 3:
+        ...     projection.advance(g)
+        >>> len(projection_figure(projection.energy(), projection.trace(), exact=0.5).axes)
         3
     """
     figure = Figure(figsize=(10.5, 3.3), layout="constrained")

@@ -58,7 +58,7 @@ def _against_time(process: Process, system: System, walkers: Positions, E: float
 
 def _over_contours(process: Process, system: System, walkers: Positions) -> Figure:
     """Paths of two coordinates over the contours of V."""
-    path = _follow(process, system, walkers[:6], times=12, n_saved=768)
+    path = _follow(process, system, walkers[:6], times=12, n_saved=512)
     r = path.positions.flatten(2).double().cpu().numpy()
     figure = Figure(figsize=(5.4, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -129,7 +129,7 @@ def _world_lines(process: Process, system: System, walkers: Positions) -> Figure
 
 def _follow(process: Process, system: System, walkers: Positions, *, times: int, n_saved: int) -> Path:
     """A path of some walkers over `times` time scales, with finer steps where particles repel at short range."""
-    n_steps = n_saved * (8 if system.potential.coalescence else 2)
+    n_steps = n_saved * (4 if system.potential.coalescence else 1)
     generator = torch.Generator(system.device).manual_seed(2)
     dt = times * system.time_scale / n_steps
     return evolve(process, walkers, n_steps=n_steps, dt=dt, generator=generator, n_saved=n_saved)

@@ -86,13 +86,13 @@ def extrapolate(
             rows.append(np.eye(3)[[column]] / scale)
             values.append(np.array([mean / scale]))
     design, target = np.concatenate(rows), np.concatenate(values)
-    precision = design.T @ design
-    covariance = np.linalg.inv(precision)
-    fitted = covariance @ design.T @ target
+    Q, R = np.linalg.qr(design)
+    inverse = np.linalg.inv(R)
+    fitted = inverse @ (Q.T @ target)
     misfit = target - design @ fitted
     freedom = len(target) - 3
     return Extrapolation(
-        value=Estimate(float(offset + fitted[0]), float(math.sqrt(covariance[0, 0]))),
+        value=Estimate(float(offset + fitted[0]), float(np.linalg.norm(inverse[0]))),
         slope=float(fitted[1] / unit),
         curvature=float(fitted[2] / unit**2),
         residuals=tuple(float(x) for x in misfit[: len(dt)]),

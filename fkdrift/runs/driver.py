@@ -75,7 +75,10 @@ def load(folder: str | Path, source: Any = None, **changes: Any) -> Any:
         BadConfig: the folder is not a saved run, is damaged, or needs its source.
 
     Example:
-        >>> fk.load("runs/helium").energy
+        >>> quick = fk.Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+        >>> state = fk.solve("harmonic", settings=quick, out="runs/well")
+        >>> fk.load("runs/well").energy == state.energy
+        True
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -103,8 +106,11 @@ def resume(folder: str | Path, source: Any = None, *, progress: bool | None = No
     Raises:
         BadConfig: as for `load`.
 
-    Example:
-        >>> fk.resume("runs/helium", atol=5e-5)
+    Example (a smaller atol, or more blocks, make a finished run go further):
+        >>> quick = fk.Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+        >>> state = fk.solve("harmonic", settings=quick, out="runs/well")
+        >>> fk.resume("runs/well", n_blocks=20).result["n_blocks"]
+        20
     """
     return drive(load(folder, source, **changes), out=Path(folder), progress=progress)
 

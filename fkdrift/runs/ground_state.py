@@ -112,10 +112,11 @@ class GroundState(OfPotential):
         system, process: what is solved, and the learned diffusion.
         model: the drift that is trained.
 
-    Example:
-        >>> state = fk.solve("harmonic", omega=2.0)
-        >>> state.energy                        # Estimate(mean=1.0..., error=...)
-        >>> state.log_psi([0.0, 0.5, 1.0])      # -omega x^2 / 2, up to a constant
+    Example (a quick one: few walkers, and no projection):
+        >>> quick = Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+        >>> state = solve("harmonic", omega=2.0, settings=quick)
+        >>> state.log_psi([0.5, 1.0])                       # -omega x^2 / 2, up to a constant
+        tensor([-0.2500, -1.0000])
         >>> state.sample(1000).shape
         torch.Size([1000, 1, 1])
     """
@@ -419,7 +420,9 @@ class GroundState(OfPotential):
         some = self.walkers[: max(N_DRAWN_LEAST, N_DRAWN // coordinates)]
         rounds = ROUNDS if isinstance(self.model, Wavefunction) else ROUNDS // 4  # that much longer takes each
         n = len(some) * max(ROUNDS_LEAST, rounds // coordinates)
-        figures = draw_figures(
+        more = {"projection": self._projection_figure} if self.projection.step > 0 else {}
+        more |= {"levels": self._ladder} if self.excitations.step > 0 else {}
+        return draw_figures(
             self.process,
             self.system,
             walkers=self.walkers,
@@ -427,16 +430,16 @@ class GroundState(OfPotential):
             history=self.history,
             energies=self.result["energies"],
             spectrum=self.spectrum if self.exact.step else None,
+            more=more,
         )
-        if self.projection.step > 0:
-            from fkdrift.figures.projection import projection_figure
 
-            sampler = self.projection.sampler
-            exact = self.spectrum.ground_state if self.exact.step and self.spectrum is not None else None
-            figures["projection"] = projection_figure(sampler.energy(), sampler.trace(), exact)
-        if self.excitations.step > 0:
-            figures["levels"] = self._ladder()
-        return figures
+    def _projection_figure(self) -> Figure:
+        """The energy against projection time and against the step."""
+        from fkdrift.figures.projection import projection_figure
+
+        sampler = self.projection.sampler
+        exact = self.spectrum.ground_state if self.exact.step and self.spectrum is not None else None
+        return projection_figure(sampler.energy(), sampler.trace(), exact)
 
     def _ladder(self) -> Figure:
         """Levels beside the exact ones; on a line with psi_n."""
@@ -516,9 +519,10 @@ def solve(
         InputError: the potential, a parameter or a setting is not allowed.
         DivergedPath: walkers left every finite range.
 
-    Example:
-        >>> print(fk.solve("harmonic", omega=2.0, seed=0).energy)
-        1.000000(2)
+    Example (a quick one: few walkers, and no projection):
+        >>> quick = Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+        >>> print(fk.solve("harmonic", omega=2.0, settings=quick, seed=0).energy)
+        1.0000000(2)
     """
     given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
     given |= {"max_seconds": max_seconds, "atol": atol, "levels": levels}

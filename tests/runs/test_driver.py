@@ -103,22 +103,29 @@ def test_bad_requests():
 
 
 def test_atol_is_reached():
-    loose = solve("anharmonic", atol=0.03)
-    tight = solve("anharmonic", atol=loose.energy.error / 3)
+    loose = solve("harmonium", atol=0.03)
+    tight = solve("harmonium", atol=loose.energy.error / 2)
     assert loose.energy.error <= 0.03
-    assert tight.energy.error <= loose.energy.error / 3
+    assert tight.energy.error <= loose.energy.error / 2
     assert len(rows(tight)) > len(rows(loose))
+
+
+def test_an_accuracy_below_rounding_ends_the_run_and_is_said():
+    state = solve("anharmonic", atol=1e-12)
+    assert state.energy.error > 1e-12
+    assert "atol = 1e-12 cannot be reached in float32 (try float64)" in " ".join(str(state).split())
 
 
 def test_max_seconds_ends_a_run():
     state = fk.solve(
-        "anharmonic", settings=fk.Settings(**{**SMALL, "n_updates": 10**7, "n_blocks": 10**7}), max_seconds=1.5
+        "harmonium", settings=fk.Settings(**{**SMALL, "n_updates": 10**7, "n_blocks": 10**7}), max_seconds=1.5
     )
     assert state.finished
     assert 1.0 < state.wall_seconds < 6.0
     assert 0 < state.n_updates < 10**7
     assert state.result["status"] == "finished"
-    assert all(state.history[phase] for phase in ("training", "trajectories", "sampling"))
+    assert state.result["out_of_time"] == ["training", "trajectories", "sampling"]
+    assert "max_seconds ended training and trajectories and sampling" in " ".join(str(state).split())
 
 
 def test_wall_and_cpu_time_add_up(tmp_path):

@@ -23,7 +23,7 @@ def test_harmonic_result(tmp_path: Path):
     assert isinstance(state.model, FlowWavefunction)
     assert abs(state.energy.deviation(1.0)) < 4
     result = json.loads((tmp_path / "result.json").read_text())
-    assert set(result["energies"]) == {"variational", "fisher", "exact", "reference"}
+    assert set(result["energies"]) == {"variational", "lower_bound", "fisher", "exact", "reference"}
     assert "independent samples" in result["energies"]["variational"]["estimator"]
     assert set(result["sampling"]) == {"standard_deviation"}
     assert result["settings"]["method"] == "flow"

@@ -163,7 +163,8 @@ def drawn():
     }
     found = {}
     for label, (name, options) in cases.items():
-        state = fk.solve(name, settings=small(**options), progress=False, **options)
+        settings = small(**options).changed(project=label == "line")
+        state = fk.solve(name, settings=settings, progress=False, **options)
         found[label] = (state, state.plot())
     return found
 
@@ -178,7 +179,8 @@ def labels(axes):
 
 def test_every_figure_is_titled_and_labelled(drawn):
     for label, (state, figures) in drawn.items():
-        assert list(figures) == ["energy", "wavefunction", "trajectories"]
+        expected = ["energy", "wavefunction", "trajectories"] + ["projection"] * (label == "line")
+        assert list(figures) == expected
         for name, figure in figures.items():
             assert figure.get_suptitle().startswith(state.potential.name), (label, name)
             assert titles(figure), (label, name)
@@ -198,7 +200,7 @@ def test_energy_has_a_panel_for_each_phase(drawn):
         low, high = panel.get_ylim()
         assert low < state.spectrum.ground_state < high
         assert f"exact {state.spectrum.ground_state:.7g}" in labels(panel)
-    assert len(drawn["free drift"][1]["energy"].axes) == 3
+    assert len(drawn["free drift"][1]["energy"].axes) == 2
     assert any("reference" in text for text in labels(drawn["molecule"][1]["energy"].axes[0]))
 
 

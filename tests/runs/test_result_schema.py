@@ -24,7 +24,7 @@ from fkdrift.runs.recipes import MODELS
 
 SCHEMA = json.loads((files("fkdrift.runs") / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-SETTINGS = fk.Settings(**SMALL)
+SETTINGS = small()
 
 
 def finished(name, **options):
@@ -32,8 +32,14 @@ def finished(name, **options):
 
 
 def excited(name, levels, *observables):
-    settings = SETTINGS.changed(n_walkers=1024, levels=levels, observables=observables or None)
-    return fk.solve(name, settings=settings, progress=False).result
+    settings = SETTINGS.changed(n_walkers=512, levels=levels, observables=observables or None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fkdrift.runs.ground_state.N_EXCITATION_BLOCKS", 16)
+        return fk.solve(name, settings=settings, progress=False).result
+
+
+def projected(name, **options):
+    return fk.solve(name, settings=SETTINGS.changed(project=True), progress=False, **options).result
 
 
 def interrupted(name, n_steps):
@@ -68,6 +74,8 @@ PLANE = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).numpy()
 
 CASES = {
     "harmonic": lambda: finished("harmonic", n_dims=2),
+    "projected": lambda: projected("harmonic"),
+    "out of time": lambda: finished("harmonic", max_seconds=1e-9),
     "free drift": lambda: finished("harmonic", drift="mlp"),
     "flow": lambda: finished("harmonic", method="flow"),
     "levels and observables": lambda: excited("harmonic", 2, "x**2"),
@@ -75,10 +83,10 @@ CASES = {
     "adam": lambda: finished("harmonic", seed=3, atol=0.1),
     "formula": lambda: finished("x**4/4"),
     "callable": lambda: finished(lambda r: r.square().sum((-2, -1)), n_dims=2),
-    "no exact energy": lambda: finished("helium"),
+    "no exact energy": lambda: finished("calogero"),
     "interrupted at once": lambda: interrupted("harmonic", 0),
     "interrupted in training": lambda: interrupted("harmonic", 3),
-    "interrupted later": lambda: interrupted("helium", SMALL["n_updates"] + 3),
+    "interrupted later": lambda: interrupted("calogero", SMALL["n_updates"] + 3),
     "bridge": lambda: bridged("double_well", start=(-1.0,), end=(1.0,)),
     "bridge without exact value": lambda: bridged("henon_heiles", start=(0.0, 0.0), end=(0.5, 0.0), noise=0.1),
     "interrupted bridge": lambda: bridged("double_well", 1, start=(-1.0,), end=(1.0,)),
@@ -116,7 +124,8 @@ def test_the_cases_cover_the_schema(results):
     assert {*KINDS, *METHODS.names()} == set(PARTS) == set(SCHEMA["properties"]["kind"]["enum"])
     for kind, part in PARTS.items():
         keys = set().union(*(result for result in results.values() if result["kind"] == kind))
-        assert keys | {"observables"} >= set(SCHEMA["properties"]) | set(SCHEMA["$defs"][part]["properties"])
+        may = {"observables", "out_of_time"}
+        assert keys | may == set(SCHEMA["properties"]) | set(SCHEMA["$defs"][part]["properties"]) | may
     for kind, part in PARTS.items():
         energies = set().union(*(result.get("energies", {}) for result in results.values() if result["kind"] == kind))
         assert energies == set(SCHEMA["$defs"][part]["properties"].get("energies", {}).get("properties", {}))
@@ -167,14 +176,14 @@ def test_every_field_is_documented():
 
 
 def test_the_numbers_are_those_of_the_state():
-    state = fk.solve("harmonic", settings=SETTINGS, progress=False, seed=1)
+    state = fk.solve("harmonic", settings=SETTINGS.changed(project=True), progress=False, seed=1)
     result = state.result
     assert result["energies"]["projected"]["mean"] == state.energy.mean
     assert result["energies"]["variational"]["mean"] == state.energies.variational.mean
     assert result["trust"]["trusted"] == all(test["passed"] for test in result["trust"]["tests"])
     assert result["energies"]["exact"]["mean"] == pytest.approx(0.5, abs=1e-9)
     assert result["seed"] == result["settings"]["seed"] == 1
-    assert result["n_updates"] == SMALL["n_updates"]
+    assert result["n_updates"] == state.n_updates
     difference = state.energy.mean - result["energies"]["exact"]["mean"]
     assert result["deviation"]["difference"] == difference
     assert result["n_parameters"] == sum(p.numel() for p in state.model.parameters())

@@ -62,7 +62,9 @@ class Recipe:
         figures: model, settings, data and generator to figures by name.
 
     Example:
-        >>> recipe = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures)
+        >>> from fkdrift.runs.recipes import MODELS
+        >>> MODELS.find("vae").settings(latents=8).latents
+        8
     """
 
     name: str

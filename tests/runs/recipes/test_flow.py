@@ -37,7 +37,7 @@ def test_discrete_data_are_dithered():
     learned = learn("flow", data, **{**SMALL, "n_updates": 150})
     x = torch.randint(6, (4000, 1), generator=generator(2)).float()
     free_energy = learned.model.free_energy(x, generator(1)).detach()
-    assert learned.settings.levels == 6
+    assert learned.data.n_levels == 6
     assert math.log(6) - 0.02 < float(free_energy.mean()) < math.log(6) + 0.4
 
 
