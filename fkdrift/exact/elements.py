@@ -135,7 +135,7 @@ def _resolved(line: Coordinate, mesh: Mesh, small: float, origin: bool, poles: t
 def _breaks(line: Coordinate, edges: Array, negligible: float, noise: float, origin: bool) -> Array:
     """Jumps, kinks and singular points of V, found by halving intervals on which V is not smooth."""
     skip = int(origin)  # V may be singular at the origin
-    found = np.empty(0)
+    found, unchanged = np.empty(0), 0
     for attempt in range(5):
         # from middle to middle in every other attempt: a break close to an end lies beyond the last Gauss point
         ends = edges[skip:] if attempt % 2 == 0 else (edges[:-1] + edges[1:])[skip:] / 2
@@ -160,10 +160,15 @@ def _breaks(line: Coordinate, edges: Array, negligible: float, noise: float, ori
             if step == 8:  # a smooth function has become smooth by now
                 keep = sudden | (rough > 2.0**-28 * first + noise)
                 a, b, rough, sudden = a[keep], b[keep], rough[keep], sudden[keep]
+        known, unchanged = len(found), unchanged + 1
         for c in 0.5 * (a + b):
             if len(found) == 0 or _differ(line, c, found[np.argmin(np.abs(found - c))], negligible):
                 found = np.append(found, c)
-        edges = np.unique(np.concatenate([edges, found]))
+        if len(found) > known:
+            unchanged = 0
+            edges = np.unique(np.concatenate([edges, found]))
+        elif unchanged == 2:  # neither from edges nor from middles: a further look would see the same
+            break
     return found
 
 
@@ -184,6 +189,8 @@ def _on_spikes(line: Coordinate, breaks: Array, reach: float) -> Array:
         around = np.maximum(np.abs(line.effective(a)), np.abs(line.effective(b)))
         for sign in (-1, 1):
             top = zoom(line, a, b, sign)
+            origin = np.where((a <= 0) & (b >= 0), 0.0, top)  # the one place that zooming reaches only in the limit
+            top = np.where(np.isinf(line.effective(origin)), origin, top)
             moved = np.where(np.abs(line.effective(top)) > 1.5 * around, top, moved)
     return moved
 
