@@ -51,6 +51,7 @@ EXCITED_SHARE = 2.0  # mean of sum_k a_k f_k^2 over psi^2: how much more is draw
 DROPPED = 1e-12  # eigenvalues of S below this share of the largest are noise of rounding
 LONGEST_STEP = 2.0  # in time scales: the density p is wider than psi^2
 PURE = 0.9  # share of a state in a sector of the mirrors from which on it is labelled so
+RESOLVED = 0.5  # largest error of a level, in units of its gap or of 1 / time_scale, whichever is more
 RITZ = "Ritz, H c = E S c over psi^2 (1 + sum a f^2)"
 
 
@@ -86,7 +87,7 @@ class Levels:
 
     Args:
         energies: (level,), lowest first.
-        replicas: (group, level), each without one group of walkers.
+        replicas: (group, level), each without one group of walkers; nan where these have fewer independent functions.
         coefficients: (function, level).
         sectors: (level, mirror) expected sign under each mirror, between -1 and 1.
     """
@@ -101,6 +102,19 @@ class Levels:
     def gap(self, n: int) -> Estimate:
         """E_n - E_0, whose errors partly cancel."""
         return _jackknife(self.energies[n] - self.energies[0], self.replicas[:, n] - self.replicas[:, 0])
+
+    def n_resolved(self, scale: float) -> int:
+        """How many levels the walkers know, counted from E_0 up to the first that is noise.
+
+        Args:
+            scale: an energy below which gaps are small; errors are compared to it, or to the gap where that is larger.
+        """
+        for n in range(len(self.energies)):
+            errors = self.energy(n).error, self.gap(n).error
+            allowed = RESOLVED * max(scale, abs(self.gap(n).mean))
+            if not all(error < allowed for error in errors):  # nan is not resolved either
+                return n
+        return len(self.energies)
 
 
 class ExcitationSampler:
@@ -119,12 +133,14 @@ class ExcitationSampler:
         InputError: psi is not known, fewer than 2 levels or fewer than 64 walkers are asked for, or the basis is
             smaller than the levels.
 
-    Example:
-        >>> sampler = ExcitationSampler(process, system, walkers, levels=4)
-        >>> for _ in range(100):
-        ...     sampler.advance(generator)
-        >>> [str(each.gap) for each in sampler.excitations()]           # harmonic oscillator
-        ['1.0000(0)', '2.0000(0)', '3.0000(0)']
+    Example (harmonic oscillator):
+        >>> system = fk.System(fk.load_potential("harmonic"))
+        >>> process = Process(fk.NeuralWavefunction(system), system)
+        >>> sampler = ExcitationSampler(process, system, system.initial_walkers(256, g), levels=4, n_equilibration=0)
+        >>> for _ in range(10):
+        ...     sampler.advance(g)
+        >>> [round(each.gap.mean, 4) for each in sampler.excitations()]
+        [1.0, 2.0, 3.0]
     """
 
     def __init__(
@@ -157,9 +173,11 @@ class ExcitationSampler:
         size = (N_GROUPS, len(self.basis), len(self.basis))
         self.hamiltonian = torch.zeros(size, dtype=torch.float64, device=walkers.device)
         self.overlap = torch.zeros_like(self.hamiltonian)
+        self.solved: Levels | None = None
 
     def advance(self, generator: torch.Generator) -> None:
         """Run one block and, once equilibrated, add up H and S."""
+        self.solved = None
         longest = LONGEST_STEP * self.system.time_scale if self.n_blocks < 0 else None
         self.guide.penalty = self.penalty
         state = metropolis.start(self.guided, self.walkers, self.dt)
@@ -178,23 +196,34 @@ class ExcitationSampler:
 
     def solve(self) -> Levels:
         """The lowest levels of everything sampled, of which there must be at least one block."""
+        if self.solved is not None:
+            return self.solved
         H, S = self.hamiltonian.cpu().numpy(), self.overlap.cpu().numpy()
         sectors = self.basis.sectors.cpu().numpy()
         apart = (sectors[:, None] == sectors[None]).all(-1)
         energies, c = lowest(H.sum(0), S.sum(0), apart, self.levels)
-        replicas = [lowest(H.sum(0) - H[k], S.sum(0) - S[k], apart, len(energies))[0] for k in range(N_GROUPS)]
+        replicas = np.full((N_GROUPS, len(energies)), np.nan)
+        for k in range(N_GROUPS):
+            replica, _ = lowest(H.sum(0) - H[k], S.sum(0) - S[k], apart, len(energies))
+            replicas[k, : len(replica)] = replica
         weight = np.einsum("in,ij,jn->in", c, np.where(apart, S.sum(0), 0), c)
         found = self.basis.sectors.new_tensor(weight / weight.sum(0)).T @ self.basis.sectors
-        return Levels(energies, np.stack([each[: len(energies)] for each in replicas]), c, found)
+        self.solved = Levels(energies, replicas, c, found)
+        return self.solved
 
     def excitations(self) -> list[Excitation]:
-        """The bound excited states found, lowest first."""
-        levels = self.solve()
+        """The bound excited states that the walkers resolve, lowest first."""
+        return self._excitations(self.solve())
+
+    def _excitations(self, levels: Levels) -> list[Excitation]:
         return [
             Excitation(levels.gap(n), levels.energy(n), self._symmetry(levels.sectors[n]))
-            for n in range(1, len(levels.energies))
+            for n in range(1, self._n_resolved(levels))
             if levels.energies[n] < self.threshold
         ]
+
+    def _n_resolved(self, levels: Levels) -> int:
+        return levels.n_resolved(1 / self.system.time_scale)
 
     def ground_state(self) -> Estimate:
         """E_0 of the same problem: at or below the variational energy of psi."""
@@ -207,13 +236,19 @@ class ExcitationSampler:
             return self.basis(r) @ c
 
     def results(self) -> dict[str, Any]:
-        """{"excitations": [...]} as in result.json and, where fewer are bound than asked for, a remark that says so."""
-        found = self.excitations()
+        """{"excitations": [...]} as in result.json and, where there are fewer than asked for, a remark why."""
+        levels = self.solve()
+        found, n_resolved = self._excitations(levels), self._n_resolved(levels)
         results: dict[str, Any] = {"excitations": [each.plain() for each in found]}
-        if len(found) + 1 < self.levels:
+        if len(found) + 1 < n_resolved:
             results["excitations_remark"] = (
                 f"{len(found) + 1} of the {self.levels} levels asked for are bound: V far away is "
                 f"{round(self.threshold, 12):.6g}, and what was found above is not a state"
+            )
+        elif n_resolved < self.levels:
+            results["excitations_remark"] = (
+                f"the walkers resolve {n_resolved} of the {self.levels} levels asked for: the error of the next is as "
+                "large as a gap; train longer, or use more walkers"
             )
         return results
 
@@ -229,6 +264,7 @@ class ExcitationSampler:
         return {**{name: getattr(self, name) for name in names}, "basis": self.basis.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.solved = None
         self.basis.load_state_dict(state["basis"])
         restore(self, {name: value for name, value in state.items() if name != "basis"})
 
@@ -314,7 +350,7 @@ def lowest(H: np.ndarray, S: np.ndarray, apart: np.ndarray, n: int) -> tuple[np.
     Args:
         H, S: (function, function).
         apart: (function, function), whether two functions are in one block; blocks are solved by themselves.
-        n: how many.
+        n: how many; fewer are returned where fewer functions are independent.
     """
     energies: list[float] = []
     columns: list[np.ndarray] = []
@@ -322,6 +358,8 @@ def lowest(H: np.ndarray, S: np.ndarray, apart: np.ndarray, n: int) -> tuple[np.
         k = np.flatnonzero(block)
         norm = np.sqrt(np.diag(S)[k])
         k, norm = k[norm > 0], norm[norm > 0]
+        if not len(k):
+            continue
         scale = 1 / np.outer(norm, norm)
         weight, vectors = np.linalg.eigh(S[np.ix_(k, k)] * scale)
         kept = weight > DROPPED * weight[-1]
