@@ -1,7 +1,7 @@
 """Every example in a docstring runs, and shows the number it really gives.
 
-The examples find `fk`, `torch`, `np` and `math` imported, the public names of their own module, and a generator `g`
-with seed 0; what a docstring needs beyond these it makes itself.
+The examples find `fk`, `torch`, `np`, `math` and `os` imported, the names of their own module, and a generator `g` with
+seed 0; what a docstring needs beyond these it makes itself.  Runs that are saved draw no figures.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ def examples() -> list[doctest.DocTest]:
 def test_example(test, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "96")
+    for kind in ("ground_state.GroundState", "learning.Learning", "methods.bridge.Bridge", "methods.pimc.Pimc"):
+        monkeypatch.setattr(f"fkdrift.runs.{kind}.plot", lambda run: {})
     test.globs |= {"fk": fk, "torch": torch, "np": np, "math": math, "os": os}
     test.globs["g"] = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)  # weights of networks
     report: list[str] = []
     failed, _ = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
     assert not failed, "".join(report)

@@ -96,11 +96,12 @@ class Conditioned:
         BadParameter: no measurement, times not increasing, shapes that differ, or a pinned point before the end.
 
     Example (Brownian motion seen at 1 with noise 1 after one unit of time: Z = N(1; 0, 2), log Z = -1.515512):
-        >>> brownian = FeynmanKac(lambda r: 0 * r.sum((-2, -1)), torch.ones(1, 1))
+        >>> from fkdrift.numerics.estimates import log_mean
+        >>> brownian = fk.FeynmanKac(lambda r: 0 * r.sum((-2, -1)), torch.ones(1, 1))
         >>> problem = Conditioned(brownian, torch.zeros(1, 1), (Measurement(1.0, torch.ones(1, 1), noise=1.0),))
-        >>> paths = problem.follow(Guide(problem), 4096, dt=0.05, generator=torch.Generator())
+        >>> paths = problem.follow(Guide(problem), 4096, dt=0.05, generator=g)
         >>> print(log_mean(paths.log_weight))
-        -1.515(2)
+        -1.5157(17)
     """
 
     reference: ReferenceMeasure

@@ -56,7 +56,8 @@ def score(density: Density, x: Tensor) -> Tensor:
     """grad_x log p(x) by differentiation; differentiable itself unless under torch.no_grad().
 
     Example:
-        >>> score(normal, torch.ones(1, 3))
+        >>> normal = fk.generative.Mixture(torch.zeros(1, 3), width=1.0)
+        >>> score(normal, torch.ones(1, 3)).detach()
         tensor([[-1., -1., -1.]])
     """
     return value_and_gradient(density.log_prob, x)[1]

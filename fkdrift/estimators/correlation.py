@@ -78,12 +78,14 @@ class CorrelationSampler:
         InputError: psi is not known, an observable is a histogram, n_lags is odd, or walkers are fewer than 64.
 
     Example (position in the harmonic well: C = exp(-tau) / 2, chi = 1):
-        >>> x = parse_observable("x", potential)
-        >>> sampler = CorrelationSampler(process, walkers, [x], time_scale=1.0)
-        >>> for _ in range(20):
-        ...     sampler.advance(generator)
-        >>> sampler.susceptibility(0)
-        Estimate(mean=1.0..., error=...)
+        >>> from fkdrift.estimators.observables import parse_observable
+        >>> system = fk.System(fk.load_potential("harmonic"))
+        >>> process, walkers = Process(fk.NeuralWavefunction(system), system), system.initial_walkers(1024, g)
+        >>> x, window = parse_observable("x", system.potential), {"longest": 1.0, "n_lags": 4, "padding": 0.5}
+        >>> sampler = CorrelationSampler(process, walkers, [x], time_scale=1.0, n_equilibration=0, **window)
+        >>> sampler.advance(g)
+        >>> print(sampler.susceptibility(0))
+        0.97(5)
     """
 
     def __init__(

@@ -175,14 +175,14 @@ class Projection:
         BadParameter: too few walkers or populations.
 
     Example (harmonic oscillator with a drift that is wrong by a factor: 1 / 2 all the same):
-        >>> system = System(load_potential("harmonic"), torch.float64)
-        >>> psi = AutogradWavefunction(lambda r: -0.2 * r.square().sum((-2, -1)), system)
-        >>> projection = Projection(Process(psi, system), torch.zeros(64, 1, 1, dtype=torch.float64), time_scale=1.0)
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> while projection.n_blocks < 32:
-        ...     projection.advance(generator)
-        >>> abs(projection.energy().energy.deviation(0.5)) < 3
-        True
+        >>> system = fk.System(fk.load_potential("harmonic"), torch.float64)
+        >>> psi = fk.AutogradWavefunction(lambda r: -0.2 * r.square().sum((-2, -1)), system)
+        >>> walkers = system.initial_walkers(64, g)
+        >>> projection = Projection(Process(psi, system), walkers, time_scale=1.0, gap=2.0, n_steps=8)
+        >>> while projection.n_blocks < 4:
+        ...     projection.advance(g)
+        >>> print(projection.energy().energy)
+        0.502(3)
     """
 
     def __init__(

@@ -115,7 +115,7 @@ def has_exact(potential: Potential) -> bool:
 
     Example:
         >>> from fkdrift.hamiltonian.potential import FunctionPotential
-        >>> has_exact(FunctionPotential(lambda r: r.square().sum((1, 2)), n_particles=50, n_dims=3))
+        >>> has_exact(FunctionPotential(lambda r: r.square().sum((1, 2)), n_particles=10, n_dims=3))
         True
     """
     try:

@@ -28,7 +28,7 @@ class Propagator:
         sigma: 1 / sqrt(mass).
 
     Example (Mehler's formula gives -2.876158):
-        >>> line = Propagator(lambda x: x**2 / 2, -8.0, 8.0)
+        >>> line = Propagator(lambda x: x**2 / 2, -8.0, 8.0, n=100)
         >>> round(float(np.log(line.kernel(-1.0, 1.0, 2.0))), 6)
         -2.876158
     """

@@ -91,8 +91,11 @@ def log_ratio(chain: Chain, x: Tensor, generator: torch.Generator, n_samples: in
     Returns:
         (batch,), or (n_samples, batch); nats.
 
-    Example:
-        >>> bound = iwae(log_ratio(model, x, generator, n_samples=64))
+    Example (with the exact posterior, the same for every draw of z):
+        >>> x = torch.randn(100, 5, generator=g, dtype=torch.float64)
+        >>> exact = fk.generative.principal_components(x, n_latents=2)
+        >>> torch.allclose(log_ratio(exact.vae(), x, g), -exact.log_prob(x))
+        True
     """
     if n_samples is None:
         return terms(chain, *draw_posterior(chain, x, generator)).sum(0)

@@ -160,9 +160,10 @@ class LatentSDE(nn.Module):
     Raises:
         BadParameter: times out of order, or sizes below 1.
 
-    Example:
-        >>> model = LatentSDE(times=[0.5, 1.0, 1.5], n_observed=1, n_latents=1)
-        >>> model.free_energy(x, generator).mean()            # x (batch, 3, 1); -ELBO in nats for each series
+    Example (-ELBO in nats, of each of 10 series):
+        >>> model = LatentSDE(times=[0.5, 1.0, 1.5], n_observed=1, n_latents=1, dt=0.25)
+        >>> model.free_energy(torch.zeros(10, 3, 1), g).shape
+        torch.Size([10])
     """
 
     centre: Tensor

@@ -36,8 +36,10 @@ class PrincipalComponents:
         eigenvalues: of the covariance, (n,), falling.
 
     Example:
-        >>> model = principal_components(x, n_latents=8)
-        >>> model.log_prob(x).mean()
+        >>> x = torch.randn(1000, 3, generator=g) * torch.tensor([3.0, 1.0, 1.0])
+        >>> model = principal_components(x, n_latents=1)
+        >>> model.eigenvalues, model.log_prob(x).mean()
+        (tensor([8.9506, 1.0176, 1.0023]), tensor(-5.3625))
     """
 
     mean: Tensor

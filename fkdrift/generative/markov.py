@@ -35,9 +35,12 @@ class MarkovAutoencoder(nn.Module):
     Raises:
         BadParameter: not as many encoders as decoders, or none.
 
-    Example:
-        >>> model = MarkovAutoencoder([q1, q2], [p1, p2], n_latents=8)
-        >>> model.free_energy(x, generator).mean()          # -ELBO, nats for each datum
+    Example (-ELBO in nats, of each of 10 data):
+        >>> from fkdrift.numerics.networks import MLP
+        >>> encoders = [DiagonalGaussian(MLP(n, (16,), 2 * 2), 2) for n in (5, 2)]
+        >>> decoders = [DiagonalGaussian(MLP(2, (16,), 2 * n), n) for n in (5, 2)]
+        >>> MarkovAutoencoder(encoders, decoders, n_latents=2).free_energy(torch.zeros(10, 5), g).shape
+        torch.Size([10])
     """
 
     def __init__(
@@ -94,7 +97,9 @@ def euler_kernel(
         dt: the step.
 
     Example:
-        >>> q = euler_kernel(process.velocity, (1, 1), process.sigma, 0.01)
+        >>> step = euler_kernel(lambda r: -r, (1, 1), torch.ones(1, 1), dt=0.01)(torch.ones(1, 1))
+        >>> step.mean, step.stddev
+        (tensor([[0.9900]]), tensor([[0.1000]]))
     """
     width = (sigma * dt**0.5).expand(shape).flatten()
     step = _Map(lambda r: r + (velocity(r.unflatten(-1, shape)) * dt).flatten(1))

@@ -28,11 +28,12 @@ class VAE(nn.Module):
         decoder: p(x | z), any kernel from latents to data.
         n_latents: number of components of z.
 
-    Example:
-        >>> encoder = DiagonalGaussian(MLP(64, (128,), 16), 8)
-        >>> decoder = BetaBinomialDecoder(MLP(8, (128,), 128), 64, 17)
-        >>> model = VAE(encoder, decoder, 8)
-        >>> model.free_energy(x, generator).mean()          # -ELBO, nats for each datum
+    Example (-ELBO in nats, of each of 10 data):
+        >>> from fkdrift.generative import MLP, BetaBinomialDecoder, DiagonalGaussian
+        >>> encoder = DiagonalGaussian(MLP(64, (128,), 2 * 8), 8)
+        >>> decoder = BetaBinomialDecoder(MLP(8, (128,), 2 * 64), 64, 17)
+        >>> VAE(encoder, decoder, 8).free_energy(torch.zeros(10, 64), g).shape
+        torch.Size([10])
     """
 
     n_steps = 1

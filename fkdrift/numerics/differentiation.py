@@ -32,7 +32,7 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple
 
     Example:
         >>> value_and_gradient(lambda x: -x.square().sum(-1) / 2, torch.ones(1, 3))
-        (tensor([-1.5000]), tensor([[-1., -1., -1.]]))
+        (tensor([-1.5000], grad_fn=...), tensor([[-1., -1., -1.]], grad_fn=...))
     """
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -51,7 +51,7 @@ def curvatures(function: Callable[[Tensor], Tensor], x: Tensor) -> Curvatures:
 
     Example:
         >>> curvatures(lambda x: x.pow(3).sum(-1), torch.ones(1, 2)).second
-        tensor([[6., 6.]])
+        tensor([[6., 6.]], grad_fn=...)
     """
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -71,7 +71,7 @@ def field_and_divergence(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 
     Example:
         >>> field_and_divergence(lambda x: x.pow(2), torch.ones(1, 2))[1]
-        tensor([4.])
+        tensor([4.], grad_fn=...)
     """
     keep = torch.is_grad_enabled()
     with torch.enable_grad():

@@ -41,6 +41,9 @@ def entropy_production(
         BadParameter: fewer than two samples.
 
     Example (dr = (-1 + w J) r dt + dB with a rotation J in the plane: p = N(0, 1/2), rate 2 w^2; here w = 1):
+        >>> brownian = fk.FeynmanKac(lambda r: 0 * r.sum((-2, -1)), torch.ones(1, 1))
+        >>> process = Process(lambda r: -r + r @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), brownian)
+        >>> samples = torch.randn(4096, 1, 2, generator=g) / 2**0.5
         >>> print(entropy_production(process, samples, gaussian_score(samples)))
         2.01(3)
     """

@@ -81,7 +81,7 @@ class Process:
         reference: the measure that the process is compared with; it also gives sigma.
 
     Example:
-        >>> system = System(load_potential("harmonic"))
+        >>> system = fk.System(fk.load_potential("harmonic"))
         >>> process = Process(lambda r: torch.zeros_like(r), system)    # the reference is already exact here
         >>> process.velocity(torch.ones(1, 1, 1)).item()                # h = -omega r
         -1.0000...

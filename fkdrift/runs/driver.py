@@ -106,10 +106,10 @@ def resume(folder: str | Path, source: Any = None, *, progress: bool | None = No
     Raises:
         BadConfig: as for `load`.
 
-    Example (a smaller atol, or more blocks, make a finished run go further):
-        >>> quick = fk.Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
-        >>> state = fk.solve("harmonic", settings=quick, out="runs/well")
-        >>> fk.resume("runs/well", n_blocks=20).result["n_blocks"]
+    Example (more updates make a finished run go further):
+        >>> data = np.eye(8, dtype=int)
+        >>> learned = fk.generative.learn("vae", data, latents=2, width=16, n_updates=10, out="runs/eye")
+        >>> fk.resume("runs/eye", data, n_updates=20).n_updates
         20
     """
     return drive(load(folder, source, **changes), out=Path(folder), progress=progress)

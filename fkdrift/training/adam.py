@@ -118,10 +118,13 @@ def minibatch_adam(
         seed: of the shuffles.
         options: learning_rate, final, max_norm, weight_decay of `Adam`.
 
-    Example:
-        >>> method = minibatch_adam(model, model.free_energy, data, n_updates=1000)
-        >>> for step in fit(method, torch.empty(0), n_updates=1000, generator=g):
-        ...     print(step.index, step.energy)
+    Example (a mean is learned):
+        >>> data, model = 3 + torch.randn(200, 1, generator=g), torch.nn.Linear(1, 1)
+        >>> options = {"n_updates": 200, "learning_rate": 0.1}
+        >>> method = minibatch_adam(model, lambda x, g: (x - model.bias).square().sum(-1) / 2, data, **options)
+        >>> steps = list(fk.fit(method, torch.empty(0), n_updates=200, generator=g))
+        >>> bool((model.bias - data.mean()).abs() < 0.1)
+        True
     """
 
     def evaluate(walkers: Tensor, index: int, generator: torch.Generator) -> Evaluation:

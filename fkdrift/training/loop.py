@@ -99,10 +99,17 @@ def fit(
     Raises:
         DivergedPath: walkers left every finite range.
 
-    Example:
-        >>> method = NaturalGradient(process, time_scale=system.time_scale)
-        >>> for step in fit(method, walkers, n_updates=100, generator=g):
-        ...     print(step.index, step.energy, step.standard_deviation)
+    Example (the trial function is a Gaussian, so that something is left to learn; E_0 = 0.667986):
+        >>> from fkdrift.hamiltonian.preparation import gaussian
+        >>> potential = fk.load_potential("x**4")
+        >>> system = fk.System(potential, prepared=gaussian(potential))
+        >>> method = fk.NaturalGradient(fk.Process(fk.NeuralWavefunction(system, width=8), system),
+        ...                             time_scale=system.time_scale)
+        >>> for step in fit(method, system.initial_walkers(512, g), n_updates=10, generator=g):
+        ...     if step.index % 5 == 0:
+        ...         print(step.index, step.energy, round(step.standard_deviation, 3))
+        5 0.670(9) 0.196
+        10 0.6670(15) 0.034
     """
     for index in range(first, n_updates):
         if converged(method, tolerance, index):

@@ -46,10 +46,15 @@ class NaturalGradient:
     Raises:
         InputError: the drift has no parameters, or does not suit the source.
 
-    Example:
-        >>> method = NaturalGradient(process, MetropolisSamples(n_moves=5), time_scale=system.time_scale)
-        >>> for step in fit(method, walkers, n_updates=100, generator=g):
-        ...     print(step.index, step.energy, step.standard_deviation)
+    Example (the trial function is a Gaussian, so that something is left to learn):
+        >>> from fkdrift.hamiltonian.preparation import gaussian
+        >>> potential = fk.load_potential("x**4")
+        >>> system = fk.System(potential, prepared=gaussian(potential))
+        >>> process = Process(fk.NeuralWavefunction(system, width=8), system)
+        >>> method = NaturalGradient(process, fk.MetropolisSamples(n_moves=2), time_scale=system.time_scale)
+        >>> steps = list(fk.fit(method, system.initial_walkers(512, g), n_updates=10, generator=g))
+        >>> steps[-1].standard_deviation < steps[0].standard_deviation / 2
+        True
     """
 
     def __init__(

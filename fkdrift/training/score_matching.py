@@ -69,10 +69,11 @@ def drift_from_samples(
 
     Reference: Vincent, Neural Computation 23, 1661 (2011).
 
-    Example:
-        >>> system = fk.System(fk.load_potential("double_well"))
-        >>> drift = fk.drift_from_samples(state.sample(20_000), system)
-        >>> process = fk.Process(drift, system)
+    Example (samples of a harmonic oscillator, whose drift is -x):
+        >>> system = fk.System(fk.load_potential("harmonic"))
+        >>> drift = drift_from_samples(system.initial_walkers(1000, g), system, n_updates=20)
+        >>> fk.Process(drift, system).velocity(torch.ones(1, 1, 1)).item()
+        -0.98...
     """
     _check(samples, system, blur)
     samples = samples.to(system.device, system.dtype)

@@ -57,9 +57,9 @@ def semiclassical_tails(system: System, seed: int = 0) -> tuple[Tensor, Tensor]:
         system: in open space.
         seed: of the draws.
 
-    Example:
-        >>> semiclassical_tails(System(load_potential("x^4")))[0]
-        tensor([1.4...])
+    Example (psi falls as exp(-sqrt(2) x^3 / 3) in x^4: delta is 3 / 2):
+        >>> semiclassical_tails(System(fk.load_potential("x**4")))[0]
+        tensor([1.4996])
     """
     walkers = system.initial_walkers(N_DRAWS, torch.Generator(system.device).manual_seed(seed))
     energy = system.potential(walkers).median()

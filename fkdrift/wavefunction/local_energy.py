@@ -32,7 +32,9 @@ def log_psi(process: Process, system: System, r: Positions) -> PerWalker:
         r: positions (batch, particle, dim).
 
     Example:
-        >>> value = log_psi(process, system, torch.tensor([[[0.0]], [[1.0]]]))    # harmonic: -omega x^2 / 2
+        >>> system = fk.System(fk.load_potential("harmonic"))
+        >>> process = Process(fk.NeuralWavefunction(system), system)
+        >>> value = log_psi(process, system, torch.tensor([[[0.0]], [[1.0]]]))    # -omega x^2 / 2
         >>> (value[1] - value[0]).item()
         -0.5000...
     """
@@ -62,10 +64,11 @@ def local_energy(process: Process, r: Positions) -> PerWalker:
     Raises:
         InputError: the drift has no log psi, or its log psi has kinks.
 
-    Example:
-        >>> system = System(load_potential("harmonic"))
-        >>> local_energy(Process(NeuralWavefunction(system), system), torch.ones(1, 1, 1)).item()
-        0.5000...
+    Example (harmonic oscillator: 1 / 2 everywhere):
+        >>> system = fk.System(fk.load_potential("harmonic"))
+        >>> process = Process(fk.NeuralWavefunction(system), system)
+        >>> local_energy(process, torch.tensor([[[0.0]], [[1.0]]])).detach()
+        tensor([0.5000, 0.5000])
     """
     psi = wavefunction_of(process.drift, "a local energy")
     at_once = max(LEAST_AT_ONCE, CHUNK // psi.numbers_per_walker)

@@ -84,7 +84,7 @@ class AutogradWavefunction(Drift):
         ...         self.a = torch.nn.Parameter(torch.tensor(0.1))
         ...     def forward(self, r):
         ...         return -self.a * r.pow(4).sum((-2, -1))
-        >>> psi = AutogradWavefunction(Quartic(), System(load_potential("harmonic")))
+        >>> psi = AutogradWavefunction(Quartic(), fk.System(fk.load_potential("harmonic")))
         >>> psi(torch.ones(1, 1, 1)).item()                                 # -4 a x^3
         -0.4000...
     """

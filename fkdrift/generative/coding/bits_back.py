@@ -60,10 +60,13 @@ class BitsBack:
         data: the grid of continuous data; None for discrete data.
 
     Example:
-        >>> coder = BitsBack(chain, survey(chain, x), None)
-        >>> stack = Stack(random_words(10_000, seed=0))
-        >>> coder.push(stack, x)
-        >>> bool((coder.pop(stack, len(x)) == x).all())
+        >>> from fkdrift.generative.coding.stack import random_words
+        >>> x = np.random.default_rng(0).normal(size=(50, 4))
+        >>> model = fk.generative.principal_components(torch.from_numpy(x), n_latents=2).vae()
+        >>> coder = BitsBack(model, survey(model, x), Grid(0.01, -500, 500))
+        >>> stack, k = Stack(random_words(100, seed=0)), np.round(x / 0.01).astype(np.int32)
+        >>> coder.push(stack, k)
+        >>> bool((coder.pop(stack, len(k)) == k).all())
         True
     """
 

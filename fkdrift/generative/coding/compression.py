@@ -99,9 +99,13 @@ def compress(
             continuous data without a step.
         CannotWrite: the file cannot be written.
 
-    Example:
-        >>> print(compress(images, vae, "images.fkdz"))
-        >>> bool((decompress("images.fkdz", vae) == images).all())
+    Example (normal numbers rounded to hundredths: log2(100 sqrt(2 pi e)) = 8.691 bits each):
+        >>> x = np.random.default_rng(0).normal(size=(1000, 4))
+        >>> model = fk.generative.principal_components(torch.from_numpy(x), n_latents=2).vae()
+        >>> print(compress(x, model, "normal.fkdz", step=0.01))
+        1000 data of 4 components: 32000 to 4552 bytes, 7.03 to 1
+        net 8.6865 bits per component (64 initial bits), whole file 9.1040, ... MB/s
+        >>> bool((abs(decompress("normal.fkdz", model) - x) < 0.0051).all())
         True
     """
     started = time.perf_counter()

@@ -36,6 +36,7 @@ class Stack:
         CorruptStream: the top word is 0, which no stack ends in.
 
     Example:
+        >>> from fkdrift.generative.coding.codec import BernoulliCodec
         >>> stack = Stack(random_words(64, seed=0))
         >>> codec = BernoulliCodec(np.full(100, 0.9))
         >>> x = codec.pop(stack)                          # 100 draws

@@ -155,7 +155,7 @@ def dataset(
             match.
 
     Example:
-        >>> dataset(numpy.random.default_rng(0).normal(size=(100, 3))).test.shape
+        >>> dataset(np.random.default_rng(0).normal(size=(100, 3))).test.shape
         torch.Size([20, 3])
     """
     array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)

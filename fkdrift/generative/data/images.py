@@ -29,7 +29,8 @@ def distort(images: Tensor, generator: torch.Generator, strength: float = 1.0) -
         (batch, side^2), values between the smallest and the largest of each image (0 comes in from outside).
 
     Example:
-        >>> distort(digits, generator, 0.5).shape == digits.shape
+        >>> digits = fk.generative.load_data("digits").train[:100]
+        >>> distort(digits, g, 0.5).shape == digits.shape
         True
     """
     if strength == 0:

@@ -90,10 +90,9 @@ class Pimc(OfPotential):
         fine, coarse: the phases with P and with P / 2 slices; the second is left out where it was not asked for, or
             P / 2 is not allowed.
 
-    Example (a quick one; the exact energy is 0.656518):
-        >>> settings = PimcSettings(temperature=0.5, n_chains=64, n_blocks=20, n_equilibration=5, check_slices=False)
-        >>> print(drive(Pimc(load_potential("harmonic"), settings)).energy)
-        0.655(10)
+    Example:
+        >>> Pimc(load_potential("harmonic"), PimcSettings(temperature=0.5)).n_slices
+        8
     """
 
     kind = "pimc"
