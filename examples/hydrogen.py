@@ -3,7 +3,7 @@
     python examples/hydrogen.py
 
 V has no lower bound, but E_W = V - (|grad W|^2 + lap W)/2 has, because the potentials bring a reference W with the
-slopes that Kato's conditions ask for.  Prints energies with errors, the virial ratios (exactly -2), and the mean radii.
+slopes that Kato's conditions ask for.  Prints energies with errors, the virial ratios (exactly 1), and the mean radii.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def main() -> None:
         known = state.potential.known_energy
         assert known is not None
         radius = state.sample(20_000).norm(dim=-1).mean()
-        virial = state.result["virial"]["ratio"]
-        print(f"{name}: E = {state.energy}, known {known.value:.6f}; <V>/<T> = {virial:.4f}; <r> = {radius:.3f}")
+        virial = state.result["observables"]["virial"]["variational"]["mean"]
+        print(f"{name}: E = {state.energy}, known {known.value:.6f}; virial <r . grad V>/(2 T) = {virial:.4f}; <r> = {radius:.3f}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from fkdrift.wavefunction.local_energy import local_energy
 
 
 class IndependentSampler:
-    """Sums of E_L, the Fisher form and V over independent samples of a flow.
+    """Sums of E_L and the Fisher form over independent samples of a flow.
 
     Args:
         wavefunction: the flow and its system.
@@ -31,7 +31,7 @@ class IndependentSampler:
 
     Attributes:
         n_blocks: batches drawn.
-        sums: (2, 3) float64, of E_L, Fisher form and V, and of their squares.
+        sums: (2, 2) float64, of E_L and the Fisher form, and of their squares.
     """
 
     def __init__(
@@ -39,23 +39,22 @@ class IndependentSampler:
     ) -> None:
         self.wavefunction, self.walkers, self.n_blocks = wavefunction, walkers, 0
         self.process = Process(wavefunction, wavefunction.system)
-        self.sums = torch.zeros(2, 3, dtype=torch.float64, device=walkers.device)
+        self.sums = torch.zeros(2, 2, dtype=torch.float64, device=walkers.device)
         self.averages = Averages(observables, len(walkers), walkers.device)
 
     @torch.no_grad()
     def advance(self, generator: torch.Generator) -> None:
         """Draw a batch and add it up."""
         self.walkers = r = self.wavefunction.sample(len(self.walkers), generator)
-        V = self.wavefunction.system.potential(r)
-        values = torch.stack([local_energy(self.process, r), fisher_energy(self.wavefunction, r), V])
+        values = torch.stack([local_energy(self.process, r), fisher_energy(self.wavefunction, r)])
         self.sums += torch.stack([values.sum(-1), values.square().sum(-1)])
         self.averages.add(r, values[0])
         self.n_blocks += 1
 
     def energy(self) -> StationaryEnergy:
-        """The mean local energy, its standard deviation, and the mean of V."""
-        E, _, V = self._estimates()
-        return StationaryEnergy(E, E.error * self._n_samples**0.5, None, V, None)
+        """The mean local energy, and its standard deviation."""
+        E, _ = self._estimates()
+        return StationaryEnergy(E, E.error * self._n_samples**0.5, None, None)
 
     def observables(self) -> dict[str, Average]:
         """The mean of every observable over all samples, by name."""

@@ -28,14 +28,12 @@ class StationaryEnergy:
         energy: with its error from independent walkers.
         standard_deviation: of E_L over |psi|^2; 0 at the optimum.
         acceptance: mean acceptance probability of the Metropolis-adjusted steps; None for independent samples.
-        potential: mean of V.
         dt: the time step; None for independent samples.
     """
 
     energy: Estimate
     standard_deviation: float
     acceptance: float | None
-    potential: Estimate
     dt: float | None
 
 
@@ -45,7 +43,6 @@ class StationarySampler:
     Args:
         process: the trained process; its drift is a `Wavefunction`.
         walkers: (batch, particle, dim) starting positions.
-        potential: V(r), averaged beside E_L.
         time_scale: of the system; half of it is the longest step.
         n_moves: steps in a block.
         n_equilibration: blocks to discard first; the step is tuned during these only.
@@ -56,21 +53,20 @@ class StationarySampler:
         self,
         process: Process,
         walkers: Positions,
-        potential: Any,
         *,
         time_scale: float,
         n_moves: int = 4,
         n_equilibration: int = 16,
         observables: Sequence[Observable] = (),
     ) -> None:
-        self.process, self.potential, self.time_scale, self.n_moves = process, potential, time_scale, n_moves
+        self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
         self.walkers, self.n_blocks = walkers, -n_equilibration
         self.dt = walkers.new_tensor(time_scale / 4)
-        self.sums = torch.zeros(4, len(walkers), dtype=torch.float64, device=walkers.device)
+        self.sums = torch.zeros(3, len(walkers), dtype=torch.float64, device=walkers.device)
         self.averages = Averages(observables, len(walkers), walkers.device)
 
     def advance(self, generator: torch.Generator) -> None:
-        """Run one block and, once equilibrated, add up E_L, E_L^2, V and the acceptance."""
+        """Run one block and, once equilibrated, add up E_L, E_L^2 and the acceptance."""
         longest = self.time_scale / 2 if self.n_blocks < 0 else None
         chain = metropolis.start(self.process, self.walkers, self.dt)
         chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=longest)
@@ -78,20 +74,18 @@ class StationarySampler:
         if self.n_blocks >= 0:
             with torch.no_grad():
                 E = local_energy(self.process, self.walkers).double()
-                V = self.potential(self.walkers).double()
-            self.sums += torch.stack([E, E.square(), V, chain.acceptance.double().expand_as(E)])
+            self.sums += torch.stack([E, E.square(), chain.acceptance.double().expand_as(E)])
             self.averages.add(self.walkers, E)
         self.n_blocks += 1
 
     def energy(self) -> StationaryEnergy:
         """The energy of all counted blocks, of which there must be at least one."""
-        E, square, V, acceptance = self.sums / self.n_blocks
+        E, square, acceptance = self.sums / self.n_blocks
         variance = max(0.0, (square.mean() - E.mean().square()).item())
         return StationaryEnergy(
             from_walkers(E, variance, rounding_error(self.walkers)),
             variance**0.5,
             acceptance.mean().item(),
-            from_walkers(V),
             self.dt.item(),
         )
 

@@ -11,7 +11,6 @@ set the natural length and time of the system. On a ring or torus W = 0: plain B
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -135,19 +134,6 @@ class System:
             low, high = self._tensor(self.potential.domain).T
             r = r.clamp(low, high)
         return r
-
-    @cached_property
-    def homogeneity(self) -> float | None:
-        """The degree n if V(c r) = c^n V(r), found by trying; then the virial theorem says <V> / <T> = 2 / n."""
-        if self.potential.box is not None or self.potential.domain is not None:
-            return None
-        generator = torch.Generator().manual_seed(1)
-        r = torch.randn((16, *self.shape), generator=generator, dtype=torch.float64)
-        ratio = self.potential(1.5 * r) / self.potential(r)
-        if not bool((ratio > 0).all()) or float(ratio.std()) > 1e-8 * float(ratio.mean()):
-            return None
-        degree = float(ratio.mean().log()) / np.log(1.5)
-        return round(degree) if abs(degree - round(degree)) < 1e-6 else degree
 
     def wrap(self, r: Positions) -> Positions:
         """Positions brought back into the periodic box, for display; unchanged in open space."""

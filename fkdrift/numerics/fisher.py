@@ -59,8 +59,22 @@ def conjugate_gradient(
     return x
 
 
-def flat_gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor, **graph: bool) -> Tensor:
+def flat_gradient(
+    output: Tensor,
+    parameters: Sequence[Tensor],
+    cotangent: Tensor,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> Tensor:
     """(d output / d theta)^T cotangent as one vector; parameters without influence give zeros."""
     value = (output * cotangent).sum()
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True, **graph)
+    gradients = torch.autograd.grad(
+        value,
+        parameters,
+        create_graph=create_graph,
+        retain_graph=retain_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
     return torch.cat([gradient.reshape(-1) for gradient in gradients])

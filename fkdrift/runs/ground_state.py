@@ -114,7 +114,7 @@ class GroundState(OfPotential):
 
     Example (a quick one: few walkers, and no projection):
         >>> quick = Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
-        >>> state = solve("harmonic", omega=2.0, settings=quick)
+        >>> state = fk.solve("harmonic", omega=2.0, settings=quick)
         >>> state.log_psi([0.5, 1.0])                       # -omega x^2 / 2, up to a constant
         tensor([-0.2500, -1.0000])
         >>> state.sample(1000).shape
@@ -208,7 +208,6 @@ class GroundState(OfPotential):
         return StationarySampler(
             self.process,
             self.training.walkers,
-            self.potential,
             time_scale=self.system.time_scale,
             n_moves=self.settings.n_moves,
             n_equilibration=4 * self.settings.n_equilibration,
@@ -364,9 +363,8 @@ class GroundState(OfPotential):
             results["energies"] = {"fisher": sampler.fisher().plain()}
         shown = {name: each for name, each in sampler.observables().items() if name not in (ENERGY, FORCE)}
         results["observables"] = by_kind({"variational": shown})
-        if self.system.homogeneity is not None:
-            V, E = found.potential.mean, found.energy.mean
-            results["virial"] = {"ratio": V / (E - V), "expected": 2 / self.system.homogeneity}
+        if "virial" in results["observables"]:
+            results["observables"]["virial"]["expected"] = 1.0
         return results
 
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -718,7 +716,8 @@ def _statements(result: Mapping[str, Any]) -> list[Row]:
     error = E.get("projected", E["variational"]).get("error")
     if atol and error and error > atol and result["status"] == "finished" and "out_of_time" not in result:
         dtype = result["settings"]["dtype"]
-        rows.append(Row("accuracy", f"atol = {atol:g} cannot be reached in {dtype}" + " (try float64)" * ("32" in dtype)))
+        advice = " (try float64)" if dtype == "float32" else ""
+        rows.append(Row("accuracy", f"atol = {atol:g} cannot be reached in {dtype}{advice}"))
     if remark := result.get("excitations_remark"):
         rows.append(Row("levels", remark))
     if sampling := result.get("sampling"):
@@ -726,6 +725,4 @@ def _statements(result: Mapping[str, Any]) -> list[Row]:
         if "acceptance" in sampling:
             text += f"; acceptance {sampling['acceptance']:.0%} at dt = {sampling['time_step']:.3g}"
         rows.append(Row("sampling", text))
-    if virial := result.get("virial"):
-        rows.append(Row("virial", f"<V>/<T> = {virial['ratio']:.4f}, expected {virial['expected']:g}"))
     return rows

@@ -157,9 +157,7 @@ class Training:
         if isinstance(self.method, NaturalGradient):
             torch.nn.utils.vector_to_parameters(self.method.average.clone(), list(drift.parameters()))
         process, generator = Process(drift, self.system), torch.Generator().manual_seed(1)
-        sampler = StationarySampler(
-            process, walkers, self.system.potential, time_scale=self.system.time_scale, n_equilibration=12
-        )
+        sampler = StationarySampler(process, walkers, time_scale=self.system.time_scale, n_equilibration=12)
         while sampler.n_blocks < N_BLOCKS:
             sampler.advance(generator)
         return sampler.energy().energy

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from fkdrift.estimators.local_energy import StationarySampler
@@ -16,16 +17,17 @@ from tests.systems import generator, random_state
 F64 = torch.float64
 
 
+@pytest.mark.slow
 def test_two_estimates_of_one_energy_agree() -> None:
     """For a wrong psi the path action and the local energy give the same variational energy, above E_0."""
     system, process = random_state("anharmonic", 0.25)
     g = generator()
-    walkers = system.initial_walkers(2048, g)
-    paths = PathSampler(process, walkers, dt=system.time_scale / 16, n_steps=16, n_equilibration=8)
-    local = StationarySampler(process, walkers, system.potential, time_scale=system.time_scale)
-    for _ in range(24):
+    walkers = system.initial_walkers(4096, g)
+    paths = PathSampler(process, walkers, dt=system.time_scale / 16, n_steps=8, n_equilibration=6)
+    local = StationarySampler(process, walkers, time_scale=system.time_scale)
+    for _ in range(14):
         paths.advance(g)
-    for _ in range(216):
+    for _ in range(32):
         local.advance(g)
     E, F = local.energy(), paths.energy()
     assert E.energy.mean > 0.8037706512 + 5 * E.energy.error
@@ -40,13 +42,12 @@ def test_exact_state_has_no_noise() -> None:
     system = System(load_potential("hydrogen"), F64)
     g = generator()
     process = Process(NeuralWavefunction(system), system)
-    sampler = StationarySampler(process, system.initial_walkers(64, g), system.potential, time_scale=system.time_scale)
+    sampler = StationarySampler(process, system.initial_walkers(64, g), time_scale=system.time_scale)
     for _ in range(20):
         sampler.advance(g)
     energy = sampler.energy()
     assert abs(energy.energy.mean + 0.5) < 1e-12
     assert energy.standard_deviation < 1e-6
-    assert abs(energy.potential.deviation(-1.0)) < 4
 
 
 def test_state_round_trip() -> None:
@@ -56,7 +57,7 @@ def test_state_round_trip() -> None:
 
     def make() -> StationarySampler:
         walkers = system.initial_walkers(8, generator(3))
-        return StationarySampler(process, walkers, system.potential, time_scale=1.0, n_equilibration=1)
+        return StationarySampler(process, walkers, time_scale=1.0, n_equilibration=1)
 
     original = make()
     for _ in range(3):
@@ -79,7 +80,7 @@ def test_observables_are_averaged_beside_the_energy() -> None:
     observables = parse_observables(["r", "r**2"], potential, walkers)
 
     def make() -> StationarySampler:
-        return StationarySampler(process, walkers, potential, time_scale=system.time_scale, observables=observables)
+        return StationarySampler(process, walkers, time_scale=system.time_scale, observables=observables)
 
     sampler, restored = make(), make()
     for _ in range(40):

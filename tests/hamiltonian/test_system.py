@@ -64,14 +64,6 @@ def test_ring() -> None:
     assert torch.all(system.wrap(r + 2 * torch.pi) - r < 1e-9)
 
 
-@pytest.mark.parametrize(
-    ("name", "degree"),
-    [("harmonic", 2), ("helium", -1), ("x**4", 4), ("anharmonic", None), ("h2", None), ("cosine", None)],
-)
-def test_homogeneity(name: str, degree: float | None) -> None:
-    assert System(load_potential(name), F64).homogeneity == degree
-
-
 @pytest.mark.parametrize("formula", ["-x**2", "0*x", "x**3", "x"])
 def test_unbound(formula: str) -> None:
     with pytest.raises(Unbound, match="must confine"):

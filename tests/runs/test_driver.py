@@ -103,9 +103,9 @@ def test_bad_requests():
 
 
 def test_atol_is_reached():
-    loose = solve("harmonium", atol=0.03)
-    tight = solve("harmonium", atol=loose.energy.error / 2)
-    assert loose.energy.error <= 0.03
+    loose = solve("helium", atol=0.1)
+    tight = solve("helium", atol=loose.energy.error / 2)
+    assert loose.energy.error <= 0.1
     assert tight.energy.error <= loose.energy.error / 2
     assert len(rows(tight)) > len(rows(loose))
 

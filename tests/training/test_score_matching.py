@@ -63,7 +63,7 @@ def test_energy_of_the_learned_drift(learned):
     assert E0 < exact_energy(learned) < 1.005 * E0
     process = fk.Process(learned, SYSTEM)
     generator = torch.Generator().manual_seed(2)
-    sampler = StationarySampler(process, well_samples(512, seed=3), WELL, time_scale=SYSTEM.time_scale, n_moves=6)
+    sampler = StationarySampler(process, well_samples(512, seed=3), time_scale=SYSTEM.time_scale, n_moves=6)
     for _ in range(40):
         sampler.advance(generator)
     energy = sampler.energy().energy
@@ -130,13 +130,13 @@ def test_the_same_seed_gives_the_same_drift():
 
 
 def test_solve_starts_from_it(learned):
-    settings = fk.Settings(dtype="float64", n_updates=1, n_walkers=1024, n_blocks=16, width=32)
+    settings = fk.Settings(dtype="float64", n_updates=1, n_walkers=1024, n_blocks=16, width=32, project=False)
     warm = fk.solve(SYSTEM.potential, settings=settings, start=learned, progress=False)
     cold = fk.solve(SYSTEM.potential, settings=settings, progress=False)
     assert abs(warm.energy.mean / E0 - 1) < 0.005 + 4 * warm.energy.error / E0 < 0.02
     assert cold.energy.mean - warm.energy.mean > 2 * cold.energy.error
     with pytest.raises(BadConfig, match="not of the kind and size"):
-        fk.solve(SYSTEM.potential, settings=fk.Settings(width=8, n_updates=1), start=learned, progress=False)
+        fk.solve(SYSTEM.potential, settings=settings.changed(width=8), start=learned, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from fkdrift.errors import InputError
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.path_action import PathSampler
-from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives
 from fkdrift.numerics.differentiation import curvatures
@@ -31,14 +30,14 @@ from fkdrift.wavefunction.flow_start import make_flow
 from fkdrift.wavefunction.local_energy import local_energy, log_psi
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 from fkdrift.wavefunction.protocol import AutogradWavefunction, Wavefunction
-from tests.systems import generator
+from tests.systems import gaussian_start, generator
 
 F64 = torch.float64
 STRENGTH = 0.1
 
 
 def system() -> System:
-    return System(load_potential("henon_heiles"), F64)
+    return gaussian_start("henon_heiles")
 
 
 def quartic(r: Tensor) -> Tensor:
@@ -192,7 +191,7 @@ def test_stationary_energy(process: Process) -> None:
         weight = (2 * process.drift.log_psi(grid)).softmax(0)
         exact = (weight * local_energy(process, grid)).sum().item()
         draws = grid[weight.multinomial(400, replacement=True, generator=generator(2))]
-    sampler = StationarySampler(process, draws, made.potential, time_scale=made.time_scale, n_equilibration=2)
+    sampler = StationarySampler(process, draws, time_scale=made.time_scale, n_equilibration=2)
     g = generator(4)
     for _ in range(10):
         sampler.advance(g)
