@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.preparation import gaussian
 from fkdrift.hamiltonian.system import System
+from fkdrift.hamiltonian.trial_function import Derivatives
 from fkdrift.paths.process import FeynmanKac, Process
 from fkdrift.wavefunction.neural import NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift
@@ -22,6 +25,40 @@ class LinearDrift(Drift):
 
     def forward(self, r: Tensor) -> Tensor:
         return -self.k * r
+
+
+class Stretched(Drift):
+    """psi = trial function times exp(-c |r|^2 / 2), a `Wavefunction` with derivatives in closed form."""
+
+    def __init__(self, system: System, c: float) -> None:
+        super().__init__()
+        self.c, self.trial_function, self.numbers_per_walker = c, system.trial_function, 1
+        self.variance = system.sigma.square()
+
+    def forward(self, r: Tensor) -> Tensor:
+        return self.variance * -self.c * r
+
+    def log_jastrow(self, r: Tensor) -> Tensor:
+        return -self.c / 2 * r.square().sum((-2, -1))
+
+    def log_psi(self, r: Tensor) -> Tensor:
+        return self.log_jastrow(r) + self.trial_function(r)
+
+    def value_and_gradient(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        return self.log_jastrow(r), -self.c * r
+
+    def derivatives(self, r: Tensor) -> Derivatives:
+        laplacian = (-self.c * r.shape[-1] * self.variance[:, 0]).expand(r.shape[:2])
+        return Derivatives(*self.value_and_gradient(r), laplacian)
+
+    def sample(self, n: int, generator: torch.Generator) -> None:
+        return None
+
+
+@cache
+def system_of(name: str, dtype: torch.dtype = torch.float64, **parameters: float) -> System:
+    """The system of a named potential; its trial function is prepared once."""
+    return System(load_potential(name, **parameters), dtype)
 
 
 def oscillator(n_dims: int = 1) -> FeynmanKac:
@@ -43,6 +80,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@cache
 def gaussian_start(name: str) -> System:
     """A system whose trial function is the Gaussian of lowest energy: training has something left to do."""
     potential = load_potential(name)
@@ -51,7 +89,7 @@ def gaussian_start(name: str) -> System:
 
 def random_state(name: str, spread: float) -> tuple[System, Process]:
     """A potential and the process of a network with random parameters: a psi that is wrong on purpose."""
-    system = System(load_potential(name), torch.float64)
+    system = system_of(name)
     drift = NeuralWavefunction(system, width=6)
     for parameter in drift.parameters():
         torch.nn.init.normal_(parameter, std=spread, generator=generator())

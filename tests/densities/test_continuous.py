@@ -54,18 +54,20 @@ def test_divergence_is_the_trace_of_the_jacobian(name):
 @pytest.mark.parametrize("name", FIELDS)
 def test_flow_inverts_and_its_determinant_converges(name):
     field, x = shaken(FIELDS[name]()), points(2)
-    coarse, fine = (Flow(6, [Continuous(field, n)]) for n in (8, 32))
+    coarse, fine = (Flow(6, [Continuous(field, n)]) for n in (4, 16))
+    h = 1e-5 * torch.eye(6, dtype=torch.float64)
     with torch.no_grad():
         z, log_det = fine.normal(x)
         torch.testing.assert_close(fine.inverse(z), x, rtol=1e-5, atol=1e-5)
-        jacobian = torch.stack([torch.func.jacfwd(lambda y: fine.inverse(y[None])[0])(point) for point in z])
-    torch.testing.assert_close(-log_det, torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(coarse.log_prob(x), fine.log_prob(x), rtol=2e-3, atol=2e-3)
+        ahead, behind = (fine.inverse((z[:, None] + step).reshape(-1, 6)).view(2, 6, 6) for step in (h, -h))
+        jacobian = (ahead - behind) / 2e-5
+        torch.testing.assert_close(-log_det, torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(coarse.log_prob(x), fine.log_prob(x), rtol=2e-3, atol=2e-3)
 
 
 def test_integrates_to_one_with_its_tails():
     flow = Flow(2, [Continuous(shaken(MLPField(2, width=16, depth=2)), 8)])
-    side = torch.linspace(-12, 12, 321, dtype=torch.float64)
+    side = torch.linspace(-12, 12, 121, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     with torch.no_grad():
         mass = float(flow.log_prob(grid).exp().sum()) * float(side[1] - side[0]) ** 2

@@ -3,39 +3,37 @@
 import math
 
 import pytest
-import torch
 
 from fkdrift.errors import InputError
 from fkdrift.estimators.correlation import CorrelationSampler
 from fkdrift.estimators.observables import density, parse_observable
-from fkdrift.hamiltonian.loading import load_potential
-from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.wavefunction.neural import NeuralWavefunction
-from fkdrift.wavefunction.protocol import AutogradWavefunction
-from tests.systems import generator
-
-F64 = torch.float64
+from tests.systems import Stretched, generator, system_of
 
 
-def follow(names: list[str], *, stretch: float = 0.0, n_walkers: int = 1024, n_blocks: int = 3, **options):
-    """Windows of V = x^2 / 2 with psi = exp(-(1 + stretch) x^2 / 2)."""
-    potential = load_potential("harmonic")
-    system = System(potential, F64)
-    psi = AutogradWavefunction(lambda r: -stretch / 2 * r.square().sum((1, 2)), system)
-    observables = [parse_observable(name, potential) for name in names]
-    g = generator()
-    sampler = CorrelationSampler(
-        Process(psi, system), system.initial_walkers(n_walkers, g), observables, time_scale=1.0, **options
-    )
-    for _ in range(n_blocks + 1):
+def follow(
+    names: list[str], *, stretch: float = 0.0, n_walkers: int = 4096, n_blocks: int = 1, **options
+) -> CorrelationSampler:
+    """Windows of V = x^2 / 2 with psi = exp(-(1 + stretch) x^2 / 2), from walkers that are those of psi^2."""
+    system, g = system_of("harmonic"), generator()
+    observables = [parse_observable(name, system.potential) for name in names]
+    walkers = system.initial_walkers(n_walkers, g) / (1 + stretch) ** 0.5
+    process = Process(Stretched(system, stretch), system)
+    sampler = CorrelationSampler(process, walkers, observables, time_scale=1.0, n_equilibration=0, **options)
+    for _ in range(n_blocks):
         sampler.advance(g)
     return sampler
 
 
-def test_position_in_the_oscillator():
+@pytest.fixture(scope="module")
+def powers() -> CorrelationSampler:
+    return follow(["x", "x**2", "x**3"], longest=4.0, n_lags=16, padding=1.0)
+
+
+def test_position_in_the_oscillator(powers):
     """C = exp(-tau) / 2 within errors at every lag, and a susceptibility of 1."""
-    sampler = follow(["x"], longest=4.0, n_lags=16)
+    sampler = powers
     for kind in ("variational", "pure"):
         found = sampler.correlation(kind)
         z = (found.mean[:, 0, 0] - (-found.times).exp() / 2) / found.error[:, 0, 0]
@@ -44,18 +42,17 @@ def test_position_in_the_oscillator():
         assert 0 < sampler.susceptibility(0, kind=kind).error < 0.1
 
 
-def test_even_and_odd_observables_do_not_mix_and_have_their_own_gaps():
-    sampler = follow(["x", "x**2", "x**3"], longest=2.0, n_lags=8)
-    found = sampler.correlation()
+def test_even_and_odd_observables_do_not_mix_and_have_their_own_gaps(powers):
+    found = powers.correlation()
     assert (found.mean[:, 0, 1] / found.error[:, 0, 1]).abs().max() < 4.5
-    first = sampler.gaps()[0]
+    first = powers.gaps()[0]
     for gap, exact in zip(first, (1.0, 2.0, 3.0), strict=True):
         assert abs(gap.mean - exact) < 4 * gap.error + 0.02 * exact
 
 
 def test_weights_undo_a_wrong_psi():
     """psi too narrow by 30% relaxes at a rate of 1.3 instead of 1, and has <x^2> = 0.385 instead of 0.5."""
-    sampler = follow(["x"], stretch=0.3, longest=2.0, n_lags=8, padding=3.0, n_blocks=2)
+    sampler = follow(["x"], stretch=0.3, longest=2.0, n_lags=8, padding=3.0)
     at_0 = {kind: sampler.correlation(kind) for kind in ("variational", "pure")}
     assert at_0["variational"].mean[0, 0, 0] == pytest.approx(0.5 / 1.3, abs=0.02)
     pure = at_0["pure"]
@@ -70,7 +67,7 @@ def test_weights_undo_a_wrong_psi():
 
 def test_comes_back_and_shows_itself():
     options = {"n_walkers": 64, "n_lags": 4, "longest": 1.0, "padding": 0.5}
-    one, two = follow(["x"], n_blocks=1, **options), follow(["x"], n_blocks=0, **options)
+    one, two = follow(["x"], **options), follow(["x"], n_blocks=0, **options)
     two.load_state_dict(one.state_dict())
     one.advance(generator(3))
     two.advance(generator(3))
@@ -85,9 +82,8 @@ def test_what_cannot_be_correlated_is_refused():
         follow(["x"], n_walkers=8)
     with pytest.raises(InputError, match="nothing to correlate"):
         follow([])
-    harmonic = load_potential("harmonic")
-    system = System(harmonic, F64)
+    system = system_of("harmonic")
     process = Process(NeuralWavefunction(system, width=4), system)
     walkers = system.initial_walkers(64, generator())
     with pytest.raises(InputError, match="density has many bins"):
-        CorrelationSampler(process, walkers, [density(harmonic, walkers)], time_scale=1.0)
+        CorrelationSampler(process, walkers, [density(system.potential, walkers)], time_scale=1.0)

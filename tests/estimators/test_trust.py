@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fkdrift.errors import BadParameter
-from fkdrift.estimators.projection import ProjectedEnergy, Trace
+from fkdrift.estimators.projection import ProjectedEnergy
 from fkdrift.estimators.trust import (
     Verdict,
     at_most,
@@ -48,7 +48,6 @@ def projected(**changes: object) -> ProjectedEnergy:
         counted_time=100.0,
         n_populations=16,
         n_walkers=128,
-        trace=Trace([], [], [], []),
     )
     return dataclasses.replace(good, **changes)
 

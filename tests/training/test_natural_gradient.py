@@ -21,6 +21,7 @@ from tests.systems import LinearDrift, gaussian_start, generator, oscillator, st
 F64 = torch.float64
 
 
+@pytest.mark.slow
 def test_pathwise_adam_finds_the_exact_slope() -> None:
     """v = -k x on V = x^2 / 2 trained on paths of T = 1 ends at k = 1, less what the step size does to the fixed point.
 
@@ -30,9 +31,9 @@ def test_pathwise_adam_finds_the_exact_slope() -> None:
     drift = LinearDrift(0.4)
     g = generator()
     dt = 1 / 32
-    method = pathwise_adam(Process(drift, oscillator()), n_steps=32, dt=(dt, dt), n_updates=300, learning_rate=0.05)
-    steps = list(fit(method, stationary(0.4, 0, 1024, g), n_updates=300, generator=g))
-    assert [step.index for step in steps] == list(range(1, 301))
+    method = pathwise_adam(Process(drift, oscillator()), n_steps=32, dt=(dt, dt), n_updates=120, learning_rate=0.05)
+    steps = list(fit(method, stationary(0.4, 0, 2048, g), n_updates=120, generator=g))
+    assert [step.index for step in steps] == list(range(1, 121))
     A = 1 - math.exp(-2)
     assert drift.k.item() == pytest.approx(1 - dt / 2 * (1 + A / 2) / (1 - A / 2), abs=0.005)
 
@@ -57,6 +58,7 @@ def test_terminal_term_is_what_makes_short_paths_work() -> None:
     assert terms.terminal.item() == 0.0
 
 
+@pytest.mark.slow
 def test_natural_gradient_takes_newton_steps() -> None:
     """The quartic oscillator, E_0 = 0.8037706512: the spread of E_L falls tenfold in 40 updates, the energy to 5e-4."""
     system = gaussian_start("anharmonic")
@@ -83,6 +85,7 @@ def test_training_stops_by_itself() -> None:
     assert len(steps) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["adam", "natural"])
 def test_free_drift_improves(method: str) -> None:
     """A free vector field lowers the path action of the double well by most of what there is to gain."""
@@ -91,10 +94,10 @@ def test_free_drift_improves(method: str) -> None:
     g = generator()
     tau = system.time_scale
     if method == "adam":
-        trainer = pathwise_adam(process, n_steps=16, dt=(tau / 8, tau / 32), n_updates=80)
+        trainer = pathwise_adam(process, n_steps=16, dt=(tau / 8, tau / 32), n_updates=50)
     else:
         trainer = NaturalGradient(process, Pathwise(16, tau / 16), time_scale=tau)
-    steps = list(fit(trainer, system.initial_walkers(512, g), n_updates=80, generator=g))
+    steps = list(fit(trainer, system.initial_walkers(512, g), n_updates=50, generator=g))
     first = sum(step.energy.mean for step in steps[:3]) / 3
     last = sum(step.energy.mean for step in steps[-15:]) / 15
     assert first > 0.93

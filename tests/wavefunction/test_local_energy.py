@@ -9,7 +9,7 @@ from fkdrift.paths.process import Process
 from fkdrift.wavefunction.local_energy import local_energy, log_psi
 from fkdrift.wavefunction.neural import NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift
-from tests.systems import generator
+from tests.systems import generator, system_of
 
 F64 = torch.float64
 
@@ -17,7 +17,7 @@ F64 = torch.float64
 @pytest.mark.parametrize("name", ["anharmonic", "cosine", "h2", "gaussian_bosons"])
 def test_local_energy_against_autograd(name: str) -> None:
     """E_L = V - sum sigma^2 (|grad U|^2 + lap U) / 2 with U = log psi, all by automatic differentiation."""
-    system = System(load_potential(name), F64)
+    system = system_of(name)
     drift = NeuralWavefunction(system, width=6)
     for parameter in drift.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator())

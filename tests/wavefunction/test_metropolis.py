@@ -9,7 +9,7 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
-from tests.systems import generator
+from tests.systems import generator, system_of
 
 F64 = torch.float64
 
@@ -18,29 +18,29 @@ F64 = torch.float64
 @pytest.mark.parametrize("name", ["harmonic", "hydrogen"])
 def test_stationary_moments(name: str, step: float) -> None:
     """<x^2> = 1/2 for the oscillator and <r> = 3/2 for hydrogen, for small and large steps."""
-    system = System(load_potential(name), F64)
+    system = system_of(name)
     process = Process(NeuralWavefunction(system, width=4), system)
     g = generator(1)
-    chain = metropolis.start(process, system.initial_walkers(2000, g), step * system.time_scale)
+    chain = metropolis.start(process, system.initial_walkers(4000, g), step * system.time_scale)
     samples = []
-    for k in range(60):
+    for k in range(20):
         chain = metropolis.move(process, chain, 5, g)
-        if k >= 20:
+        if k >= 5:
             r = chain.positions
             samples.append(r.square().sum((-2, -1)) if name == "harmonic" else r.norm(dim=-1).sum(-1))
     mean = torch.stack(samples).mean(0)
-    z = (mean.mean() - {"harmonic": 0.5, "hydrogen": 1.5}[name]) / (mean.std() / 2000**0.5)
+    z = (mean.mean() - {"harmonic": 0.5, "hydrogen": 1.5}[name]) / (mean.std() / 4000**0.5)
     assert abs(z) < 4
     assert 0.3 < chain.acceptance < 1
 
 
 def test_step_is_tuned_only_on_request() -> None:
-    system = System(load_potential("helium"), F64)
+    system = system_of("helium")
     process = Process(NeuralWavefunction(system, width=4), system)
     g = generator()
     chain = metropolis.start(process, system.initial_walkers(200, g), 5 * system.time_scale)
     assert metropolis.move(process, chain, 2, g).dt == chain.dt
-    for _ in range(60):
+    for _ in range(25):
         chain = metropolis.move(process, chain, 4, g, longest=system.time_scale / 2)
     assert chain.dt <= system.time_scale / 2
     assert chain.acceptance > 0.55

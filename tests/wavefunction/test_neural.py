@@ -8,6 +8,7 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift
+from tests.systems import system_of
 
 SYSTEMS = {
     "anharmonic": {},
@@ -24,7 +25,7 @@ SYSTEMS = {
 
 def random_drift(kind: type[Drift], name: str, depth: int = 3) -> tuple[System, Drift, Tensor]:
     """A system, a drift with random parameters (seeded), and five positions."""
-    system = System(load_potential(name, **SYSTEMS[name]), torch.float64)
+    system = system_of(name, **SYSTEMS[name])
     g = torch.Generator().manual_seed(0)
     drift = kind(system, width=8, depth=depth)
     for parameter in drift.parameters():
@@ -33,8 +34,7 @@ def random_drift(kind: type[Drift], name: str, depth: int = 3) -> tuple[System, 
     return system, drift, system.initial_walkers(5, g)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(("name", "depth"), [*((name, 3) for name in SYSTEMS), ("helium", 1)])
 def test_derivatives_against_autograd(name: str, depth: int) -> None:
     """The hand-written reverse gradient and forward Laplacian equal automatic differentiation."""
     _, drift, r = random_drift(NeuralWavefunction, name, depth)
@@ -106,7 +106,7 @@ def test_network_leaves_cusps_alone(name: str) -> None:
 @pytest.mark.parametrize("kind", [NeuralWavefunction, NeuralVectorField])
 def test_starts_at_zero(kind: type[Drift]) -> None:
     """An untrained process is the reference process."""
-    system = System(load_potential("helium"))
+    system = system_of("helium")
     r = system.initial_walkers(4, torch.Generator().manual_seed(0))
     assert torch.equal(kind(system)(r), torch.zeros_like(r))
 
