@@ -317,7 +317,6 @@ def _tail(line: Coordinate, states: LineStates, longer: Mesh) -> DecayingTail:
     edges = np.concatenate([before, edges, after])
     order, E0 = c.shape[-1] - 1, float(states.energies[0])
     H, S = matrices(line, Mesh(edges, states.mesh.breaks), reference(order)[0])
-    A = (H - E0 * S).tolil()
     ends = np.array([edges[0], edges[-1]])
     with np.errstate(all="ignore"):
         V = line.effective(ends)
@@ -326,11 +325,12 @@ def _tail(line: Coordinate, states: LineStates, longer: Mesh) -> DecayingTail:
     nodes = np.append(values[:, :-1].ravel(), values[-1, -1])
     high_wall, low_wall = edges[-1] >= line.high, line.n_dims is None and edges[0] <= line.low
     origin = line.n_dims is not None and edges[0] == 0
+    at_ends = np.zeros(len(nodes))
     if not high_wall:
-        A[-1, -1] += kappa[1] * line.weight(ends)[1] / (2 * line.mass)
+        at_ends[-1] = kappa[1] * line.weight(ends)[1] / (2 * line.mass)
     if not low_wall and not origin:
-        A[0, 0] += kappa[0] * line.weight(ends)[0] / (2 * line.mass)
-    A = A.tocsr()
+        at_ends[0] = kappa[0] * line.weight(ends)[0] / (2 * line.mass)
+    A = (H - E0 * S + sparse.diags_array(at_ends)).tocsr()
     large = np.flatnonzero(nodes > 1e-3 * nodes.max())
     if not high_wall:
         _outwards(A, nodes, np.arange(A.shape[0] - 1, large[-1], -1), large[-1])
