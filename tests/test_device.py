@@ -1,5 +1,7 @@
 """The hot loop never waits for the device: on `meta` tensors, which hold no numbers, reading one would raise."""
 
+import functools
+
 import pytest
 import torch
 
@@ -22,8 +24,13 @@ SYSTEMS = {
 }
 
 
+@functools.cache
+def system_on_meta(name):
+    return System(load_potential(name, **SYSTEMS[name]), device="meta")
+
+
 def on_meta(name, kind=NeuralWavefunction):
-    system = System(load_potential(name, **SYSTEMS[name]), device="meta")
+    system = system_on_meta(name)
     drift = kind(system, width=8)
     return system, Process(drift, system), torch.empty(16, *system.shape, device="meta")
 

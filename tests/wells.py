@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from fkdrift.exact.propagator import Propagator
 from fkdrift.exact.spectrum import Array
 
@@ -17,9 +19,11 @@ def free_double_well(x: Array) -> Array:
     return slope**2 / 8 - curvature / 4
 
 
+@functools.cache
 def imaginary_line() -> Propagator:
     return Propagator(double_well, -5.0, 5.0)
 
 
+@functools.cache
 def overdamped_line() -> Propagator:
     return Propagator(free_double_well, -4.0, 4.0)

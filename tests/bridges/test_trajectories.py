@@ -32,7 +32,7 @@ def test_kalman_smoother() -> None:
         Measurement(1.5, tensor((NAN,), (-0.4,)), 0.2),
     )
     problem = Conditioned(Restoring(tensor(*[(s,) for s in sigma]), k), tensor(*[(x,) for x in start]), seen)
-    found = infer(problem, seed=1, dt=1 / 64, n_updates=80, n_paths=8192)
+    found = infer(problem, seed=1, dt=1 / 64, n_updates=30, n_paths=8192)
     t = found.path.times.numpy()[1:]
     weights = found.weights[None, :, None]
     mean = found.mean()[1:, :, 0]
@@ -65,7 +65,7 @@ def test_double_well_trajectories(loss: str) -> None:
     one = tensor((1.0,))
     simulation = Overdamped(fk.load_potential("double_well"), one)
     problem = Conditioned(simulation, -one, (Measurement(2.0, one, 0.2),))
-    found = infer(problem, dt=1 / 32, n_updates=60, n_paths=8192, loss=loss)
+    found = infer(problem, dt=1 / 32, n_updates=30, n_paths=4096, loss=loss)
     line = overdamped_line()
     h = np.exp(-double_well(line.x) / 2)
     times = found.path.times.numpy()[1:]
@@ -81,7 +81,7 @@ def test_double_well_trajectories(loss: str) -> None:
 @pytest.mark.slow
 def test_bridge_of_the_double_well() -> None:
     """log K(1, 2 | -1) of V = (x^2 - 1)^2 pinned at both ends."""
-    found = bridge("double_well", -1.0, 1.0, 2.0, dt=1 / 32, n_updates=80, n_paths=8192)
+    found = bridge("double_well", -1.0, 1.0, 2.0, dt=1 / 32, n_updates=40, n_paths=8192)
     exact = math.log(imaginary_line().kernel(-1.0, 1.0, 2.0))
     assert found.log_evidence.error < 0.02
     assert abs(found.log_evidence.deviation(exact)) < 4

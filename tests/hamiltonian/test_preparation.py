@@ -135,7 +135,7 @@ def coupled(rng: np.random.Generator) -> str:
 
 
 @pytest.mark.parametrize("family", [ellipse, tilted_double_well, coupled])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_random_wells_in_a_plane(family, seed: int) -> None:
     formula = family(np.random.default_rng(seed))
     prepared, mean, deviation, kinetic = quality(load_potential(formula))
@@ -206,8 +206,9 @@ def test_far_outside_of_the_table_the_rate_is_the_energy() -> None:
     ],
 )
 def test_whole_runs(formula: str, n_dims: int, exact: float) -> None:
-    from fkdrift import solve
+    from fkdrift import Settings, solve
 
-    energies = solve(formula, n_dims=n_dims, seed=1, progress=False).result["energies"]
+    settings = Settings(n_walkers=256, n_updates=5, n_blocks=16, project=False)
+    energies = solve(formula, n_dims=n_dims, settings=settings, seed=1, progress=False).result["energies"]
     assert energies["variational"]["mean"] == pytest.approx(exact, rel=1e-5)
     assert energies["path_action"]["mean"] == pytest.approx(exact, rel=1e-4)
