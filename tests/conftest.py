@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jaxtyping
+import pytest
 import torch
 
 PACKAGE = Path(__file__).parents[1] / "fkdrift"
@@ -23,3 +24,12 @@ def modules() -> list[str]:
 jaxtyping.install_import_hook([name for name in modules() if name not in UNCHECKED], "shape_checks.check_shapes")
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are saved without figures, which take longer than a small run."""
+    from fkdrift.runs.run import Run
+
+    save = Run.save
+    monkeypatch.setattr(Run, "save", lambda run, folder, figures=False: save(run, folder, figures=False))

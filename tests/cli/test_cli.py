@@ -32,11 +32,6 @@ def small(tmp_path):
     return write_small_config(tmp_path)
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An uninterrupted run of a potential in a file."""
@@ -279,7 +274,7 @@ def test_settings_of_a_file_are_checked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 300, {"trajectories", "sampling"})]
+    ("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 110, {"trajectories", "sampling"})]
 )
 def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
     folder, arguments, printed = whole

@@ -19,9 +19,7 @@ from fkdrift.runs.driver import drive, interruptible
 from fkdrift.runs.ground_state import GroundState
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def solve(potential="harmonic", **options):

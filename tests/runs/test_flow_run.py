@@ -44,13 +44,15 @@ def test_harmonic_result(tmp_path: Path):
     assert again.energy == state.energy
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_interrupted_run_ends_where_it_would_have(tmp_path: Path):
     potential = fk.load_potential("anharmonic")
-    whole = GroundState(potential, SMALL)
+    settings = SMALL.changed(n_walkers=32, n_updates=4)
+    whole = GroundState(potential, settings)
     for _ in whole.advance():
         pass
-    for stop in (5, 15):
-        run = GroundState(potential, SMALL)
+    for stop in (2, 7):
+        run = GroundState(potential, settings)
         for _ in islice(run.advance(), stop):
             pass
         run.save(tmp_path / str(stop), figures=False)

@@ -96,6 +96,7 @@ def test_a_model_comes_back_from_its_folder_or_its_checkpoint_alone(place, saved
 
 
 @pytest.mark.parametrize("model", ["vae", "markov"])
+@pytest.mark.usefixtures("no_figures")
 def test_an_interrupted_training_ends_where_it_would_have(model, tmp_path):
     options = {**TINY, "seed": 3}
     if model == "markov":
@@ -126,12 +127,14 @@ def test_two_trainings_are_the_same_and_another_seed_is_not(saved):
     assert other.history["training"][0][1] != saved.history["training"][0][1]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_finished_training_goes_further(place):
     further = resume(place, n_updates=40, progress=False)
     assert further.n_updates == 40
     assert further.finished
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_bounds_are_computed_once_and_anew_after_more_training(place, saved, monkeypatch):
     evaluated = []
     bounds = Learning._bounds
@@ -150,6 +153,7 @@ def test_an_interrupted_training_shows_its_last_batch(saved):
     assert "loss" in stopped.plot()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_other_data_are_noticed(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 4))
     learn("vae", x, out=tmp_path / "run", **TINY)
@@ -210,6 +214,7 @@ def test_max_seconds_ends_training():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["diagonal", "full"])
+@pytest.mark.usefixtures("no_figures")
 def test_a_linear_vae_finds_the_principal_components(encoder):
     """It reaches the exact evidence, and its units are the modes above the noise of the decoder."""
     g = torch.Generator().manual_seed(0)
@@ -227,8 +232,9 @@ def test_a_linear_vae_finds_the_principal_components(encoder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_samples_of_a_ground_state_are_data(tmp_path):
-    settings = fk.Settings(n_walkers=64, n_updates=10, n_blocks=10)
+    settings = fk.Settings(n_walkers=64, n_updates=10, n_blocks=10, project=False)
     fk.solve("harmonic", n_dims=2, settings=settings, out=tmp_path / "run", progress=False)
     learned = learn("vae", f"run:{tmp_path / 'run'}", **{**TINY, "latents": 1})
     assert learned.data.size == 2
@@ -256,6 +262,7 @@ def test_the_command_learns_shows_and_goes_on(tmp_path):
     assert "12 updates" in shown.stdout
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_command_learns_a_chain(tmp_path):
     options = ["--latents", 3, "--upper", 2, "--upper", 2, "--width", 16, "--updates", 5, "--out", tmp_path / "run"]
     done = command("learn", "markov", "--data", "digits", *options)

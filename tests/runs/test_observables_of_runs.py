@@ -13,11 +13,12 @@ SCHEMA = json.loads((Path(fk.__file__).parent / "runs" / "result.schema.json").r
 
 
 def solve(**options):
-    settings = fk.Settings(n_walkers=128, n_updates=2, n_path_blocks=1, n_blocks=32, n_equilibration=1)
+    settings = fk.Settings(n_walkers=128, n_updates=2, n_path_blocks=1, n_blocks=32, n_equilibration=1, path_step=0.25)
     return fk.solve("harmonic", settings=settings, progress=False, **options)
 
 
-def test_result_has_levels_and_observables(tmp_path):
+def test_result_has_levels_and_observables(tmp_path, monkeypatch):
+    monkeypatch.setattr("fkdrift.runs.ground_state.N_EXCITATION_BLOCKS", 16)
     state = solve(levels=3, observables=["x**2", "dE/domega", "density"])
     result = state.result
     jsonschema.validate(result, SCHEMA)

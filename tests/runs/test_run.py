@@ -48,6 +48,7 @@ def test_checkpoint_of_another_system_is_refused(tmp_path) -> None:
         load(tmp_path, fk.load_potential("helium"))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_exact_solution_is_computed_once_and_not_charged(tmp_path, monkeypatch) -> None:
     """Not at checkpoints, not when loaded or resumed; and its seconds are not the run's."""
     calls = []
@@ -59,7 +60,6 @@ def test_the_exact_solution_is_computed_once_and_not_charged(tmp_path, monkeypat
     monkeypatch.setattr("fkdrift.runs.ground_state.diagonalise", slow)
     monkeypatch.setattr("fkdrift.runs.driver.CHECKPOINT_SECONDS", 0.0)
     settings = fk.Settings(n_walkers=8, max_seconds=60.0, **TINY)
-    monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
     state = fk.solve("harmonic", settings=settings, out=tmp_path, progress=False)
     assert len(calls) == 1
     assert state.result["energies"]["exact"]["mean"] == pytest.approx(0.5, abs=1e-9)

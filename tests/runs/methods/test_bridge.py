@@ -35,6 +35,13 @@ def finish(run: Bridge) -> Bridge:
     return run
 
 
+@pytest.fixture
+def no_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the propagator on a grid, where nobody looks at it."""
+    monkeypatch.setattr(Bridge, "_exact_results", lambda run: {})
+
+
+@pytest.mark.usefixtures("no_exact")
 @pytest.mark.parametrize("stop", [3, 6])
 def test_a_resumed_bridge_ends_where_it_would_have(tmp_path: Path, stop: int) -> None:
     whole = finish(small())
@@ -106,6 +113,7 @@ def test_ends_have_to_fit_the_potential() -> None:
         small(end=(math.inf,))
 
 
+@pytest.mark.usefixtures("no_exact")
 def test_a_finished_bridge_comes_back_with_its_paths(tmp_path: Path) -> None:
     run = finish(small(n_paths=6000))
     run.save(tmp_path, figures=False)
@@ -115,6 +123,7 @@ def test_a_finished_bridge_comes_back_with_its_paths(tmp_path: Path) -> None:
     assert again.result == run.result
 
 
+@pytest.mark.usefixtures("no_exact")
 def test_more_paths_can_be_asked_for(tmp_path: Path) -> None:
     """A finished bridge goes on to a larger number, as one that had been asked for it at first."""
     finish(small(n_paths=4096)).save(tmp_path, figures=False)
@@ -156,6 +165,7 @@ def test_command(tmp_path: Path) -> None:
     assert over.exit_code == 0
 
 
+@pytest.mark.usefixtures("no_exact")
 def test_an_interruption_is_saved_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGINT after the third update: exit code 130, a folder, and a resumed run that equals an uninterrupted one."""
 

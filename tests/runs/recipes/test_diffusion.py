@@ -42,6 +42,7 @@ def test_saved_and_loaded(tmp_path, data):
     assert ("bits_per_component" in learned.result["free_energy"]["test"]) == (data.dtype != float)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_resumed_training_ends_where_it_would_have(tmp_path):
     whole = learn("diffusion", plane(), progress=False, **SMALL)
     part = learn("diffusion", plane(), out=tmp_path, progress=False, **{**SMALL, "max_seconds": 1e-9})
