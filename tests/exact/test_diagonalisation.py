@@ -89,7 +89,7 @@ KNOWN = [
     (Harmonic(omega=3.0, n_dims=2), 3.0, 1e-11),
     (Harmonic(omega=2.0, n_dims=3, n_particles=2), 6.0, 1e-11),
     (Harmonic(n_dims=10), 5.0, 1e-11),
-    (Harmonic(n_dims=100), 50.0, 1e-10),
+    (Harmonic(n_dims=30), 15.0, 1e-10),
     (Anharmonic(lam=0.1), 0.5591463271835, 1e-12),
     (Anharmonic(lam=1.0), 0.8037706512342, 1e-12),
     (Anharmonic(lam=10.0), 1.5049724077799, 1e-11),
@@ -105,12 +105,8 @@ KNOWN = [
     (Cosine(V0=2.0), -1.32584115, 1e-8),
     (Hydrogen(), -0.5, 1e-10),
     (Hydrogen(Z=3.0), -4.5, 1e-9),
-    (Harmonium(omega=0.5), 2.0, 1e-11),
     (Harmonium(omega=0.25), 1.08926205628733, 1e-11),
-    (GaussianBosons(n_particles=2, g=3.0), 2.31198252, 1e-8),
     (GaussianBosons(n_particles=2, g=6.0), 2.48396643, 1e-8),
-    (GaussianBosons(n_particles=2, g=15.0), 2.71532122, 1e-8),
-    (Calogero(n_particles=2, lam=2.0), 3.0, 1e-11),
     (Calogero(n_particles=2, lam=1.5), 2.5, 1e-9),
     (HarmonicBosons(n_particles=2, n_dims=1, k=0.5), 0.5 + math.sqrt(2) / 2, 1e-11),
     (HarmonicBosons(n_particles=3, n_dims=1, k=0.5), 0.5 + math.sqrt(2.5), 1e-9),
@@ -217,6 +213,7 @@ def test_hydrogen_in_a_plane() -> None:
     np.testing.assert_allclose(diagonalise(flat, levels=4).energies, [-2, -2 / 9, -2 / 9, -2 / 9], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_identical_particles_fill_symmetric_states_only() -> None:
     three = diagonalise(Harmonic(n_particles=3), levels=7)  # 3 bosons, 1D: partitions of the excitation into <= 3
     np.testing.assert_allclose(three.energies, [1.5, 2.5, 3.5, 3.5, 4.5, 4.5, 4.5], atol=1e-10)
@@ -348,7 +345,13 @@ def test_too_strong_centres_and_endless_waves_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "masses"), [(2, None), (2, (1.0, 1836.0)), (3, (0.2, 1.0, 3.0)), (4, (1.0, 1.5, 2.0, 3.0))]
+    ("n", "masses"),
+    [
+        (2, None),
+        (2, (1.0, 1836.0)),
+        (3, (0.2, 1.0, 3.0)),
+        pytest.param(4, (1.0, 1.5, 2.0, 3.0), marks=pytest.mark.slow),
+    ],
 )
 def test_coupled_oscillators_on_grids(n: int, masses: tuple[float, ...] | None) -> None:
     A = np.random.default_rng(0).normal(size=(n, n))
@@ -367,6 +370,7 @@ def test_five_coupled_oscillators() -> None:
     assert abs(on_grid(potential, 1e-5).energies[0] - expected) < 1e-7
 
 
+@pytest.mark.slow
 def test_a_plane_with_two_wells_on_a_diagonal() -> None:
     spectrum = diagonalise(plane(lambda x, y: (x * y - 4) ** 2 / 4 + 0.05 * (x - y) ** 2), levels=2)
     box = diagonalise(
@@ -394,6 +398,7 @@ def test_a_grid_that_misses_a_level_is_noticed() -> None:
     assert _lowest_beside(lambda x: (H - 10 * np.eye(44)) @ x, found, start) == pytest.approx(-8.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_well_off_the_origin_is_not_taken_for_a_sum() -> None:
     well = plane(lambda x, y: -8 * torch.exp(-((x - 20) ** 2) - 2 * (y - 20) ** 2 - (x - 20) * (y - 20)))
     near = plane(lambda x, y: -8 * torch.exp(-(x**2) - 2 * y**2 - x * y))
@@ -433,6 +438,7 @@ def test_log_psi_of_central_and_two_particle_systems() -> None:
     assert np.ptp(spectrum.log_psi(x) - exact) < 1e-6
 
 
+@pytest.mark.slow
 def test_log_psi_of_sums_grids_and_modes() -> None:
     x = np.random.default_rng(0).normal(size=(40, 1, 2))
     exact = -(x**2).sum((1, 2)) / 2 - math.log(math.pi) / 2

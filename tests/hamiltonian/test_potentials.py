@@ -258,6 +258,7 @@ def test_henon_heiles_has_one_minimum_and_a_known_confinement():
     assert V.known_energy.value - 0.99859477260462 == pytest.approx(6 * V.confinement * V.lam**4, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "bound", "spread"),
     [

@@ -39,6 +39,7 @@ def test_helium_as_a_bare_function_is_used_like_the_plug_in() -> None:
     assert [cusp.slope for cusp in cusps] == pytest.approx([-2.0, 0.5], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_killing_rate_of_helium_is_bounded_at_coalescence() -> None:
     system = System(load_potential(helium, n_particles=2, n_dims=3), F64)
     r = system.initial_walkers(2000, torch.Generator().manual_seed(0))

@@ -35,7 +35,15 @@ def test_masses() -> None:
     assert system.time_scale == pytest.approx(1.0, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["hydrogen", "helium", "h2", "calogero"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hydrogen",
+        "calogero",
+        pytest.param("helium", marks=pytest.mark.slow),
+        pytest.param("h2", marks=pytest.mark.slow),
+    ],
+)
 def test_walkers_start_from_the_reference_density(name: str) -> None:
     """E_W over |phi_ref|^2 is the variational energy of the reference: above E_0, by at most its spread squared."""
     system = System(load_potential(name), F64)
@@ -49,7 +57,7 @@ def test_walkers_start_from_the_reference_density(name: str) -> None:
 
 def test_reference_drift_is_the_gradient() -> None:
     system = System(load_potential("h2"), F64)
-    r = system.initial_walkers(5, torch.Generator().manual_seed(0)).requires_grad_()
+    r = torch.randn(5, 2, 3, dtype=F64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     (gradient,) = torch.autograd.grad(system.trial_function(r).sum(), r)
     torch.testing.assert_close(system.rates(r).drift.detach(), gradient)
 

@@ -13,13 +13,13 @@ F64 = torch.float64
 
 def test_metric_against_the_explicit_jacobian() -> None:
     """F p from Jacobian products equals J^T J p / batch with J written out, for both kinds of drift."""
+    system = System(load_potential("helium"), F64)
     for kind in (NeuralWavefunction, NeuralVectorField):
-        system = System(load_potential("helium"), F64)
         drift = kind(system, width=4)
         g = torch.Generator().manual_seed(0)
         for parameter in drift.parameters():
             torch.nn.init.normal_(parameter, std=0.3, generator=g)
-        r = system.initial_walkers(6, g)
+        r = torch.randn(6, 2, 3, dtype=F64, generator=g)
         parameters = list(drift.parameters())
         u = drift(r) / system.sigma
         rows = [
