@@ -34,7 +34,7 @@ def projection_figure(found: ProjectedEnergy, trace: Trace, exact: float | None 
     time.axhline(found.energy.mean, color=POTENTIAL, lw=1.0, label=f"projected {found.energy}")
     if found.variational is not None:
         time.axhline(found.variational.mean, color=POTENTIAL, ls=":", lw=1.0, label=f"variational {found.variational}")
-    time.set(xlabel="projection time", ylabel="energy $E$", title="the weights at work")
+    time.set(xlabel="projection time", ylabel="energy $E$", title="projection")
     dt = np.array(found.time_steps)
     for estimates, label, colour in (
         (found.by_time_step, "mixed", LEARNED),
@@ -47,7 +47,7 @@ def projection_figure(found: ProjectedEnergy, trace: Trace, exact: float | None 
     step.errorbar([0], [found.energy.mean], [found.energy.error], fmt="s", ms=4, capsize=2, color=LEARNED)
     step.set(xlabel="time step", ylabel="energy $E$", title="extrapolation to zero step")
     share.plot(t, trace.effective_share, color=LEARNED)
-    share.set(xlabel="projection time", ylabel="smallest effective share", title="walkers that count", ylim=(0, 1.05))
+    share.set(xlabel="projection time", ylabel="smallest effective share", title="how equal the weights are", ylim=(0, 1.05))
     for axes in (time, step):
         axes.ticklabel_format(useOffset=False)
         if exact is not None:

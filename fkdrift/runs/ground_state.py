@@ -389,7 +389,7 @@ class GroundState(OfPotential):
         return more if verdict is None else {**more, "deviation": verdict}
 
     def _lower_bound(self) -> dict[str, Any] | None:
-        """Temple's bound; E_1 from scipy where it is known, otherwise one quantum 1 / time scale above E."""
+        """Temple's bound, if E_1 is one quantum 1 / time scale above E or more; which is said beside it."""
         stationary = self.energies.stationary
         if stationary is None:
             return None
