@@ -32,17 +32,22 @@ def folder(tmp_path, monkeypatch):
         inside = tmp_path / package.__name__.replace(".", "/")
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(inside)])
     np.save(tmp_path / "points.npy", np.random.default_rng(0).normal([1.0, -2.0], 1.0, (400, 2)))
+    monkeypatch.setattr("fkdrift.runs.learning.Learning.plot", lambda learned: {})
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in ("fkdrift.runs.recipes.point", "fkdrift.runs.methods.trial"):
         sys.modules.pop(name, None)
 
 
+QUICK = {"solve": ["--no-project", "--path-step", "0.25"]}
+
+
 def run(name: str) -> list[str]:
-    """What the commands below a file print."""
+    """What the commands below a file print; a ground state is neither projected nor followed along many paths."""
     printed = []
     for line in COMMANDS[name].splitlines():
-        result = CliRunner().invoke(app, shlex.split(line)[1:])
+        words = shlex.split(line)[1:]
+        result = CliRunner().invoke(app, words + QUICK.get(words[0], []))
         assert result.exit_code == 0, result.output
         printed.append(result.output)
     return printed
@@ -54,6 +59,7 @@ def energy(text: str) -> tuple[float, float]:
     return float(mean), int(digits) * 10.0 ** -len(mean.partition(".")[2])
 
 
+@pytest.mark.slow
 def test_a_potential_and_a_network(folder):
     (quiet,), (own,) = run("wells.py"), run("networks.py")
     exact = fk.diagonalise(fk.load_potential("wells.py:tilted"), 1).ground_state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,16 @@ def package_of(module: str) -> str:
     return part if (ROOT / "fkdrift" / part).is_dir() and part else "root"
 
 
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@cache
 def imports(file: Path) -> set[str]:
     """Full names of what a file imports, lazily and for type checking too."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -60,7 +67,7 @@ def test_only_evolution_imports_torchsde():
 def test_matplotlib_is_imported_by_figures_alone():
     for file in FILES:
         if "figures" not in file.parts:
-            top = {node.module or "" for node in ast.parse(file.read_text()).body if isinstance(node, ast.ImportFrom)}
+            top = {node.module or "" for node in tree(file).body if isinstance(node, ast.ImportFrom)}
             assert not any(name.startswith(("matplotlib", "fkdrift.figures")) for name in top), file
 
 
@@ -83,7 +90,7 @@ def test_a_class_has_its_name_to_itself():
     """One name, one meaning: no two modules define public classes of one name."""
     seen: dict[str, str] = {}
     for file in FILES:
-        for node in ast.parse(file.read_text()).body:
+        for node in tree(file).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 assert node.name not in seen, f"{node.name} is in {seen[node.name]} and {name_of(file)}"
                 seen[node.name] = name_of(file)
@@ -91,7 +98,7 @@ def test_a_class_has_its_name_to_itself():
 
 def test_nothing_prints_or_seeds_at_import():
     for file in FILES:
-        for node in ast.parse(file.read_text()).body:
+        for node in tree(file).body:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 registers = ast.unparse(node.value.func).startswith("app.")  # a command, as by a decorator
                 assert registers, f"{file.name} line {node.lineno} does something when imported"

@@ -53,7 +53,7 @@ class System:
         InputError: V is not finite, or not of shape (batch,).
 
     Example:
-        >>> system = System(load_potential("harmonic", omega=2.0))
+        >>> system = System(fk.load_potential("harmonic", omega=2.0))
         >>> round(system.width.item(), 4), round(system.time_scale, 4)
         (0.5, 0.5)
     """

@@ -29,6 +29,7 @@ def test_digits():
     assert counts.max() <= 32
 
 
+@pytest.mark.slow
 def test_mnist5k_is_binary_split_evenly_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     data = load_data("mnist5k")
