@@ -154,6 +154,7 @@ def test_moons_are_those_of_scikit_learn():
     assert abs(float(log_p.mean() - ours.mean())) < 4 * float(ours.std()) * (2 / 4000) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_vae_with_a_sharp_decoder_is_a_flow():
     """x = f^-1(z) + s e with q(z | x) its best Gaussian: -ELBO falls to -log p of the flow as s goes to 0, like s^2."""
     flow = flow_in(2)

@@ -138,6 +138,7 @@ def test_bosons_in_a_trap_against_the_recursion():
     assert sum(share.mean for share in thermal.cycles) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_interacting_bosons():
     """E of three bosons joined by springs, at any temperature in closed form."""
     thermal = run(load_potential("harmonic_bosons", n_particles=3, n_dims=1, k=0.5), 0.5, 12, n_sweeps=4).thermal()

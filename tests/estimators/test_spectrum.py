@@ -38,7 +38,7 @@ def sample(
     return sampler
 
 
-@pytest.mark.parametrize("n_dims", [1, 2])
+@pytest.mark.parametrize("n_dims", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_exact_psi_has_gaps_without_noise(n_dims):
     """omega = 2: gaps 2 (once for each dimension), 4, ...; 2,000 samples of x^2 alone would leave an error of 0.1."""
     sampler = sample(load_potential("harmonic", omega=2.0, n_dims=n_dims), 6, n_walkers=256, n_blocks=8)
@@ -163,7 +163,9 @@ def test_a_basis_of_ones_own():
         sample(potential, 3, n_blocks=0, basis=basis)
 
 
-@pytest.mark.parametrize("name", ["anharmonic", "helium", "gaussian_bosons", "cosine"])
+@pytest.mark.parametrize(
+    "name", ["anharmonic", pytest.param("helium", marks=pytest.mark.slow), "gaussian_bosons", "cosine"]
+)
 def test_generator_of_every_function(name):
     """L f = v . grad f + sigma^2 lap f / 2 against derivatives of each f by itself."""
     system = system_of(name, **({"n_particles": 2} if name == "gaussian_bosons" else {}))

@@ -59,6 +59,7 @@ def updates_until(drift: fk.NeuralWavefunction, walkers: torch.Tensor, excess: f
     raise AssertionError("not within 60 steps")
 
 
+@pytest.mark.slow
 def test_energy_of_the_learned_drift(learned):
     assert E0 < exact_energy(learned) < 1.005 * E0
     process = fk.Process(learned, SYSTEM)
@@ -72,16 +73,18 @@ def test_energy_of_the_learned_drift(learned):
     assert energy.mean > E0 - 3 * energy.error
 
 
+@pytest.mark.slow
 def test_a_warm_start_needs_at_most_half_the_steps(learned):
     walkers = well_samples(1024, seed=4)
     from_cold, from_warm = updates_until(cold(), walkers, 2e-3), updates_until(learned, walkers, 2e-3)
     assert 2 * from_warm <= from_cold
 
 
+@pytest.mark.slow
 def test_the_mean_over_data_is_no_bound():
     """E_data[v^2 / 2 + V] of a drift that is too small lies below E_0; the energy of the same drift does not."""
     samples = well_samples(5000)
-    drift = drift_from_samples(samples, SYSTEM, blur=0.6, n_updates=300)
+    drift = drift_from_samples(samples, SYSTEM, blur=0.6, n_updates=150)
     with torch.no_grad():
         v = fk.Process(drift, SYSTEM).velocity(samples)
         naive = (v.square().sum((-2, -1)) / 2 + WELL(samples)).mean().item()
@@ -108,11 +111,12 @@ def test_the_loss_is_least_at_the_score_of_the_blurred_density(blur):
     assert losses[1.0] < min(losses[0.9], losses[1.1])
 
 
+@pytest.mark.slow
 def test_a_free_drift_learns_too():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         free = fk.NeuralVectorField(SYSTEM)
-    drift = drift_from_samples(well_samples(20_000), SYSTEM, drift=free, n_updates=400)
+    drift = drift_from_samples(well_samples(20_000), SYSTEM, drift=free, n_updates=250)
     assert drift is free
     x = well_samples(2000, seed=5)
     exact = np.interp(x[:, 0, 0], GRID[:, 0, 0], np.gradient(SPECTRUM.log_psi(GRID[:, 0, 0].numpy()), GRID[:, 0, 0]))
@@ -129,6 +133,7 @@ def test_the_same_seed_gives_the_same_drift():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_solve_starts_from_it():
     """Without an update the energy is that of the drift it was given; blurred samples leave it well above E_0."""
     system = system_of("double_well")

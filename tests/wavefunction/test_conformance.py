@@ -6,7 +6,7 @@ where they are not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from fkdrift.estimators.path_action import PathSampler
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives
 from fkdrift.numerics.differentiation import curvatures
+from fkdrift.numerics.networks import seeded
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.training.energy_gradients import GradientSource, IndependentSamples, MetropolisSamples, Pathwise
@@ -34,6 +35,13 @@ from tests.systems import gaussian_start, generator
 
 F64 = torch.float64
 STRENGTH = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _networks_of_one_seed() -> Iterator[None]:
+    """Networks begin with parameters from torch's global generator: the same for every order of the tests."""
+    with seeded(0):
+        yield
 
 
 def system() -> System:

@@ -199,7 +199,7 @@ def test_training_finds_the_harmonic_chain():
     g = generator()
     process = Process(drift, system)
     method = NaturalGradient(process, IndependentSamples(256), time_scale=system.time_scale)
-    for _ in fit(method, torch.empty(0, *system.shape), n_updates=18, generator=g):
+    for _ in fit(method, torch.empty(0, *system.shape), n_updates=20, generator=g):
         pass
     method.finish()
     energy = from_walkers(local_energy(Process(drift, drift.system), drift.sample(2000, g)))

@@ -14,7 +14,9 @@ from tests.systems import generator, system_of
 F64 = torch.float64
 
 
-@pytest.mark.parametrize("name", ["anharmonic", "cosine", "h2", "gaussian_bosons"])
+@pytest.mark.parametrize(
+    "name", ["anharmonic", "cosine", pytest.param("h2", marks=pytest.mark.slow), "gaussian_bosons"]
+)
 def test_local_energy_against_autograd(name: str) -> None:
     """E_L = V - sum sigma^2 (|grad U|^2 + lap U) / 2 with U = log psi, all by automatic differentiation."""
     system = system_of(name)

@@ -8,7 +8,7 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
 from fkdrift.wavefunction.protocol import Drift
-from tests.systems import system_of
+from tests.systems import gaussian_start, system_of
 
 SYSTEMS = {
     "anharmonic": {},
@@ -25,7 +25,7 @@ SYSTEMS = {
 
 def random_drift(kind: type[Drift], name: str, depth: int = 3) -> tuple[System, Drift, Tensor]:
     """A system, a drift with random parameters (seeded), and five positions."""
-    system = system_of(name, **SYSTEMS[name])
+    system = gaussian_start(name) if name == "henon_heiles" else system_of(name, **SYSTEMS[name])
     g = torch.Generator().manual_seed(0)
     drift = kind(system, width=8, depth=depth)
     for parameter in drift.parameters():
