@@ -1,4 +1,4 @@
-"""Tests run on one thread, and check shapes: jaxtyping's annotations are enforced on every call of a module that has any.
+"""Tests run on one thread, and check shapes: jaxtyping enforces the annotations of every module that has any.
 
 Not in the formula parser, which recurses, and whose depth limit is itself under test.
 """
