@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -87,6 +87,16 @@ def prepare(potential: Potential) -> Preparation:
         Unbound: V has no ground state, or none was found.
         InputError: V is not finite.
     """
+    try:
+        hash(potential)
+    except TypeError:  # a table has arrays
+        return _prepared.__wrapped__(potential)
+    return _prepared(potential)
+
+
+@lru_cache(maxsize=16)
+def _prepared(potential: Potential) -> Preparation:
+    """As `prepare`; a system that is made again, as when a run is loaded, finds its trial function here."""
     values = _Values(potential)
     n, dim = potential.n_particles, potential.n_dims
     if values.quadratic():
