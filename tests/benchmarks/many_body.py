@@ -107,11 +107,11 @@ class Outcome:
 
     @property
     def energy(self) -> float:
-        return self._of("energies", "variational", "mean")
+        return self._of("energies", "projected", "mean")
 
     @property
     def error(self) -> float:
-        return self._of("energies", "variational", "error")
+        return self._of("energies", "projected", "error")
 
     @property
     def deviation(self) -> float:
