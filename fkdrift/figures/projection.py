@@ -47,7 +47,9 @@ def projection_figure(found: ProjectedEnergy, trace: Trace, exact: float | None 
     step.errorbar([0], [found.energy.mean], [found.energy.error], fmt="s", ms=4, capsize=2, color=LEARNED)
     step.set(xlabel="time step", ylabel="energy $E$", title="extrapolation to zero step")
     share.plot(t, trace.effective_share, color=LEARNED)
-    share.set(xlabel="projection time", ylabel="smallest effective share", title="how equal the weights are", ylim=(0, 1.05))
+    share.set(
+        xlabel="projection time", ylabel="smallest effective share", title="how equal the weights are", ylim=(0, 1.05)
+    )
     for axes in (time, step):
         axes.ticklabel_format(useOffset=False)
         if exact is not None:

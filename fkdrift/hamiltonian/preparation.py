@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -80,6 +81,25 @@ class Preparation:
         return self.draw(1, np.random.default_rng(0))[0]
 
 
+Of = TypeVar("Of")
+
+
+def remembered(function: Callable[[Potential], Of]) -> Callable[[Potential], Of]:
+    """A function of a potential that is not computed again, as when a run is loaded, if the potential can be hashed."""
+    cached = lru_cache(maxsize=16)(function)
+
+    @wraps(function)
+    def found(potential: Potential) -> Of:
+        try:
+            hash(potential)
+        except TypeError:  # a table has arrays
+            return function(potential)
+        return cached(potential)
+
+    return found
+
+
+@remembered
 def prepare(potential: Potential) -> Preparation:
     """The trial function that suits what V is like.
 
@@ -87,16 +107,6 @@ def prepare(potential: Potential) -> Preparation:
         Unbound: V has no ground state, or none was found.
         InputError: V is not finite.
     """
-    try:
-        hash(potential)
-    except TypeError:  # a table has arrays
-        return _prepared.__wrapped__(potential)
-    return _prepared(potential)
-
-
-@lru_cache(maxsize=16)
-def _prepared(potential: Potential) -> Preparation:
-    """As `prepare`; a system that is made again, as when a run is loaded, finds its trial function here."""
     values = _Values(potential)
     n, dim = potential.n_particles, potential.n_dims
     if values.quadratic():

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.preparation import Preparation, prepare
+from fkdrift.hamiltonian.preparation import Preparation, prepare, remembered
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -77,7 +77,7 @@ class System:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
             centre = np.zeros_like(width)
         elif self.trial_function is not None:
-            centre, width = _moments(sample_trial_function(self.trial_function, potential, 1024), potential.groups)
+            centre, width = _moments(potential)
         else:
             self._prepared = prepared or prepare(potential)
             centre, width = self._prepared.centre, self._prepared.width
@@ -140,10 +140,13 @@ class System:
         return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
 
 
-def _moments(r: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (particle, dim) of sampled positions, shared by identical particles."""
+@remembered
+def _moments(potential: Potential) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (particle, dim) of the potential's own |phi_ref|^2, shared by identical particles."""
+    assert potential.trial_function is not None
+    r = sample_trial_function(potential.trial_function, potential, 1024)
     centre, width = np.empty(r.shape[1:]), np.empty(r.shape[1:])
-    for members in map(list, groups):
+    for members in map(list, potential.groups):
         centre[members] = r[:, members].mean((0, 1))
         width[members] = r[:, members].std((0, 1))
     return centre, width

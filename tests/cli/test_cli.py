@@ -273,6 +273,7 @@ def test_settings_of_a_file_are_checked(tmp_path):
 # Interruptions
 
 
+@pytest.mark.xdist_group("whole run")
 @pytest.mark.parametrize(
     ("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 110, {"trajectories", "sampling"})]
 )

@@ -18,7 +18,6 @@ from fkdrift.errors import BadConfig, BadParameter, UnknownPotential
 from fkdrift.runs.driver import drive, interruptible
 from fkdrift.runs.ground_state import GroundState
 
-
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
@@ -102,9 +101,9 @@ def test_bad_requests():
 
 def test_atol_is_reached():
     loose = solve("helium", atol=0.1)
-    tight = solve("helium", atol=loose.energy.error / 2)
+    tight = solve("helium", atol=loose.energy.error / 1.4)
     assert loose.energy.error <= 0.1
-    assert tight.energy.error <= loose.energy.error / 2
+    assert tight.energy.error <= loose.energy.error / 1.4
     assert len(rows(tight)) > len(rows(loose))
 
 
