@@ -18,7 +18,7 @@ def main() -> None:
         assert known is not None
         radius = state.sample(20_000).norm(dim=-1).mean()
         virial = state.result["observables"]["virial"]["variational"]["mean"]
-        print(f"{name}: E = {state.energy}, known {known.value:.6f}; virial <r . grad V>/(2 T) = {virial:.4f}; <r> = {radius:.3f}")
+        print(f"{name}: E = {state.energy}, known {known.value:.6f}; virial {virial:.4f}; <r> = {radius:.3f}")
 
 
 if __name__ == "__main__":
