@@ -273,7 +273,6 @@ def test_settings_of_a_file_are_checked(tmp_path):
 # Interruptions
 
 
-@pytest.mark.xdist_group("whole run")
 @pytest.mark.parametrize(
     ("name", "at", "phases"), [("SIGINT", 6, {"training"}), ("SIGTERM", 110, {"trajectories", "sampling"})]
 )

@@ -16,8 +16,6 @@ from fkdrift.figures.files import save_figures
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.report import Progress, progress_line
 
-pytestmark = pytest.mark.xdist_group("report")
-
 RESULT = {
     "potential": {"name": "morse", "parameters": {"D": 10.0, "a": 1.0}, "reloadable": True},
     "seed": 4,

@@ -22,8 +22,6 @@ from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
 from fkdrift.runs.methods.pimc import Pimc, PimcSettings
 from fkdrift.runs.recipes import MODELS
 
-pytestmark = pytest.mark.xdist_group("result schema")
-
 SCHEMA = json.loads((files("fkdrift.runs") / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 SETTINGS = small()
