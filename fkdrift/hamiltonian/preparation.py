@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, wraps
-from typing import TypeVar
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -81,25 +80,6 @@ class Preparation:
         return self.draw(1, np.random.default_rng(0))[0]
 
 
-Of = TypeVar("Of")
-
-
-def remembered(function: Callable[[Potential], Of]) -> Callable[[Potential], Of]:
-    """A function of a potential that is not computed again, as when a run is loaded, if the potential can be hashed."""
-    cached = lru_cache(maxsize=16)(function)
-
-    @wraps(function)
-    def found(potential: Potential) -> Of:
-        try:
-            hash(potential)
-        except TypeError:  # a table has arrays
-            return function(potential)
-        return cached(potential)
-
-    return found
-
-
-@remembered
 def prepare(potential: Potential) -> Preparation:
     """The trial function that suits what V is like.
 

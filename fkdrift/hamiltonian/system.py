@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.preparation import Preparation, prepare, remembered
+from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -140,7 +140,6 @@ class System:
         return r if self.potential.box is None else r.remainder(self._tensor(self.potential.box))
 
 
-@remembered
 def _moments(potential: Potential) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (particle, dim) of the potential's own |phi_ref|^2, shared by identical particles."""
     assert potential.trial_function is not None

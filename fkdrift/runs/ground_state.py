@@ -76,8 +76,9 @@ N_SETTLING = 4
 """Blocks in which the projection finds its step; its walkers have forgotten already where they started."""
 PROJECTED_PER_WALKER, PROJECTED_MOST = 3, 6144
 """Walkers of the projection, at all steps together, for each one of the run; and at most."""
-PROJECTED_FEW, PROJECTED_FEW_STEPS = 2048, 8
-"""Walkers, and steps in a block, where weights differ so little that more would change nothing."""
+PROJECTED_FEW, PROJECTED_FEW_STEPS, NEGLIGIBLE = 2048, 8, 1e-2
+"""Walkers, and steps in a block, where weights differ so little that more would change nothing: where var(E_L) tau is
+below this part of the error asked for."""
 VARIATIONAL_FINER = 10
 """The local energy is averaged until its error is so much smaller than the one asked for, or n_blocks are made."""
 BLOCKS_FOR_ONE = 10
@@ -240,7 +241,9 @@ class GroundState(OfPotential):
         """Whether var(E_L) tau, the size of what the projection can change, is far below the error asked for."""
         deviation = self.training.standard_deviation
         asked_for = self.projection.atol
-        return bool(deviation is not None and asked_for and deviation**2 * self.system.time_scale < asked_for / 100)
+        return bool(
+            deviation is not None and asked_for and deviation**2 * self.system.time_scale < NEGLIGIBLE * asked_for
+        )
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)
@@ -427,16 +430,21 @@ class GroundState(OfPotential):
             samples=torch.cat([self.system.wrap(self.walkers), self._sample(n, some, seed=1)]),
             history=self.history,
             energies=self.result["energies"],
-            spectrum=self.spectrum if self.exact.step else None,
+            spectrum=self._spectrum_so_far,
             more=more,
         )
+
+    @property
+    def _spectrum_so_far(self) -> Spectrum | None:
+        """The exact solution if its turn has come: a figure does not wait for it."""
+        return self.spectrum if self.exact.step else None
 
     def _projection_figure(self) -> Figure:
         """The energy against projection time and against the step."""
         from fkdrift.figures.projection import projection_figure
 
         sampler = self.projection.sampler
-        exact = self.spectrum.ground_state if self.exact.step and self.spectrum is not None else None
+        exact = None if self._spectrum_so_far is None else self._spectrum_so_far.ground_state
         return projection_figure(sampler.energy(), sampler.trace(), exact)
 
     def _ladder(self) -> Figure:
@@ -445,7 +453,7 @@ class GroundState(OfPotential):
 
         sampler = self.excitations.sampler
         found = [sampler.ground_state(), *(each.energy for each in sampler.excitations())]
-        exact = self.spectrum.energies.tolist() if self.exact.step and self.spectrum is not None else []
+        exact = [] if self._spectrum_so_far is None else self._spectrum_so_far.energies.tolist()
         drawn: dict[str, Any] = {}
         if self.system.shape == (1, 1):
             reach = sampler.walkers.aminmax()

@@ -212,3 +212,19 @@ def test_whole_runs(formula: str, n_dims: int, exact: float) -> None:
     energies = solve(formula, n_dims=n_dims, settings=settings, seed=1, progress=False).result["energies"]
     assert energies["variational"]["mean"] == pytest.approx(exact, rel=1e-5)
     assert energies["path_action"]["mean"] == pytest.approx(exact, rel=1e-4)
+
+
+def test_a_function_is_looked_at_anew_every_time():
+    """What a function reads from outside may have changed since it was prepared."""
+    stiffness = [2.0]
+
+    def well(r):
+        return stiffness[0] * r.square().sum((-2, -1)) / 2
+
+    potential = load_potential(well)
+    first = System(potential).time_scale
+    stiffness[0] = 8.0
+    assert System(potential).time_scale == pytest.approx(first / 2)
+    stiffness[0] = -2.0
+    with pytest.raises(Unbound):
+        System(potential)
