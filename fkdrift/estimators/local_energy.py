@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fkdrift.estimators.observables import Average, Averages, Observable
 from fkdrift.estimators.state import restore
-from fkdrift.numerics.estimates import Estimate, from_walkers, rounding_error
+from fkdrift.numerics.estimates import Estimate, from_walkers, r_hat, rounding_error
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 from fkdrift.wavefunction import metropolis
@@ -29,12 +30,14 @@ class StationaryEnergy:
         standard_deviation: of E_L over |psi|^2; 0 at the optimum.
         acceptance: mean acceptance probability of the Metropolis-adjusted steps; None for independent samples.
         dt: the time step; None for independent samples.
+        r_hat: of E_L, over walkers that started in different regions; None for independent samples.
     """
 
     energy: Estimate
     standard_deviation: float
     acceptance: float | None
     dt: float | None
+    r_hat: float | None = None
 
 
 class StationarySampler:
@@ -61,6 +64,7 @@ class StationarySampler:
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
         self.walkers, self.n_blocks = walkers, -n_equilibration
+        self.regions = starting_regions(walkers)
         self.dt = walkers.new_tensor(time_scale / 4)
         self.sums = torch.zeros(3, len(walkers), dtype=torch.float64, device=walkers.device)
         self.averages = Averages(observables, len(walkers), walkers.device)
@@ -87,6 +91,7 @@ class StationarySampler:
             variance**0.5,
             acceptance.mean().item(),
             self.dt.item(),
+            r_hat(E, variance, self.regions),
         )
 
     def observables(self) -> dict[str, Average]:
@@ -94,9 +99,22 @@ class StationarySampler:
         return self.averages.estimates()
 
     def state_dict(self) -> dict[str, Any]:
-        saved = {name: getattr(self, name) for name in ("walkers", "dt", "sums", "n_blocks")}
+        saved = {name: getattr(self, name) for name in ("walkers", "regions", "dt", "sums", "n_blocks")}
         return {**saved, "averages": self.averages.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.averages.load_state_dict(state["averages"])
         restore(self, {name: value for name, value in state.items() if name != "averages"})
+
+
+def starting_regions(r: Positions) -> Tensor:
+    """In which of up to four regions each walker is, (batch,): the quadrants of the two directions in which they differ
+    most.
+
+    Args:
+        r: positions (batch, particle, dim).
+    """
+    x = r.flatten(1).double()
+    x = x - x.mean(0)
+    _, directions = torch.linalg.eigh(x.T @ x)  # by increasing variance
+    return ((x @ directions[:, -2:]) > 0).long() @ torch.tensor([2, 1], device=r.device)[-min(2, x.shape[1]) :]

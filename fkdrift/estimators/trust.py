@@ -7,21 +7,15 @@ fails.  A result is trusted when every test that could be made has passed.  `low
 
     E_0  >=  E - Var(E_L) / (E_1 - E)                                  where E < E_1
 
-Reference: G. Temple, Proc. R. Soc. Lond. A 119, 276 (1928); A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C.
-Buerkner, Bayesian Anal. 16, 667 (2021), on split R-hat.
+Reference: G. Temple, Proc. R. Soc. Lond. A 119, 276 (1928).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from fkdrift.errors import BadParameter
 from fkdrift.estimators.projection import ProjectedEnergy
 from fkdrift.numerics.estimates import Estimate
 
@@ -113,6 +107,7 @@ def energy_tests(
     path_action: Estimate | None = None,
     standard_deviation: float | None = None,
     gap: float | None = None,
+    r_hat: float | None = None,
 ) -> list[Test]:
     """How the energies of one run must lie.
 
@@ -122,6 +117,7 @@ def energy_tests(
         path_action: extrapolated to zero step, of a process with a log psi.
         standard_deviation: of E_L over |psi|^2.
         gap: E_1 - E_0, or what stands for it.
+        r_hat: of E_L, over walkers that started apart.
     """
     tests = []
     if projected is not None:
@@ -152,6 +148,8 @@ def energy_tests(
                 "more updates, or a wider network: the drift is far from the optimum",
             )
         )
+    if r_hat is not None:
+        tests.append(mixing_test(r_hat))
     return tests
 
 
@@ -210,59 +208,14 @@ def projection_tests(found: ProjectedEnergy) -> list[Test]:
     return tests
 
 
-def mixing_test(values: Tensor, groups: Tensor, name: str = "E_L") -> Test:
-    """Whether walkers that started apart have come to sample the same density: split R-hat at most 1.02.
-
-    Args:
-        values: (time, walker) of E_L or of a coordinate, equilibration left out.
-        groups: (walker,) which of the starting regions each walker began in.
-        name: of what is tested.
-    """
+def mixing_test(r_hat: float) -> Test:
+    """Whether walkers that started apart found the same local energy: R-hat at most 1.02."""
     return at_most(
-        f"mixing of {name}, split R-hat over starting regions",
-        split_r_hat(values, groups),
+        "walkers that started apart find the same E_L, R-hat",
+        r_hat,
         R_HAT_LIMIT,
-        "walkers have not mixed between wells: more blocks, or a longer time scale",
+        "walkers have not mixed between wells: more blocks, or more updates",
     )
-
-
-def split_r_hat(values: Tensor, groups: Tensor) -> float:
-    """sqrt(total variance / mean variance within), over the halves in time of every group; 1 when all are alike.
-
-    The variance of the group means is reduced by what independent walkers would scatter by themselves, so that small
-    groups do not count as different.
-
-    Args:
-        values: (time, walker).
-        groups: (walker,) integers.
-
-    Raises:
-        BadParameter: fewer than two times or walkers.
-
-    Example:
-        >>> x = torch.randn((100, 64), generator=torch.Generator().manual_seed(0))
-        >>> split_r_hat(x, torch.arange(64) // 32) < 1.01
-        True
-    """
-    if values.ndim != 2 or min(values.shape) < 2:
-        raise BadParameter(f"values of shape {tuple(values.shape)} cannot be split: give (time, walker), 2 of each")
-    x = values.double()
-    half = len(x) // 2
-    means, within, noise, sizes = [], [], [], []
-    for part in (x[:half], x[-half:]):
-        for group in groups.unique():
-            member = part[:, groups == group]
-            if member.shape[1] < 2:
-                continue
-            means.append(member.mean())
-            within.append(member.var())
-            noise.append(member.mean(0).var() / member.shape[1])
-            sizes.append(member.shape[1])
-    weights = torch.tensor(sizes, dtype=torch.float64, device=x.device)
-    weights = weights / weights.sum()
-    m, w, n = torch.stack(means), (weights * torch.stack(within)).sum(), torch.stack(noise)
-    between = (weights * (m - (weights * m).sum()).square()).sum() - (weights * (1 - weights) * n).sum()
-    return math.sqrt(1 + max(0.0, between.item()) / max(w.item(), 1e-300))
 
 
 def lower_bound(variational: Estimate, variance: float, first_excited: float) -> Estimate | None:
@@ -282,10 +235,3 @@ def lower_bound(variational: Estimate, variance: float, first_excited: float) ->
         return None
     slope = 1 - variance / room**2
     return Estimate(variational.mean - variance / room, abs(slope) * variational.error)
-
-
-def remark_tests(remarks: Sequence[str]) -> list[Test]:
-    """One failed test for each remark on the potential: metastable, not bound, unbounded below."""
-    return [
-        Test(remark, False, 1.0, 0.0, "see the remark: the energy may not be of a bound state") for remark in remarks
-    ]

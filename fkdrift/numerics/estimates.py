@@ -93,6 +93,35 @@ def blocked_error(series: Tensor) -> float:
         size = min(2 * size, n)
 
 
+def r_hat(means: Tensor, variance: float, regions: Tensor) -> float:
+    """sqrt(total variance / variance within) of a quantity, over groups of walkers; 1 when all groups are alike.
+
+    The variance of the group means is reduced by what independent walkers would scatter by themselves, so that small
+    groups do not count as different.
+
+    Args:
+        means: (batch,) the time average of each walker.
+        variance: of the quantity, over walkers and times.
+        regions: (batch,) integers, the group of each walker.
+
+    Example:
+        >>> means = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+        >>> r_hat(means, 1.0, torch.arange(1000) // 500) < 1.01
+        True
+
+    Reference: A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Buerkner, Bayesian Anal. 16, 667 (2021).
+    """
+    x = means.double()
+    groups = [x[regions == region] for region in regions.unique()]
+    groups = [group for group in groups if len(group) > 1]
+    sizes = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    share = sizes / sizes.sum()
+    m = torch.tensor([group.mean() for group in groups], dtype=torch.float64)
+    noise = torch.tensor([group.var() / len(group) for group in groups], dtype=torch.float64)
+    between = (share * (m - (share * m).sum()).square()).sum() - (share * (1 - share) * noise).sum()
+    return math.sqrt(1 + max(0.0, between.item()) / max(variance, 1e-300))
+
+
 def rounding_error(walkers: Tensor) -> float:
     """Relative rounding error of an energy computed in the walkers' dtype."""
     return 2 * torch.finfo(walkers.dtype).eps

@@ -24,7 +24,7 @@ from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observables
 from fkdrift.estimators.path_action import PathSampler
 from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, ProjectedEnergy, Projection
-from fkdrift.estimators.spectrum import ExcitationSampler
+from fkdrift.estimators.spectrum import ExcitationSampler, sum_rule_gap
 from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
@@ -229,6 +229,7 @@ class GroundState(OfPotential):
             self.process,
             self.walkers,
             time_scale=tau,
+            gap=None if self._nothing_to_project else min(1 / tau, sum_rule_gap(self.system, self.walkers)),
             n_walkers=max(wanted, 2 * LEVELS * N_POPULATIONS),
             variational=self.sampling.energy,
             observables=self.observables,
@@ -391,25 +392,34 @@ class GroundState(OfPotential):
         verdict = _verdict(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
         return more if verdict is None else {**more, "deviation": verdict}
 
+    def _first_excited(self, E: Estimate) -> tuple[float, str]:
+        """E_1 as far as it is known, and how; E is the variational energy."""
+        spectrum = self._spectrum_so_far
+        if spectrum is not None and len(spectrum.energies) > 1:
+            return float(spectrum.energies[1]), "as scipy has it"
+        if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
+            return found[0].energy.mean, "as found here"
+        return E.mean + min(1 / self.system.time_scale, sum_rule_gap(self.system, self.walkers)), "assumed"
+
     def _lower_bound(self) -> dict[str, Any] | None:
-        """Temple's bound, if E_1 is one quantum 1 / time scale above E or more; which is said beside it."""
+        """Temple's bound, which needs E_1: what is taken for it is said beside it."""
         stationary = self.energies.stationary
         if stationary is None:
             return None
-        gap = 1 / self.system.time_scale
-        bound = lower_bound(stationary.energy, stationary.standard_deviation**2, stationary.energy.mean + gap)
-        if bound is None:
-            return None
-        return {**bound.plain(), "source": f"Temple, if E_1 is at least {gap:.3g} above the variational energy"}
+        E_1, known = self._first_excited(stationary.energy)
+        bound = lower_bound(stationary.energy, stationary.standard_deviation**2, E_1)
+        return None if bound is None else {**bound.plain(), "source": f"Temple, with E_1 = {E_1:.6g}, {known}"}
 
     def _trust(self, E: Energies) -> Verdict:
         """Every test that this run allows."""
+        stationary = E.stationary
         tests = energy_tests(
             E.variational,
             projected=E.best,
-            path_action=None if E.stationary is None or E.path is None else E.path_action,
-            standard_deviation=None if E.stationary is None else E.stationary.standard_deviation,
-            gap=1 / self.system.time_scale,
+            path_action=None if stationary is None or E.path is None else E.path_action,
+            standard_deviation=None if stationary is None else stationary.standard_deviation,
+            gap=self._first_excited(E.variational)[0] - E.variational.mean,
+            r_hat=None if stationary is None else stationary.r_hat,
         )
         return Verdict((*tests, *(projection_tests(E.projection) if E.projection is not None else ())))
 

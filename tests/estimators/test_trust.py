@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from fkdrift.errors import BadParameter
+from fkdrift.estimators.local_energy import starting_regions
 from fkdrift.estimators.projection import ProjectedEnergy
 from fkdrift.estimators.trust import (
     Verdict,
@@ -15,10 +15,8 @@ from fkdrift.estimators.trust import (
     lower_bound,
     mixing_test,
     projection_tests,
-    remark_tests,
-    split_r_hat,
 )
-from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.estimates import Estimate, r_hat
 from fkdrift.numerics.extrapolation import extrapolate
 from tests.systems import generator
 
@@ -98,22 +96,23 @@ def test_energies_must_lie_as_they_should() -> None:
 
 
 def test_walkers_stuck_in_their_wells_have_not_mixed() -> None:
-    x = torch.randn((50, 64), generator=generator())
-    groups = torch.arange(64) % 2
-    assert mixing_test(x, groups).passed
-    apart = mixing_test(x + 0.5 * groups, groups, "r")
+    x = torch.randn(4000, generator=generator())
+    groups = torch.arange(4000) % 2
+    assert mixing_test(r_hat(x, 1.0, groups)).passed
+    apart = mixing_test(r_hat(x + 0.5 * groups, 1.0, groups))
     assert not apart.passed
     assert abs(apart.value - math.sqrt(1 + 0.0625)) < 0.02
 
 
 def test_slow_walkers_of_one_density_count_as_mixed() -> None:
     """Walkers that hardly move scatter by themselves; that alone is no difference between groups."""
-    frozen = torch.randn((1, 400), generator=generator()).expand(20, 400) + 0.01 * torch.randn(
-        (20, 400), generator=generator(1)
-    )
-    assert split_r_hat(frozen, torch.arange(400) % 2) < 1.01
-    with pytest.raises(BadParameter, match="time, walker"):
-        split_r_hat(torch.zeros(5), torch.zeros(5))
+    assert r_hat(torch.randn(400, generator=generator()), 1.0, torch.arange(400) % 2) < 1.01
+
+
+def test_a_walker_starts_in_one_of_four_regions() -> None:
+    r = torch.tensor([[-9.0, 1.0, 0.0], [-9.0, -1.0, 0.1], [9.0, 1.0, -0.1], [9.0, -1.0, 0.0]])[:, None]
+    assert sorted(starting_regions(r).tolist()) == [0, 1, 2, 3]
+    assert starting_regions(r[..., :1]).unique().tolist() == [0, 1]
 
 
 def test_temple_bounds_the_oscillator_from_below() -> None:
@@ -125,8 +124,6 @@ def test_temple_bounds_the_oscillator_from_below() -> None:
     assert lower_bound(Estimate(1.6, 0.0), 0.1, 1.5) is None
 
 
-def test_remarks_and_numbers_that_are_none() -> None:
-    (remark,) = remark_tests(["metastable"])
-    assert not Verdict((remark,)).trusted
+def test_numbers_that_are_none() -> None:
     assert not at_most("x", math.nan, 1.0, "").passed
     assert at_most("x", math.nan, 1.0, "").plain()["value"] is None
