@@ -23,7 +23,7 @@ from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observables
 from fkdrift.estimators.path_action import PathSampler
-from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, ProjectedEnergy, Projection
+from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
 from fkdrift.estimators.spectrum import ExcitationSampler, sum_rule_gap
 from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
 from fkdrift.exact.diagonalisation import diagonalise
@@ -35,9 +35,17 @@ from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.runs.driver import cpu_threads, drive
+from fkdrift.runs.ground_state_report import (
+    extrapolated,
+    ground_state_block,
+    path_results,
+    projected_by,
+    projection_results,
+    verdict_of,
+)
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
-from fkdrift.runs.report import Block, Row, effort, named, number
+from fkdrift.runs.report import Block
 from fkdrift.runs.settings import MOST_BLOCKS, Settings
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
@@ -54,8 +62,6 @@ from fkdrift.wavefunction.protocol import Drift, Wavefunction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AGREES = 3.0
-"""Standard errors up to which an energy agrees with the exact one: one honest result in 370 is further away."""
 EXACT_SECONDS = 20.0
 """For scipy's solution, which is a check: few people wait longer for one."""
 N_WALKERS, N_WALKERS_LINE, N_WALKERS_LEAST = 1024, 4096, 256
@@ -89,9 +95,6 @@ SAMPLE_STEPS, SAMPLE_MOVES = 128, 5
 """Between two batches of `GroundState.sample`: steps in a time scale, or moves of about a quarter of it."""
 N_DRAWN, N_DRAWN_LEAST, ROUNDS, ROUNDS_LEAST = 4096, 64, 48, 6
 """Numbers in a batch of samples for a figure, walkers at least, and batches, divided by the number of coordinates."""
-ORDER = ("projected", "variational", "path_action", "lower_bound", "fisher", "exact", "reference")
-"""In which the energies are printed; others come first."""
-
 Points = Tensor | np.ndarray | list[Any]
 """Positions as a caller may have them; see `GroundState.positions`."""
 
@@ -375,7 +378,7 @@ class GroundState(OfPotential):
         E, known = self.energies, self.potential.known_energy
         values: dict[str, Any] = {"variational": {**E.variational.plain(), "estimator": E.estimator}}
         if E.projection is not None:
-            values["projected"] = {**E.projection.energy.plain(), "estimator": _projected_by(E.projection)}
+            values["projected"] = {**E.projection.energy.plain(), "estimator": projected_by(E.projection)}
         if (bound := self._lower_bound()) is not None:
             values["lower_bound"] = bound
         if E.fisher is None:
@@ -388,8 +391,8 @@ class GroundState(OfPotential):
         both = {n: o for n, o in found.get("observables", {}).items() if "mixed" in o and "variational" in o}
         if both:
             single = {n: o for n, o in both.items() if "centres" not in o}
-            more["observables"] = {name: {"extrapolated": _extrapolated(entry)} for name, entry in single.items()}
-        verdict = _verdict(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
+            more["observables"] = {name: {"extrapolated": extrapolated(entry)} for name, entry in single.items()}
+        verdict = verdict_of(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
         return more if verdict is None else {**more, "deviation": verdict}
 
     def _first_excited(self, E: Estimate) -> tuple[float, str]:
@@ -476,24 +479,7 @@ class GroundState(OfPotential):
 
     @staticmethod
     def block(result: Mapping[str, Any]) -> Block:
-        energies = result["energies"]
-        order = [name for name in energies if name not in ORDER] + [name for name in ORDER if name in energies]
-        flow = result["settings"].get("method") == "flow"
-        kind = "flow with" if flow else f"{result['settings']['drift']} drift with"
-        walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
-        return Block(
-            named(result["potential"]),
-            number(energies.get("projected", energies["variational"])),
-            [Row(name.replace("_", " "), _remark(name, result), number(energies[name])) for name in order]
-            + [_excitation(n, entry) for n, entry in enumerate(result.get("excitations", []), 1)]
-            + [
-                _observable(name, entry)
-                for name, entry in result.get("observables", {}).items()
-                if "centres" not in entry
-            ],
-            [*_statements(result), *effort(result, walkers, model=kind)],
-            result["status"] == "finished",
-        )
+        return ground_state_block(result)
 
 
 def solve(
@@ -606,141 +592,3 @@ def _n_walkers(potential: Potential, settings: Settings) -> int:
         return N_WALKERS_LINE
     n_pairs = potential.n_particles * (potential.n_particles - 1) // 2
     return max(N_WALKERS_LEAST, N_WALKERS // max(1, n_pairs // PAIRS_AT_FULL_COST))
-
-
-# In words and plain values
-
-
-def path_results(sampler: PathSampler) -> dict[str, Any]:
-    """The path action and its extrapolation."""
-    found = sampler.energy()
-    bias = {
-        "removed": found.step_bias.plain(),
-        "time_steps": list(found.time_steps),
-        "by_time_step": [E.plain() for E in found.by_time_step],
-    }
-    return {"energies": {"path_action": found.action.plain()}, "step_bias": bias}
-
-
-def _verdict(E: Estimate, energies: Mapping[str, Any], projected: bool) -> dict[str, Any] | None:
-    """How far the headline energy is from the exact one (or else the reference), in standard errors."""
-    against = "exact" if "exact" in energies else "reference"
-    if against not in energies or not math.isfinite(E.mean) or not math.isfinite(E.error):
-        return None
-    z = E.deviation(energies[against]["mean"])
-    if abs(z) <= AGREES:
-        verdict = "agrees"
-    elif projected:
-        verdict = f"{'above' if z > 0 else 'below'}: see the tests of trust; smaller steps, or more updates"
-    elif z > 0:
-        verdict = "above: the drift is not converged; more updates, or a wider network, would lower it"
-    else:
-        verdict = "below: a variational energy cannot be; use smaller time steps"
-    difference = E.mean - energies[against]["mean"]
-    return {"standard_errors": z, "difference": difference, "against": against, "verdict": verdict}
-
-
-def projection_results(sampler: Projection) -> dict[str, Any]:
-    """How a projection was made, as result.json has it."""
-    found = sampler.energy()
-    entries: dict[str, Any] = {
-        "mixed": found.mixed.plain(),
-        "growth": found.growth.plain(),
-        "time_steps": list(found.time_steps),
-        "by_time_step": [E.plain() for E in found.by_time_step],
-        "independent": found.independent,
-        "n_populations": found.n_populations,
-        "n_walkers": found.n_walkers,
-        "effective_share": list(found.effective_share),
-        "population_share": found.population_share,
-        "population_bias": {"removed": found.population_bias[0].plain(), "left": found.population_bias[1].plain()},
-        "trend": found.trend.plain(),
-        "projection_time": found.projection_time,
-        "counted_time": found.counted_time,
-    }
-    if found.acceptance is not None:
-        entries["acceptance"] = list(found.acceptance)
-    shown = {
-        kind: {name: average for name, average in of_kind.items() if name != FORCE}
-        for kind, of_kind in sampler.averages().items()
-    }
-    return {"projection": entries, "observables": by_kind(shown)}
-
-
-def _extrapolated(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """2 mixed - variational: without the first order of what psi has missed, where there is no pure estimate."""
-    mixed, variational = entry["mixed"], entry["variational"]
-    return {
-        "mean": 2 * mixed["mean"] - variational["mean"],
-        "error": math.hypot(2 * mixed["error"], variational["error"]),
-    }
-
-
-def _projected_by(found: ProjectedEnergy) -> str:
-    """How the projected energy was estimated, in words."""
-    how = "independent walkers" if found.independent else f"{found.n_populations} populations at each step"
-    return f"reweighted to the Feynman-Kac measure, extrapolated to dt = 0; {how}"
-
-
-def _remark(name: str, result: Mapping[str, Any]) -> str:
-    """What to say beside an energy."""
-    entry = result["energies"][name]
-    if name == "path_action":
-        text = "E[l_T]/T, extrapolated to dt = 0" if "step_bias" in result else "last training batch"
-    elif name == "fisher":
-        text = "E[sigma^2 |grad log p|^2/8 + V]"
-    elif "kind" in entry:
-        text = f"{entry['kind']}: {entry['source']}"
-    else:
-        text = str(entry.get("estimator") or entry.get("source", ""))
-    n = entry.get("effective_samples")
-    return f"{text}; {n:,.0f} effective samples" if n else text
-
-
-def _observable(name: str, entry: Mapping[str, Any]) -> Row:
-    """An observable: its best estimate, the others beside it, its exact value if that is known."""
-    estimates = {kind: entry[kind] for kind in ("pure", "extrapolated", "mixed") if kind in entry}
-    estimates |= {k: v for k, v in entry.items() if isinstance(v, Mapping) and k not in estimates}
-    (first, best), *others = estimates.items()
-    said = [f"{first} estimator" + (f", {entry['unit']}" if entry.get("unit") else "")]
-    said += [f"{kind} {number(estimate)}" for kind, estimate in others]
-    said += [f"expected {entry['expected']:.6g}"] if entry.get("expected") is not None else []
-    return Row(name, "; ".join(said), number(best))
-
-
-def _excitation(n: int, entry: Mapping[str, Any]) -> Row:
-    """An excited state: its energy, its gap, its symmetry."""
-    gap = number({"mean": entry["gap"], "error": entry["error"]})
-    return Row(f"level {n}", "; ".join(filter(None, (f"gap {gap}", entry["symmetry"]))), number(entry["energy"]))
-
-
-def _statements(result: Mapping[str, Any]) -> list[Row]:
-    """How much to trust it."""
-    rows = []
-    if trust := result.get("trust"):
-        rows.append(Row("trust", trust["verdict"]))
-    if deviation := result.get("deviation"):
-        relative = deviation["difference"] / abs(result["energies"][deviation["against"]]["mean"] or 1.0)
-        numbers = f"{deviation['difference']:+.1e}, relative {relative:+.1e}"
-        against = "the exact energy" if deviation["against"] == "exact" else f"the {deviation['against']}"
-        z = f"{deviation['standard_errors']:+.1f} standard errors"
-        rows.append(Row("deviation", f"{z} from {against} ({numbers}): {deviation['verdict']}"))
-    if bias := result.get("step_bias"):
-        steps, removed = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"]), number(bias["removed"])
-        rows.append(
-            Row("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest")
-        )
-    atol, E = result["settings"].get("atol"), result["energies"]
-    error = E.get("projected", E["variational"]).get("error")
-    if atol and error and error > atol and result["status"] == "finished" and "out_of_time" not in result:
-        dtype = result["settings"]["dtype"]
-        advice = " (try float64)" if dtype == "float32" else ""
-        rows.append(Row("accuracy", f"atol = {atol:g} cannot be reached in {dtype}{advice}"))
-    if remark := result.get("excitations_remark"):
-        rows.append(Row("levels", remark))
-    if sampling := result.get("sampling"):
-        text = f"standard deviation of E_L {sampling['standard_deviation']:.2g}"
-        if "acceptance" in sampling:
-            text += f"; acceptance {sampling['acceptance']:.0%} at dt = {sampling['time_step']:.3g}"
-        rows.append(Row("sampling", text))
-    return rows
