@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from fkdrift.errors import BadConfig
 from fkdrift.runs.methods import METHODS
@@ -148,11 +149,12 @@ def find_kind(values: Mapping[str, Any], where: str | Path) -> type[Run]:
 
 @contextmanager
 def cpu_threads(n: int) -> Iterator[None]:
-    """torch on n CPU threads, and as before afterwards: threads that wait for each other cost more than they bring."""
+    """torch and BLAS on n CPU threads, and as before afterwards: threads that wait cost more than they bring."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
-        yield
+        with threadpool_limits(n, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 
