@@ -61,7 +61,7 @@ LEVELS = 3
 LONGEST_STEP = 1 / 8  # of the time scale, for the coarsest of the steps dt, dt/2, dt/4
 COARSE_ACCEPTANCE = 0.9  # that the coarsest step is chosen for; smooth potentials reach it at the longest step
 STEPS_IN_BLOCK = 16
-PROJECTION_SCALES = 6  # projection time in units of the time scale, unless a gap is given
+PROJECTION_SCALES, MOST_SCALES = 6, 20  # projection time in units of the time scale, unless a gap is given; at most
 GAP_FACTOR = 7  # e^-7 = 1e-3 of the excess energy is left after 7 / gap
 SETTLING_BLOCKS = 8
 N_WALKERS, N_POPULATIONS = 6144, 16  # of all steps together; populations of each step
@@ -208,7 +208,8 @@ class Projection:
             )
         self.process, self.observables, self.time_scale, self.n_steps = process, tuple(observables), time_scale, n_steps
         self.free = not isinstance(process.drift, Wavefunction)
-        self.projection_time = PROJECTION_SCALES * time_scale if gap is None else GAP_FACTOR / gap
+        wanted = PROJECTION_SCALES * time_scale if gap is None else GAP_FACTOR / gap
+        self.projection_time = min(wanted, MOST_SCALES * time_scale)
         self.shape = (LEVELS, n_populations, n_members)
         zeros = partial(torch.zeros, dtype=torch.float64, device=walkers.device)
         n, n_columns = math.prod(self.shape), evaluate(observables, walkers[:1]).shape[1]

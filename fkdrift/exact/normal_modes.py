@@ -14,6 +14,7 @@ from fkdrift.exact.separability import SAME, Landscape
 from fkdrift.exact.spectrum import Array, Spectrum
 
 MOST = 600  # coordinates
+N_LINES = 200  # of each size, along which differences are taken
 
 
 def quadratic(V: Landscape) -> bool:
@@ -21,7 +22,7 @@ def quadratic(V: Landscape) -> bool:
     if V.period is not None or V.size > MOST or np.isfinite(V.low).any() or np.isfinite(V.high).any():
         return False
     for seed, spread in enumerate((0.3, 1.0, 3.0)):
-        a, b = V.points(8, 2 * seed, spread), V.points(8, 2 * seed + 1, spread)
+        a, b = V.points(N_LINES, 2 * seed, spread), V.points(N_LINES, 2 * seed + 1, spread)
         values = np.stack([V.V(a + s * b) for s in range(-2, 3)])
         third, fourth = np.array([[-1, 2, 0, -2, 1], [1, -4, 6, -4, 1]]) @ values
         if not (np.maximum(np.abs(third), np.abs(fourth)) <= SAME * np.abs(values).max(0)).all():

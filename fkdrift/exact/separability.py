@@ -23,6 +23,8 @@ from fkdrift.hamiltonian.potential import Potential
 
 SAME = 1e-9  # two energies are taken as equal if they differ by less than this, relative to their size
 CHUNK = 65536  # positions evaluated at once
+N_RADII, DIRECTIONS = 150, 8  # of each size, at which V is compared on spheres: a jump along a curve is met
+N_PAIRS = 1200  # positions, divided by the number of pairs of coordinates, at which couplings are looked for
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,10 @@ def _mixed(V: Landscape, first: list[int], second: list[int], centre: Array) -> 
     """
     if not first or not second:
         return False
+    n = max(6, N_PAIRS // V.size**2)
     for seed, spread in enumerate((0.5, 1.0, 2.0, 4.0, 0.5, 2.0)):
         around = centre if seed > 3 and V.period is None else np.zeros(V.size)
-        a, b = (np.clip(around + V.points(6, 2 * seed + k, spread), V.low, V.high) for k in (0, 1))
+        a, b = (np.clip(around + V.points(n, 2 * seed + k, spread), V.low, V.high) for k in (0, 1))
         ab, ba, bb = a.copy(), a.copy(), a.copy()
         ab[:, second], ba[:, first] = b[:, second], b[:, first]
         bb[:, first], bb[:, second] = b[:, first], b[:, second]
@@ -170,17 +173,15 @@ def central(V: Landscape) -> bool:
         return False
     generator = np.random.default_rng(0)
     low = lowest_point(V)
-    rounding = 0.0
-    for r in (0.05, 0.3, 1.0, 2.0, 5.0, float(np.linalg.norm(low)) or 1.0):
-        x = generator.normal(size=(8, V.size))
-        x[-1] = -x[0]
-        x[1] = low if low.any() else x[1]
-        x *= r / np.linalg.norm(x, axis=1, keepdims=True)
-        values = V.V(x)
-        rounding = max(rounding, 1e-13 * float(np.abs(values).max()))
-        if not np.ptp(values) <= SAME * np.abs(values).max() + rounding:
-            return False
-    return True
+    radii = np.concatenate([generator.uniform(0, R, N_RADII) for R in (0.3, 1.0, 3.0, 10.0)])
+    x = generator.normal(size=(len(radii) + 1, DIRECTIONS, V.size))
+    x[:, -1] = -x[:, 0]
+    x[:, 1] = low if low.any() else x[:, 1]
+    x *= (np.append(radii, np.linalg.norm(low) or 1.0) / np.linalg.norm(x, axis=2).T).T[..., None]
+    values = V.V(x.reshape(-1, V.size)).reshape(x.shape[:2])
+    size = np.abs(values).max(1)
+    with np.errstate(invalid="ignore"):
+        return bool((np.ptp(values, axis=1) <= SAME * size + 1e-13 * np.nanmedian(size)).all())
 
 
 def centre_and_relative(V: Landscape) -> tuple[Landscape, Landscape] | None:

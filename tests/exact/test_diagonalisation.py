@@ -30,8 +30,9 @@ from torch import Tensor
 from fkdrift.errors import BadParameter, Metastable, NoExactSolution, NotConverged, OutOfTime, TooLarge, Unbound
 from fkdrift.exact.diagonalisation import diagonalise, has_exact
 from fkdrift.exact.grids import GridStates, _lowest_beside
+from fkdrift.exact.normal_modes import quadratic
 from fkdrift.exact.product_grid import solve_grid
-from fkdrift.exact.separability import landscape
+from fkdrift.exact.separability import central, components, landscape
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
@@ -608,3 +609,12 @@ def test_what_did_not_converge_carries_what_was_reached() -> None:
         diagonalise(line(lambda x: x.abs().pow(0.5) * (1 + x.pow(-1).sin().sign() / 4)), levels=1, tolerance=1e-12)
     assert isinstance(caught.value.partial, Spectrum)
     assert caught.value.partial.ground_state > 0
+
+
+def test_a_jump_along_an_ellipse_is_not_taken_for_a_circle() -> None:
+    """Most points see the same height outside; the few that see the edge decide."""
+    V = landscape(FunctionPotential(lambda r: 50.0 * (r[:, 0, 0] ** 2 + 2 * r[:, 0, 1] ** 2 >= 1), n_dims=2))
+    assert not central(V)
+    assert components(V) is None
+    assert not quadratic(V)
+    assert central(landscape(FunctionPotential(lambda r: 50.0 * (r.square().sum((1, 2)) >= 1), n_dims=2)))
