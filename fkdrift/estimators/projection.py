@@ -61,6 +61,7 @@ LEVELS = 3
 LONGEST_STEP = 1 / 8  # of the time scale, for the coarsest of the steps dt, dt/2, dt/4
 COARSE_ACCEPTANCE = 0.9  # that the coarsest step is chosen for; smooth potentials reach it at the longest step
 STEPS_IN_BLOCK = 16
+MOST_STEPS = 2048  # of the finest dt in a projection time, which is cut short where dt is that small
 PROJECTION_SCALES, MOST_SCALES = 6, 20  # projection time in units of the time scale, unless a gap is given; at most
 GAP_FACTOR = 7  # e^-7 = 1e-3 of the excess energy is left after 7 / gap
 SETTLING_BLOCKS = 8
@@ -76,6 +77,7 @@ SLOPE = 1.5  # how far a can be from half the mixed variance of E_L, relative to
 CURVATURE = 3.0  # b over a, in units of 1 / time_scale: what smooth wells show at most
 SAVED = (
     "settling",
+    "projection_time",
     "independent",
     "dt",
     "reference",
@@ -319,6 +321,7 @@ class Projection:
                     f"{1 - len(E) / len(self.start):.1%} of the walkers had no finite energy before the projection "
                     f"began, at dt = {self.dt:.3g}; train longer, or give the potential a trial function"
                 )
+            self.projection_time = min(self.projection_time, MOST_STEPS * self.dt / 2 ** (LEVELS - 1))
             self.reference = E.mean().item()
             self.start_energy = [self.reference, E.std().item() / math.sqrt(len(E))]
             self.moves.zero_()

@@ -293,27 +293,6 @@ def continuum(system: System) -> float:
     return float(ends.min()) if len(ends) else float("inf")
 
 
-def sum_rule_gap(system: System, r: Positions) -> float:
-    """The most that E_1 - E_0 can be, from the spread of the walkers: 1 / (2 lambda); inf on a ring or torus.
-
-    lambda is the largest eigenvalue of the covariance of the coordinates sqrt(m) x.  The function u.(x - <x>) times
-    the ground state is orthogonal to it, and by the f-sum rule its energy lies 1 / (2 lambda) above.
-
-    Args:
-        system: potential, masses and scales.
-        r: positions (batch, particle, dim) from phi_0^2, or near it.
-
-    Example (omega = 2):
-        >>> system = fk.System(fk.load_potential("harmonic", omega=2.0))
-        >>> abs(sum_rule_gap(system, system.initial_walkers(10000, g)) - 2) < 0.1
-        True
-    """
-    if system.potential.box is not None:
-        return float("inf")
-    x = (r / system.sigma).flatten(1).double()
-    return 1 / (2 * torch.linalg.eigvalsh(torch.atleast_2d(x.T.cov()))[-1].item())
-
-
 FLAT = 0.02  # relative change of V between those distances: Coulomb tails fall by 1%, confining ones grow
 
 

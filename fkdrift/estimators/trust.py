@@ -23,7 +23,7 @@ SIGNIFICANT = 3.0  # standard errors
 IMPROBABLE = 1e-3
 SPREAD_LIMIT = 1.0  # of the standard deviation of E_L, relative to the gap: beyond it few weighted walkers count
 SHARE_LIMIT, POPULATION_LIMIT = 0.05, 0.5
-ACCEPTANCE_LIMIT = 0.5
+ACCEPTANCE_LIMIT, SCALES_LIMIT = 0.5, 3.0
 R_HAT_LIMIT = 1.02
 
 
@@ -153,8 +153,8 @@ def energy_tests(
     return tests
 
 
-def projection_tests(found: ProjectedEnergy) -> list[Test]:
-    """What must hold within a projection."""
+def projection_tests(found: ProjectedEnergy, time_scale: float) -> list[Test]:
+    """What must hold within a projection, of a system with this time scale."""
     _, left = found.population_bias
     tests = [
         at_least(
@@ -196,6 +196,14 @@ def projection_tests(found: ProjectedEnergy) -> list[Test]:
             "few populations carry the average: more walkers in each, or more updates first",
         ),
     ]
+    tests.append(
+        at_least(
+            "projection time in time scales",
+            found.projection_time / time_scale,
+            SCALES_LIMIT,
+            "the steps are so short that projecting was cut off: more updates, or a wider network",
+        )
+    )
     if found.acceptance is not None:
         tests.append(
             at_least(

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fkdrift.estimators.observables import Average
+from fkdrift.figures.observables import draw_histogram
 from fkdrift.figures.palette import DASHED, LEARNED, WALKERS
 from fkdrift.numerics.estimates import Estimate
 
@@ -41,8 +42,5 @@ def pimc_figure(
     panels[0].set(xlabel="block", ylabel="energy", title=f"energy {energy}")
     panels[0].legend()
     for axes, each in zip(panels[1:], histograms, strict=True):
-        x, mean, error = np.asarray(each.centres), each.mean.cpu().numpy(), each.error.cpu().numpy()
-        axes.fill_between(x, mean - error, mean + error, color=WALKERS, lw=0)
-        axes.plot(x, mean, color=LEARNED)
-        axes.set(xlabel=f"${each.axis}$", ylabel=each.unit, title=each.name, ylim=(0, None))
+        draw_histogram(axes, each)
     return figure

@@ -6,7 +6,7 @@ What V is like is found by evaluating it at random points:
     one coordinate, or a sum     each coordinate's lowest state, solved for and tabulated: W = sum_k W_k(x_k)
     central, in 2 dimensions up  the lowest state of the distance from the centre, W = w(|r|)
     two coupled coordinates      the lowest state on a grid, W = w(x_1, x_2)
-    anything else                the Gaussian of lowest energy
+    anything else                a mixture of Gaussians, or the one of lowest energy
 
 In all but the last E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2 is the ground-state energy everywhere, up to
 the precision of the table, and walkers start from the state itself, in all of its wells.
@@ -40,6 +40,7 @@ from fkdrift.hamiltonian.minima import (
     scan_line,
     scan_plane,
 )
+from fkdrift.hamiltonian.mixture import LogMixture, fit_mixtures
 from fkdrift.hamiltonian.plane_state import solve_plane
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface
@@ -50,6 +51,7 @@ Array = NDArray[np.float64]
 ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
 SMALLEST = 1e-7  # distance from a centre where its table begins
 PROBES = (0.3, 1.0, 3.0, 10.0, 30.0)  # sizes of the random positions that V is tried at
+GAIN = 0.01  # of energy by a mixture, relative to its kinetic energy, below which a single Gaussian will do
 N_PROBES, N_SURE = 50, 4000  # how many, to find what V is like and to make sure of it
 
 
@@ -98,7 +100,7 @@ def prepare(potential: Potential) -> Preparation:
     if potential.domain is None:
         values.refuse_falling()
     found = _plane(values) if n * dim == 2 else None
-    return gaussian(potential) if found is None else found
+    return _mixture(values) if found is None else found
 
 
 class _Values:
@@ -218,6 +220,47 @@ def gaussian(potential: Potential) -> Preparation:
         return centre + width * rng.normal(size=(n, *centre.shape))
 
     return Preparation(W, centre, width, float((1 / (2 * mass * width**2)).max()), draw)
+
+
+def _mixture(values: _Values) -> Preparation:
+    """A mixture of Gaussians, where its energy is below that of a single one."""
+    single, potential = gaussian(values.potential), values.potential
+    if potential.domain is not None or potential.isotropic:
+        return single
+    rng = np.random.default_rng(17)
+    sigma = np.asarray(potential.mass, dtype=float) ** -0.5
+    mixtures = fit_mixtures(values, single.draw(N_SURE, rng), sigma, 1 / single.rate, potential.groups, rng)
+    if not mixtures:
+        return single
+    centre, width = np.empty(values.shape), np.empty(values.shape)
+    for mixture, parts in mixtures:
+        mean, deviation = mixture.moments()
+        for part in parts:
+            centre[list(part)], width[list(part)] = mean.reshape(len(part), -1), deviation.reshape(len(part), -1)
+
+    def draw(n: int, rng: np.random.Generator) -> Array:
+        r = np.empty((n, *values.shape))
+        for mixture, parts in mixtures:
+            for part in parts:
+                r[:, list(part)] = mixture.draw(n, rng).reshape(n, len(part), -1)
+        return r
+
+    W = TrialFunction(tuple(LogMixture.of(mixture, parts) for mixture, parts in mixtures))
+    E, slope = _local_energy(W, draw(N_SURE, rng), values)
+    E_single, _ = _local_energy(single.trial_function, single.draw(N_SURE, rng), values)
+    gain, noise = E_single.mean() - E.mean(), np.hypot(E.std(), E_single.std()) / len(E) ** 0.5
+    if not gain > GAIN * float(slope.sum((1, 2)).mean()) / 2 + 3 * noise:
+        return single
+    return Preparation(W, centre, width, 2 * float(slope.mean(0).max()), draw)
+
+
+def _local_energy(W: TrialFunction, r: Array, values: _Values) -> tuple[Array, Array]:
+    """E_W (batch,) and sigma^2 (d W)^2 (batch, particle, dim)."""
+    with torch.no_grad():
+        _, gradient, laplacian = W.derivatives(torch.from_numpy(r))
+    variance = 1 / np.asarray(values.potential.mass, dtype=float)
+    slope = variance[:, None] * gradient.numpy() ** 2
+    return values(r) - (slope.sum((1, 2)) + (variance * laplacian.numpy()).sum(1)) / 2, slope
 
 
 # One coordinate each

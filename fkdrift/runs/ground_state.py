@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadConfig, ComputationError, InputError
+from fkdrift.estimators.correlation import CorrelationSampler
 from fkdrift.estimators.energies import Energies
 from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
-from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observables
+from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observable, parse_observables
 from fkdrift.estimators.path_action import PathSampler
 from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
-from fkdrift.estimators.spectrum import ExcitationSampler, sum_rule_gap
+from fkdrift.estimators.scales import relaxation_time, sum_rule_gap
+from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
@@ -74,6 +76,8 @@ SETTLING_SCALES, SETTLING_STEPS = 4, 32
 """Time scales, and steps in each, for walkers to forget where they started when the drift is given."""
 N_EXCITATION_WALKERS, N_EXCITATION_BLOCKS = 2048, 64
 """For excited states: gaps to about 1e-5 in one coordinate, 1e-3 for helium."""
+N_CORRELATION_WALKERS, N_CORRELATION_WINDOWS = 1024, 4
+"""For correlation functions; each window has 16 time scales of 64 steps."""
 N_LINE = 400
 """Points at which the wavefunctions psi_n of a line are drawn."""
 TRAINING_SHARE, TRAJECTORY_SHARE, SAMPLING_SHARE = 0.5, 0.65, 0.8
@@ -190,12 +194,33 @@ class GroundState(OfPotential):
             results=lambda sampler: sampler.results(),
             n_blocks=N_EXCITATION_BLOCKS,
         )
+        correlated = tuple(
+            parse_observable(text, potential, walkers) for text in dict.fromkeys(settings.correlations or ())
+        )
+        self.correlations = Sampling(
+            "correlations",
+            lambda: CorrelationSampler(
+                self.process,
+                self.walkers[:N_CORRELATION_WALKERS],
+                correlated,
+                time_scale=self.time_scale,
+            ),
+            energy=lambda sampler: self.energies.variational,
+            results=lambda sampler: sampler.results(),
+            n_blocks=N_CORRELATION_WINDOWS,
+        )
         self.exact = Once("exact", self._exact_results)
         self._spectrum: Spectrum | None = None
         samplers = [self.sampling] if flow else [self.trajectories] if free else [self.trajectories, self.sampling]
         samplers += [self.projection] if project else []
         samplers += [self.excitations] if settings.levels > 1 else []
+        samplers += [self.correlations] if correlated else []
         super().__init__(settings, model, generator, [self.training, *samplers, self.exact])
+
+    @property
+    def time_scale(self) -> float:
+        """That of the system, or twice the relaxation time of the trained drift where that is shorter."""
+        return min(self.system.time_scale, 2 * relaxation_time(self.process, self.training.walkers))
 
     def _path_sampler(self) -> PathSampler:
         """Trajectories at three step sizes: all the sampling of a free drift, a cross-check for a gradient drift."""
@@ -203,7 +228,7 @@ class GroundState(OfPotential):
         return PathSampler(
             self.process,
             walkers[:N_CHECK_WALKERS] if isinstance(self.model, Wavefunction) else walkers,
-            dt=self.system.time_scale / n_steps,
+            dt=self.time_scale / n_steps,
             n_steps=n_steps,
             n_equilibration=self.settings.n_equilibration,
         )
@@ -212,7 +237,7 @@ class GroundState(OfPotential):
         return StationarySampler(
             self.process,
             self.training.walkers,
-            time_scale=self.system.time_scale,
+            time_scale=self.time_scale,
             n_moves=self.settings.n_moves,
             n_equilibration=4 * self.settings.n_equilibration,
             observables=self.observables,
@@ -224,7 +249,7 @@ class GroundState(OfPotential):
         )
 
     def _projection_sampler(self) -> Projection:
-        tau, n_steps = self.system.time_scale, STEPS_IN_BLOCK
+        tau, n_steps = self.time_scale, STEPS_IN_BLOCK
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
         if self._nothing_to_project:
             wanted, n_steps = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS
@@ -424,7 +449,7 @@ class GroundState(OfPotential):
             gap=self._first_excited(E.variational)[0] - E.variational.mean,
             r_hat=None if stationary is None else stationary.r_hat,
         )
-        return Verdict((*tests, *(projection_tests(E.projection) if E.projection is not None else ())))
+        return Verdict((*tests, *(projection_tests(E.projection, self.time_scale) if E.projection is not None else ())))
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
@@ -436,6 +461,8 @@ class GroundState(OfPotential):
         n = len(some) * max(ROUNDS_LEAST, rounds // coordinates)
         more = {"projection": self._projection_figure} if self.projection.step > 0 else {}
         more |= {"levels": self._ladder} if self.excitations.step > 0 else {}
+        more |= {"observables": self._histograms} if any(each.centres for each in self.observables) else {}
+        more |= {"correlations": self._correlation_figure} if self.correlations.step > 0 else {}
         return draw_figures(
             self.process,
             self.system,
@@ -477,6 +504,22 @@ class GroundState(OfPotential):
             drawn = {"x": r.flatten().cpu().numpy(), "V": V.cpu().numpy(), "wavefunctions": psi.cpu().numpy()}
         return ladder([E.mean for E in found], [E.error for E in found], exact, **drawn)
 
+    def _histograms(self) -> Figure:
+        """Densities and pair distributions, by every estimator that there is."""
+        from fkdrift.figures.observables import histogram_figure
+
+        found = [("variational", self.sampling.sampler.observables())] if self.sampling.step > 0 else []
+        found += list(self.projection.sampler.averages().items()) if self.projection.step > 0 else []
+        return histogram_figure(dict(found))
+
+    def _correlation_figure(self) -> Figure:
+        """C(tau) of every observable asked for."""
+        from fkdrift.figures.observables import correlation_figure
+
+        sampler = self.correlations.sampler
+        names = [each.name for each in sampler.observables]
+        return correlation_figure(names, {kind: sampler.correlation(kind) for kind in ("variational", "pure")})
+
     @staticmethod
     def block(result: Mapping[str, Any]) -> Block:
         return ground_state_block(result)
@@ -495,6 +538,7 @@ def solve(
     atol: float | None = None,
     levels: int | None = None,
     observables: Sequence[str] | None = None,
+    correlations: Sequence[str] | None = None,
     start: Drift | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -507,7 +551,7 @@ def solve(
             (batch,), or a Potential.
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
         method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
-        seed, drift, device, dtype, max_seconds, atol, levels, observables: see `Settings`.
+        seed, drift, device, dtype, max_seconds, atol, levels, observables, correlations: see `Settings`.
         start: a drift to begin with, such as one from `fk.drift_from_samples`; default one that does nothing.
         out: folder to save to, also now and then while running, so that nothing is lost.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -529,6 +573,7 @@ def solve(
     given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
     given |= {"max_seconds": max_seconds, "atol": atol, "levels": levels}
     given |= {"observables": None if observables is None else tuple(observables)}
+    given |= {"correlations": None if correlations is None else tuple(correlations)}
     settings = (settings or Settings()).changed(**given)
     with cpu_threads(settings.threads):
         state = GroundState(load_potential(potential, **parameters), settings, start)

@@ -30,7 +30,8 @@ def ground_state_block(result: Mapping[str, Any]) -> Block:
         number(energies.get("projected", energies["variational"])),
         [Row(name.replace("_", " "), _remark(name, result), number(energies[name])) for name in order]
         + [_excitation(n, entry) for n, entry in enumerate(result.get("excitations", []), 1)]
-        + [_observable(name, entry) for name, entry in result.get("observables", {}).items() if "centres" not in entry],
+        + [_observable(name, entry) for name, entry in result.get("observables", {}).items() if "centres" not in entry]
+        + [_susceptibility(name, entry) for name, entry in result.get("correlations", {}).items()],
         [*_statements(result), *effort(result, walkers, model=kind)],
         result["status"] == "finished",
     )
@@ -131,6 +132,13 @@ def _observable(name: str, entry: Mapping[str, Any]) -> Row:
     said += [f"{kind} {number(estimate)}" for kind, estimate in others]
     said += [f"expected {entry['expected']:.6g}"] if entry.get("expected") is not None else []
     return Row(name, "; ".join(said), number(best))
+
+
+def _susceptibility(name: str, entry: Mapping[str, Any]) -> Row:
+    """How E_0 answers to lam A, from the correlation of A."""
+    variational = number(entry["variational"]["susceptibility"])
+    said = f"pure estimator, -d^2 E/dlam^2 of H + lam {name}; variational {variational}"
+    return Row(f"chi({name})", said, number(entry["pure"]["susceptibility"]))
 
 
 def _excitation(n: int, entry: Mapping[str, Any]) -> Row:

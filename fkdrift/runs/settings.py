@@ -110,6 +110,12 @@ class Settings(RunSettings):
         flags=("--observable",),
         only=(GRADIENT, FLOW),
     )
+    correlations: tuple[str, ...] | None = setting(
+        None,
+        "Imaginary-time correlation functions of these with themselves, and susceptibilities: formulas such as x.",
+        flags=("--correlation",),
+        only=GRADIENT,
+    )
     levels: int = setting(1, "States wanted: 1 for the ground state, more for its excitations.", only=(GRADIENT, FLOW))
     project: bool = setting(
         True, "Project what the network missed out of the energy, by reweighting (docs/projection.md).", only=DRIFT

@@ -30,6 +30,7 @@ from fkdrift.wavefunction.local_energy import local_energy
 from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
 
 FIRST_MOVE, LONGEST_MOVE = 1 / 4, 1 / 2  # Metropolis steps in time scales: where tuning starts, and where it stops
+OVERLAP = 0.1  # of Cov(d_theta f), in units of 1 / time_scale, in the metric: u alone cannot see the share of a well
 PATH_STEP = 1 / 32  # of a pathwise gradient, in time scales: the bias of the drift is of the order of 1%
 
 
@@ -69,7 +70,8 @@ class EnergyGradient(NamedTuple):
         energies: (batch,) E_L, or l_T / T.
         walkers: (batch, particle, dim), where the next update starts.
         gradient: of the energy, (parameter,).
-        control: u (batch, particle, dim) with its graph to the parameters; the mean of its squares is the metric.
+        control: (batch, ...) with its graph to the parameters, u and what else the metric is to see: the metric is the
+            mean square of how it changes.
         noise: std(E_L) time_scale; 1 where there is no E_L.
         excess: estimate of E - E_0; None where there is no E_L.
         acceptance: of Metropolis moves; None without them.
@@ -78,7 +80,7 @@ class EnergyGradient(NamedTuple):
     energies: PerWalker
     walkers: Positions
     gradient: Tensor
-    control: Positions
+    control: Tensor
     noise: Tensor
     excess: Tensor | None = None
     acceptance: Tensor | None = None
@@ -145,7 +147,9 @@ class MetropolisSamples:
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
         gradient = flat_gradient(psi.log_jastrow(r), parameters, 2 * excess / len(E))
-        control = process.sigma * psi.value_and_gradient(r[index % self.thinning :: self.thinning])[1]
+        f, slope = psi.value_and_gradient(r[index % self.thinning :: self.thinning])
+        apart = (OVERLAP / time_scale) ** 0.5 * (f - f.mean())
+        control = torch.cat([(process.sigma * slope).flatten(1), apart[:, None]], 1)
         return EnergyGradient(
             E, r, gradient, control, noise, noise.square() / (2 * time_scale), acceptance=state.acceptance
         )

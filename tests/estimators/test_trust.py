@@ -55,7 +55,7 @@ def failed(tests: list) -> list[str]:
 
 
 def test_a_good_projection_is_trusted() -> None:
-    verdict = Verdict(tuple(projection_tests(projected())))
+    verdict = Verdict(tuple(projection_tests(projected(), 1.0)))
     assert verdict.trusted
     assert str(verdict).startswith("trusted: all")
     assert verdict.plain()["trusted"]
@@ -75,9 +75,9 @@ def test_a_good_projection_is_trusted() -> None:
     ],
 )
 def test_what_is_wrong_is_named(change: dict, name: str) -> None:
-    (found,) = failed(projection_tests(projected(**change)))
+    (found,) = failed(projection_tests(projected(**change), 1.0))
     assert found.startswith(name)
-    verdict = Verdict(tuple(projection_tests(projected(**change))))
+    verdict = Verdict(tuple(projection_tests(projected(**change), 1.0)))
     assert not verdict.trusted
     assert name in str(verdict)
     (entry,) = [test for test in verdict.plain()["tests"] if not test["passed"]]

@@ -1,6 +1,7 @@
 """Observables and excited states of a whole run: in its result, its schema, its block, and after a round trip."""
 
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -43,3 +44,24 @@ def test_bad_requests_are_refused_before_anything_runs():
         solve(levels=0)
     with pytest.raises(BadConfig, match="levels is not used with"):
         fk.solve("harmonic", drift="mlp", levels=2)
+
+
+def test_result_has_correlations_with_their_figure(tmp_path, monkeypatch):
+    """x and H + lam x = a shifted oscillator: E_0 - lam^2 / 2, so that chi = 1; C = exp(-tau) / 2."""
+    monkeypatch.setattr("fkdrift.runs.ground_state.N_CORRELATION_WINDOWS", 2)
+    state = solve(correlations=["x"], observables=["density"])
+    result = state.result
+    jsonschema.validate(result, SCHEMA)
+    found = result["correlations"]["x"]
+    for kind in ("variational", "pure"):
+        chi = found[kind]["susceptibility"]
+        assert abs(chi["mean"] - 1) < 4 * chi["error"] + 0.02, kind
+        assert abs(found[kind]["mean"][4] - 0.5 * math.exp(-found["times"][4])) < 4 * found[kind]["error"][4] + 0.01
+    assert "chi(x)" in str(state)
+    assert len(state._correlation_figure().axes) == len(state._histograms().axes) == 1
+    state.save(tmp_path / "run", figures=False)
+    assert fk.load(tmp_path / "run").result["correlations"] == result["correlations"]
+    with pytest.raises(BadConfig, match="correlations is not used with"):
+        fk.solve("harmonic", drift="mlp", correlations=["x"])
+    with pytest.raises(BadFormula):
+        solve(correlations=["x +* 2"])
