@@ -116,7 +116,7 @@ def energy_tests(
         projected: of the projection.
         path_action: extrapolated to zero step, of a process with a log psi.
         standard_deviation: of E_L over |psi|^2.
-        gap: E_1 - E_0, or what stands for it.
+        gap: of the excitations within a well, 1 / time scale.
         r_hat: of E_L, over walkers that started apart.
     """
     tests = []
@@ -142,7 +142,7 @@ def energy_tests(
     if standard_deviation is not None and gap is not None and projected is not None:
         tests.append(
             at_most(
-                "standard deviation of E_L against the gap",
+                "standard deviation of E_L against the gap within a well",
                 standard_deviation / gap,
                 SPREAD_LIMIT,
                 "more updates, or a wider network: the drift is far from the optimum",

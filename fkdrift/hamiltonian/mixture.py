@@ -30,7 +30,8 @@ Array = NDArray[np.float64]
 N_CLOUD = 4096  # walkers
 N_ROUNDS, ROUND = 20, 16  # of branching, and steps between a new choice of the step
 STEP, LONGEST = 0.05, 0.1  # dt in units of 1 / std(V), and of the time scale that the cloud starts with
-N_STARTS, N_DESCENT = 256, 60  # low points that the cloud starts from beside the Gaussian, and steps to get there
+SPREADS = (0.3, 1.0, 3.0, 10.0, 30.0)  # of random positions, in widths of the start
+N_TRIED, N_STARTS, N_DESCENT = 8192, 256, 60  # of each spread; the lowest of them; steps from there downhill
 COMPONENTS = (1, 2, 3, 4, 6, 8)
 N_ITERATIONS = 60  # of expectation maximisation
 SMALLEST = 0.01  # weight of a component
@@ -180,18 +181,20 @@ def _cloud(
 def _low_points(V: Callable[[Array], Array], start: Array, rng: np.random.Generator) -> Array:
     """Where random descents from the lowest of many positions of every size end, (n, particle, dim)."""
     centre, spread = start.mean(0), start.std(0)
-    scales = np.repeat([0.3, 1.0, 3.0, 10.0], len(start) // 4)[:, None, None]
-    tried = np.concatenate([start, centre + scales * spread * rng.normal(size=(len(scales), *start.shape[1:]))])
-    values = V(tried)
-    chosen = np.argsort(values)[:N_STARTS]
-    r, values = tried[chosen], values[chosen]
+    chosen = []
+    for scale in SPREADS:
+        tried = centre + scale * spread * rng.normal(size=(N_TRIED, *start.shape[1:]))
+        chosen.append(tried[np.argsort(V(tried))[:N_STARTS]])
+    r = np.concatenate(chosen)
+    values = V(r)
     for k in range(N_DESCENT):
         step = 0.5 * spread * 0.1 ** (k / N_DESCENT)
         new = r + step * rng.normal(size=r.shape) / np.sqrt(r[0].size)
         V_new = V(new)
         better = V_new < values
         r, values = np.where(better[:, None, None], new, r), np.where(better, V_new, values)
-    return r
+    lowest: Array = r[np.argsort(values)[:N_STARTS]]
+    return lowest
 
 
 def _fit(x: Array, rng: np.random.Generator) -> Mixture:

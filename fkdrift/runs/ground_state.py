@@ -446,7 +446,7 @@ class GroundState(OfPotential):
             projected=E.best,
             path_action=None if stationary is None or E.path is None else E.path_action,
             standard_deviation=None if stationary is None else stationary.standard_deviation,
-            gap=self._first_excited(E.variational)[0] - E.variational.mean,
+            gap=1 / self.time_scale,
             r_hat=None if stationary is None else stationary.r_hat,
         )
         return Verdict((*tests, *(projection_tests(E.projection, self.time_scale) if E.projection is not None else ())))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from fkdrift.hamiltonian.mixture import LogMixture, Mixture
 from fkdrift.hamiltonian.trial_function import (
     Cusp,
     Envelope,
@@ -22,7 +24,20 @@ from fkdrift.hamiltonian.trial_function import (
 
 POINTS = ((0.0, 0.0, -0.7), (0.0, 0.0, 0.7))
 RADIALS = [Cusp(-2.0, 0.3), Cusp(0.5), Envelope(1.3, 0.8), Envelope(-0.7, 3.0), Logarithm(2.0), Hole(2.3, 0.7)]
+
+
+def mixture(size: int) -> Mixture:
+    """Three correlated Gaussians in `size` coordinates."""
+    rng = np.random.default_rng(size)
+    root = rng.normal(size=(3, size, size))
+    covariances = root @ root.transpose(0, 2, 1) / size + 0.5 * np.eye(size)
+    return Mixture(np.array([0.5, 0.3, 0.2]), rng.normal(size=(3, size)), covariances)
+
+
 TERMS = [
+    LogMixture.of(mixture(9), ((0, 1, 2),)),
+    LogMixture.of(mixture(3), ((0,), (2,))),
+    LogMixture.of(mixture(6), ((2, 0),)),
     Gaussian(((0.1, -0.2, 0.3),), ((0.5, 1.0, 2.0),)),
     Gaussian(((0.0,) * 3, (1.0,) * 3, (2.0,) * 3), ((1.0,) * 3, (0.5,) * 3, (0.7,) * 3)),
     *(OneBody(radial, (0.2, 0.0, -0.3)) for radial in RADIALS),
