@@ -12,7 +12,8 @@
 6. V that is a quadratic form: normal modes (normal_modes.py);
 7. up to five coordinates with a smooth V: a product of grids (product.py).
 
-Of a free system, whose V does not change when all particles move together, the levels are those of the relative motion.
+Of a free system, whose V does not change when all particles move together, the levels are those of the relative motion:
+of two particles, or of three in three dimensions at angular momentum zero (three_particles.py).
 
 Where particles are identical, the levels are those of the states that are symmetric under exchange.
 """
@@ -48,6 +49,7 @@ from fkdrift.exact.separable import (
     two_particles,
 )
 from fkdrift.exact.spectrum import Spectrum, SpectrumRequest
+from fkdrift.exact.three_particles import three_particles, turns
 from fkdrift.hamiltonian.potential import Potential, require
 from fkdrift.hamiltonian.relative_motion import moves_freely
 
@@ -179,9 +181,12 @@ def _free_plan(potential: Potential, V: Landscape) -> Plan:
     split = centre_and_relative(V) if potential.n_particles == 2 else None
     if split is not None and central(relative := split[1]):
         return lambda request: relative_motion(V, relative, request)
+    if (potential.n_particles, potential.n_dims) == (3, 3) and turns(V):
+        return lambda request: three_particles(V, request)
     raise NoExactSolution(
         f"no exact method for the relative motion of {potential.n_particles} free particles in {potential.name}: only "
-        "two particles with a central V, and quadratic forms, are solved; compare with known_energy instead"
+        "two particles with a central V, three with a V of their distances, and quadratic forms are solved; compare "
+        "with known_energy instead"
     )
 
 
