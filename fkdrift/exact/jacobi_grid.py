@@ -205,7 +205,7 @@ def levels(molecule: Molecule, points: JacobiGrid, n: int, limits: Limits) -> Ar
         for b, (m, _, Y) in enumerate(blocks[: a + 1]):
             block = T_R[k, m] * (X.T @ Y) if a != b else np.diag(E + T_R[k, k])
             H[starts[a] : starts[a + 1], starts[b] : starts[b + 1]] = block
-    H = np.tril(H) + np.tril(H, -1).T
+    H += np.tril(H, -1).T
     if len(H) < DENSE:
         lowest: Array = np.linalg.eigvalsh(H)[:n]
         return lowest

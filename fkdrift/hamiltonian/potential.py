@@ -109,6 +109,11 @@ class Potential(ABC):
         return False
 
     @property
+    def start(self) -> tuple[tuple[float, ...], ...] | None:
+        """Positions (particle, dim) of free particles from which a geometry at rest is looked for; None to search."""
+        return None
+
+    @property
     def nuclei(self) -> tuple[tuple[float, ...], ...]:
         """Points where V is singular for a single particle, such as clamped nuclei."""
         return ()

@@ -66,6 +66,7 @@ class Preparation:
         draw: positions (n, particle, dim) from |phi_ref|^2, given n and numpy's generator.
         table: W as a table, with the region that it covers; None if W is a formula.
         energy: of the trial function, where W is a table.
+        harmonic: V_min + sum omega / 2 of a molecule, None of anything else.
     """
 
     trial_function: TrialFunction
@@ -75,6 +76,7 @@ class Preparation:
     draw: Callable[[int, np.random.Generator], Array]
     table: Table | None = None
     energy: float = 0.0
+    harmonic: float | None = None
 
     @cached_property
     def typical(self) -> Array:

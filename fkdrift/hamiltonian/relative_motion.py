@@ -6,6 +6,7 @@ phi_0 depends on differences of positions only, and the centre of mass rests. It
     quadratic V    the normal modes, which are exact
     two particles  the lowest state of x = r_1 - r_2 with the reduced mass, a problem of one particle: exact
     pairs          a product of the two-body states of all pairs, where V is a sum over pairs: see pair_reference.py
+    a molecule     its normal modes, in interatomic distances: see molecular_reference.py
     else           the Gaussian exp(-a sum_{i<j} m_i m_j r_ij^2 / 2 M) of lowest energy
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from fkdrift.errors import Unbound
 from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
+from fkdrift.hamiltonian.molecular_reference import prepare_molecule
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction
@@ -144,7 +146,9 @@ def prepare_free(potential: Potential) -> Preparation:
     if potential.n_particles == 2:
         return _two(potential)
     functions = pair_functions(potential) if potential.n_dims > 1 else None
-    return _relative_gaussian(potential) if functions is None else prepare_pairs(potential, functions)
+    if functions is not None:
+        return prepare_pairs(potential, functions)
+    return prepare_molecule(potential) or _relative_gaussian(potential)
 
 
 def _oscillators(potential: Potential) -> Preparation | None:

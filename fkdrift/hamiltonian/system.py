@@ -24,7 +24,7 @@ from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.relative_motion import prepare_free
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
-from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
+from fkdrift.numerics.geometry import distance, nearest_image, pair_indices, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
 
 N_SEPARATIONS = 4096  # distances of pairs from which their mean and spread are known
@@ -51,7 +51,7 @@ class System:
         sigma: (particle, 1), 1 / sqrt(mass).
         trial_function: W = log phi_ref, or None on most rings and tori.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
-        separation: of a free system, mean and standard deviation of the distances of pairs in |phi_ref|^2.
+        separation: of a free system, mean and standard deviation (particle, particle) of distances in |phi_ref|^2.
         time_scale: the relaxation time of the stiffest coordinate, 1 / omega for an oscillator: 1 / max sigma^2 <-W''>
             where W was prepared, 2 min(m width^2) where the potential brought it.
 
@@ -105,13 +105,24 @@ class System:
         """(n_particles, n_dims)."""
         return self.potential.n_particles, self.potential.n_dims
 
-    def _separation(self) -> tuple[float, float] | None:
-        """Mean and standard deviation of the distances of pairs in |phi_ref|^2."""
+    def _separation(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the distances of pairs in |phi_ref|^2, those of one kind taken together."""
         n_pairs = self.shape[0] * (self.shape[0] - 1) // 2
         n_walkers = min(256, max(16, N_SEPARATIONS // n_pairs))
         r = self.initial_walkers(n_walkers, torch.Generator(self.device).manual_seed(0))
         d = distance(nearest_image(pair_vectors(r), self.potential.box)).double()
-        return float(d.mean()), float(d.std())
+        i, j = pair_indices(r.shape[1], r.device)
+        group = torch.empty(r.shape[1], dtype=torch.long, device=r.device)
+        for g, members in enumerate(self.potential.groups):
+            group[list(members)] = g
+        kind = group[:, None] * len(group) + group
+        kind = torch.minimum(kind, kind.T)
+        mean = torch.ones(r.shape[1], r.shape[1], dtype=torch.float64, device=r.device)
+        deviation = mean.clone()
+        for each in kind[i, j].unique():
+            mean[kind == each] = d[:, kind[i, j] == each].mean()
+            deviation[kind == each] = d[:, kind[i, j] == each].std()
+        return mean.to(self.dtype), deviation.to(self.dtype)
 
     def rates(self, r: Positions) -> Rates:
         """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""

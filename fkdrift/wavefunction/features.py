@@ -9,7 +9,7 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
 Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; without nuclei, where a hole may be
 much smaller than the state, also a fine one: closeness 1 / (1 + d^2) in smooth potentials, a flat distance at cusps; on
 a torus sines and a chord length. Of a free system, where distances are all there is, lengths are z = (rho - mean) / std
-of rho = sqrt(d^2 + std^2), by the system's own pair distances, and sqrt(1 + z^2) - 1; in a box d is that of the
+of rho = sqrt(d^2 + std^2), by the distances of that kind of pair, and sqrt(1 + z^2) - 1; in a box d is that of the
 coordinates (L / pi) sin(pi x / L), and there are no vectors.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
@@ -56,6 +56,7 @@ class Features(nn.Module):
     points: Tensor
     kind: Tensor
     neighbours: Tensor
+    separation: Tensor | None
 
     def __init__(self, system: System, invariant: bool) -> None:
         super().__init__()
@@ -64,7 +65,6 @@ class Features(nn.Module):
         self.periodic, self.invariant, self.free = potential.box is not None, invariant, potential.free
         self.analytic = not (potential.nuclei or potential.coalescence)
         self.fine = not potential.nuclei
-        self.separation = system.separation
         points = potential.nuclei or ([(0.0,) * dim] if invariant and not self.free else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
@@ -78,6 +78,9 @@ class Features(nn.Module):
         self.register_buffer(
             "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         )
+        separation = None if system.separation is None else torch.stack(system.separation)
+        at = None if separation is None else separation.gather(2, self.neighbours.expand(2, -1, -1))
+        self.register_buffer("separation", at, persistent=False)
         self.n_one = (0 if invariant or self.free else 2 * dim) + len(self.points) + self.kind.shape[1]
         lengths = 2 if self.free else 1 if self.periodic else 1 + self.fine
         vectors = 0 if invariant or (self.free and self.periodic) else dim
@@ -146,8 +149,8 @@ class Features(nn.Module):
         laplacian = ((slope_y.square() + y * bend_y).sum(-1) / rho - square / rho)[..., None]
         z = (rho - mean) / scale
         root = (1 + z.square()).sqrt()
-        slope = torch.stack([torch.ones_like(z), z / root], -1) / scale  # by rho
-        bend = torch.stack([torch.zeros_like(z), root.pow(-3)], -1) / scale**2
+        slope = torch.stack([torch.ones_like(z), z / root], -1) / scale[..., None]  # by rho
+        bend = torch.stack([torch.zeros_like(z), root.pow(-3)], -1) / scale[..., None] ** 2
         jacobian = away[..., None] * slope[..., None, :]
         return Feature(torch.stack([z, root - 1], -1), jacobian, bend * square[..., None] + slope * laplacian)
 
