@@ -1,6 +1,6 @@
 """A trial function for free particles that vibrate about a geometry: normal modes, in interatomic distances.
 
-    W = b . x - x A x / 2,      x_k = d_k - d_k0,      -Hessian of W at the minimum = M^1/2 Omega M^1/2 = G
+    W = b . x - x A x / 2 + P(q),    x_k = d_k - d_k0,    -Hessian of W at the minimum = M^1/2 Omega M^1/2 = G
 
 d_k are the distances of all pairs, d_k0 those of the relaxed geometry, Omega the root of the mass-weighted Hessian of V.
 W turns with the molecule, which the Gaussian in positions does not, and E_W is the harmonic zero-point energy at small
@@ -8,13 +8,18 @@ amplitudes.  With Wilson's matrix B = d d_k / d r, A = (B^+)^T G B^+ (generalise
 bonds count most); motion that no distance sees to first order, out of a plane or off a line, is left to b, with B^T b = 0
 and sum_k b_k d^2 d_k / d r^2 = B^T A B - G in the least-squares sense.  V is only ever evaluated, never differentiated.
 
+The anharmonic part P is a polynomial of the normal coordinates q in units of their width, bounded as q / sqrt(1 + q^2 / 100),
+whose coefficients make the variance of E_W least: Gauss and Newton's method, each step one linear least-squares problem
+at positions drawn from |phi_ref|^2.
+
 Source: E. B. Wilson, J. C. Decius and P. C. Cross, Molecular Vibrations (1955), chapter 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement, permutations
 
 import numpy as np
 import torch
@@ -23,7 +28,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation
-from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction
+from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction, random_walk
 from fkdrift.numerics.geometry import distance
 from fkdrift.tensor_types import Positions
 
@@ -31,27 +36,35 @@ Array = NDArray[np.float64]
 Values = Callable[[Array], Array]
 
 STEP = 1e-3  # of the differences of V, in mean distances of neighbours
+BOUND = 10.0  # of normal coordinates in P, in standard deviations
+DEGREES = (3, 5), (6, 4), (15, 3)  # of P: so many modes at most, and its degree; beyond the last there is none
+N_FIT, N_MOVES, N_ROUNDS = 4096, 60, 6  # positions, steps between two fits, fits
+RIDGE = 1e-6  # of the least-squares problem
 RIGID = 0.25  # the largest zero-point change of a distance, relative to it, of what is called a molecule
 SOFTEST = 1e-3  # omega of the softest vibration, relative to the hardest
 N_STARTS, SIZES = 64, (0.5, 1.0, 2.0, 4.0)  # random geometries to relax, where the potential does not give one
 
 
 @dataclass(frozen=True, eq=False)
-class DistanceQuadratic(Term):
-    """b . x - x A x / 2 with x the distances of all pairs minus their values in a geometry.
+class DistancePolynomial(Term):
+    """b . x - x A x / 2 + P(q) with x the distances of all pairs minus their values in a geometry.
 
     Args:
         matrix: A, (pair, pair) float64, pairs in the order of `torch.triu_indices`.
         linear: b, (pair,).
         rest: the distances d_0, (pair,).
+        modes: L, (mode, pair): q = L x.
+        tensors: symmetric, of rank 1, 2, ...: P = sum_k T_k q~ ... q~ with q~ = q / sqrt(1 + q^2 / BOUND^2).
     """
 
     matrix: Tensor
     linear: Tensor
     rest: Tensor
+    modes: Tensor
+    tensors: tuple[Tensor, ...] = ()
 
     def __call__(self, r: Positions) -> Derivatives:
-        A, b = self.matrix.to(r), self.linear.to(r)
+        A, b, L = self.matrix.to(r), self.linear.to(r), self.modes.to(r)
         n, dim = r.shape[1:]
         own, other, pair = _pairs_of(n, r.device)
         vector = r[:, :, None] - r[:, other.flatten()].unflatten(1, other.shape)
@@ -59,10 +72,38 @@ class DistanceQuadratic(Term):
         unit = vector / d[..., None]
         x = d[:, own[0], own[1]] - self.rest.to(r)
         slope = b - x @ A
+        value, curvature = (x * (slope + b)).sum(-1) / 2, -A.expand(len(r), -1, -1)
+        if self.tensors:
+            more, first, second = self._polynomial(x @ L.T)
+            value, slope, curvature = value + more, slope + first @ L, curvature + L.T @ second @ L
         each = slope[:, pair.flatten()].unflatten(1, pair.shape)
         gradient = (each[..., None] * unit).sum(2)
-        mixed = (A[pair[:, :, None], pair[:, None, :]] @ unit * unit).sum((-2, -1))
-        return Derivatives((x * (slope + b)).sum(-1) / 2, gradient, (dim - 1) * (each / d).sum(-1) - mixed)
+        bend = curvature[:, pair[:, :, None], pair[:, None, :]]
+        return Derivatives(value, gradient, (dim - 1) * (each / d).sum(-1) + (bend @ unit * unit).sum((-2, -1)))
+
+    def _polynomial(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """P, its gradient (batch, mode) and its second derivatives (batch, mode, mode) by q."""
+        short, once, twice = bounded(q)
+        m = q.shape[1]
+        value, first, second = q.new_zeros(len(q)), torch.zeros_like(q), q.new_zeros(len(q), m, m)
+        for rank, tensor in enumerate(self.tensors, 1):
+            rest = tensor.to(q).expand(len(q), *tensor.shape)
+            for k in range(rank):
+                left = rank - k
+                if left == 2:
+                    second = second + rank * (rank - 1) * rest
+                if left == 1:
+                    first = first + rank * rest
+                rest = (rest.flatten(1, -2) @ short[:, :, None]).unflatten(1, tensor.shape[: left - 1])[..., 0] \
+                    if left > 1 else (rest * short).sum(1)
+            value = value + rest
+        return value, first * once, second * once[:, :, None] * once[:, None] + torch.diag_embed(first * twice)
+
+
+def bounded(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q~ = q / sqrt(1 + q^2 / BOUND^2) with its first two derivatives."""
+    root = (1 + (q / BOUND).square()).rsqrt()
+    return q * root, root.pow(3), -3 * q / BOUND**2 * root.pow(5)
 
 
 def _pairs_of(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,9 +161,92 @@ def prepare_molecule(potential: Potential) -> Preparation | None:
     def draw(n: int, rng: np.random.Generator) -> Array:
         return (x0 + rng.normal(size=(n, len(found.omega))) @ spread.T).reshape(n, *found.geometry.shape)
 
-    W = TrialFunction((DistanceQuadratic(*(torch.from_numpy(array) for array in (A, b, d0))),))
+    L = (found.modes * np.sqrt(2 * found.omega)).T * root @ inverse
+    term = DistancePolynomial(*(torch.from_numpy(array) for array in (A, b, d0, L)))
+    W = TrialFunction((_anharmonic(potential, term, torch.from_numpy(draw(N_FIT, np.random.default_rng(59)))),))
     width = np.sqrt(np.square(spread).sum(1)).reshape(found.geometry.shape)
     return Preparation(W, np.zeros_like(width), width, float(found.omega[-1]), draw, harmonic=found.zero_point)
+
+
+def _anharmonic(potential: Potential, term: DistancePolynomial, r: Tensor) -> DistancePolynomial:
+    """The polynomial that makes the variance of E_W least."""
+    m = len(term.modes)
+    if m > DEGREES[-1][0]:
+        return term
+    degree = next(rank for most, rank in DEGREES if m <= most)
+    powers = [p for k in range(1, degree + 1) for p in combinations_with_replacement(range(m), k)]
+    best, coefficients, least, start = np.zeros(len(powers)), np.zeros(len(powers)), np.inf, r
+    generator = torch.Generator().manual_seed(61)
+    for k in range(N_ROUNDS):
+        r = random_walk(TrialFunction((term,)), r, N_MOVES, generator)
+        E, response = _responses(potential, term, r, powers)
+        known = np.isfinite(E)
+        spread = float(np.subtract(*np.quantile(E[known], [0.95, 0.05])))
+        if not spread < least:  # too long a step
+            coefficients, r = (coefficients + best) / 2, start
+        else:
+            best, least, start = coefficients, spread, r
+            usual = known & (np.abs(E - np.median(E[known])) < 3 * spread)
+            taken = [len(power) <= 3 + k for power in powers]  # higher powers one after the other
+            X, y = response[usual][:, taken], E[usual] - E[usual].mean()
+            X = X - X.mean(0)
+            scale = np.sqrt(np.square(X).mean(0)) + 1e-300
+            normal = (X / scale).T @ (X / scale)
+            normal[np.diag_indices(len(normal))] += RIDGE * len(X)
+            coefficients = coefficients.copy()
+            coefficients[taken] -= np.linalg.solve(normal, (X / scale).T @ y) / scale
+        term = replace(term, tensors=_tensors(powers, coefficients, m, degree))
+    return replace(term, tensors=_tensors(powers, best, m, degree))
+
+
+def _responses(
+    potential: Potential, term: DistancePolynomial, r: Tensor, powers: list[tuple[int, ...]]
+) -> tuple[Array, Array]:
+    """E_W (batch,), and what it changes by with each monomial of q~ (batch, monomial) to first order."""
+    half = 0.5 / torch.tensor(potential.mass, dtype=torch.float64)
+    W = term(r)
+    with torch.no_grad():
+        E = potential(r) - (half * (W.gradient.square().sum(-1) + W.laplacian)).sum(-1)
+    gradients, laplacians, q = _coordinates(term, r)
+    short, once, twice = bounded(q)
+    metric = torch.einsum("bind,n,bjnd->bij", gradients, half, gradients)
+    along = 2 * torch.einsum("bind,n,bnd->bi", gradients, half, W.gradient) + laplacians @ half
+    along = along * once + metric.diagonal(dim1=1, dim2=2) * twice
+    metric = metric * once[:, :, None] * once[:, None]
+    columns = []
+    for power in powers:
+        change = torch.zeros(len(r), dtype=torch.float64)
+        for a, i in enumerate(power):
+            others = power[:a] + power[a + 1 :]
+            change = change - along[:, i] * short[:, others].prod(1)
+            for c, j in enumerate(others):
+                change = change - metric[:, i, j] * short[:, others[:c] + others[c + 1 :]].prod(1)
+        columns.append(change)
+    return E.double().numpy(), torch.stack(columns, 1).numpy()
+
+
+def _coordinates(term: DistancePolynomial, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients (batch, mode, particle, dim) and Laplacians (batch, mode, particle) of the q, and the q (batch, mode)."""
+    n = r.shape[1]
+    i, j = torch.triu_indices(n, n, 1)
+    vector = r[:, i] - r[:, j]
+    d = distance(vector)
+    unit = vector / d[..., None]
+    by_pair = r.new_zeros(len(i), n)
+    by_pair[torch.arange(len(i)), i], by_pair[torch.arange(len(i)), j] = 1.0, -1.0
+    gradients = torch.einsum("mp,bpd,pn->bmnd", term.modes, unit, by_pair)
+    laplacians = torch.einsum("mp,bp,pn->bmn", term.modes, 2 / d, by_pair.abs())
+    return gradients, laplacians, (d - term.rest) @ term.modes.T
+
+
+def _tensors(powers: list[tuple[int, ...]], coefficients: Array, m: int, degree: int) -> tuple[Tensor, ...]:
+    """Symmetric tensors from the coefficients of monomials."""
+    tensors = [np.zeros((m,) * k) for k in range(1, degree + 1)]
+    for power, c in zip(powers, coefficients, strict=True):
+        orders = set(permutations(power))
+        for order in orders:
+            tensors[len(power) - 1][order] = c / len(orders)
+    return tuple(map(torch.from_numpy, tensors))
 
 
 def vibrations(potential: Potential) -> Vibrations | None:

@@ -97,6 +97,11 @@ class System:
         fastest = float((1 / (2 * mass[:, None] * np.square(width))).max())
         self.time_scale = 1 / (fastest if self._prepared is None else self._prepared.rate)
 
+    @property
+    def harmonic(self) -> float | None:
+        """V + sum of omega / 2 at the relaxed geometry of a molecule, None of anything else."""
+        return None if self._prepared is None else self._prepared.harmonic
+
     def _tensor(self, values: object) -> Tensor:
         return torch.tensor(np.asarray(values, dtype=float), dtype=self.dtype, device=self.device)
 
