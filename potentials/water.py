@@ -14,7 +14,7 @@ KCAL = 349.7550880660367
 """cm^-1 in a kcal/mol."""
 HBAR2 = 33.71525833617633
 """hbar^2/u in cm^-1 A^2."""
-O, H = 15.99491462, 1.00782503
+OXYGEN, HYDROGEN = 15.99491462, 1.00782503
 D, STIFFNESS, R0 = 116.09 * KCAL, 2.287, 0.9419
 BEND, THETA0 = 87.85 * KCAL, math.radians(107.4)
 EPS, SIGMA = 0.1852 * KCAL, 3.1589
@@ -80,7 +80,7 @@ class Water(Potential):
 
     @property
     def mass(self) -> tuple[float, ...]:
-        return (O / HBAR2, H / HBAR2, H / HBAR2) * self.n_molecules
+        return (OXYGEN / HBAR2, HYDROGEN / HBAR2, HYDROGEN / HBAR2) * self.n_molecules
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:

@@ -207,8 +207,7 @@ def levels(molecule: Molecule, points: JacobiGrid, n: int, limits: Limits) -> Ar
             H[starts[a] : starts[a + 1], starts[b] : starts[b + 1]] = block
     H += np.tril(H, -1).T
     if len(H) < DENSE:
-        lowest: Array = np.linalg.eigvalsh(H)[:n]
-        return lowest
+        return np.asarray(np.linalg.eigvalsh(H)[:n], dtype=np.float64)
     found: Array = np.sort(eigsh(H, k=n, which="SA", ncv=max(4 * n, 60), return_eigenvectors=False, tol=1e-13))
     return found
 

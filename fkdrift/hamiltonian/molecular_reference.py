@@ -2,15 +2,15 @@
 
     W = b . x - x A x / 2 + P(q),    x_k = d_k - d_k0,    -Hessian of W at the minimum = M^1/2 Omega M^1/2 = G
 
-d_k are the distances of all pairs, d_k0 those of the relaxed geometry, Omega the root of the mass-weighted Hessian of V.
-W turns with the molecule, which the Gaussian in positions does not, and E_W is the harmonic zero-point energy at small
-amplitudes.  With Wilson's matrix B = d d_k / d r, A = (B^+)^T G B^+ (generalised inverses weighed by 1 / d_k0^2, so that
-bonds count most); motion that no distance sees to first order, out of a plane or off a line, is left to b, with B^T b = 0
-and sum_k b_k d^2 d_k / d r^2 = B^T A B - G in the least-squares sense.  V is only ever evaluated, never differentiated.
+d_k are the distances of all pairs, d_k0 those of the relaxed geometry, Omega the root of the mass-weighted Hessian of
+V.  W turns with the molecule, which the Gaussian in positions does not, and E_W is the harmonic zero-point energy at
+small amplitudes.  With Wilson's matrix B = d d_k / d r, A = (B^+)^T G B^+ (generalised inverses weighed by 1 / d_k0^2,
+so that bonds count most); motion that no distance sees to first order, out of a plane or off a line, is left to b, with
+B^T b = 0 and sum_k b_k d^2 d_k / d r^2 = B^T A B - G in the least-squares sense.
 
-The anharmonic part P is a polynomial of the normal coordinates q in units of their width, bounded as q / sqrt(1 + q^2 / 100),
-whose coefficients make the variance of E_W least: Gauss and Newton's method, each step one linear least-squares problem
-at positions drawn from |phi_ref|^2.
+The anharmonic part P is a polynomial of the normal coordinates q in units of their width, each bounded as
+q / sqrt(1 + q^2 / 100), whose coefficients make the variance of E_W least: Gauss and Newton's method, each step one
+linear least-squares problem at positions drawn from |phi_ref|^2.  V is only ever evaluated, never differentiated.
 
 Source: E. B. Wilson, J. C. Decius and P. C. Cross, Molecular Vibrations (1955), chapter 4.
 """
@@ -38,7 +38,7 @@ Values = Callable[[Array], Array]
 STEP = 1e-3  # of the differences of V, in mean distances of neighbours
 BOUND = 10.0  # of normal coordinates in P, in standard deviations
 DEGREES = (3, 5), (6, 4), (15, 3)  # of P: so many modes at most, and its degree; beyond the last there is none
-N_FIT, N_MOVES, N_ROUNDS = 4096, 60, 6  # positions, steps between two fits, fits
+LEAST_FIT, FIT_EACH, N_MOVES, N_ROUNDS = 2048, 8, 60, 6  # positions, for each coefficient, steps between fits, fits
 RIDGE = 1e-6  # of the least-squares problem
 RIGID = 0.25  # the largest zero-point change of a distance, relative to it, of what is called a molecule
 SOFTEST = 1e-3  # omega of the softest vibration, relative to the hardest
@@ -94,8 +94,11 @@ class DistancePolynomial(Term):
                     second = second + rank * (rank - 1) * rest
                 if left == 1:
                     first = first + rank * rest
-                rest = (rest.flatten(1, -2) @ short[:, :, None]).unflatten(1, tensor.shape[: left - 1])[..., 0] \
-                    if left > 1 else (rest * short).sum(1)
+                rest = (
+                    (rest.flatten(1, -2) @ short[:, :, None]).unflatten(1, tensor.shape[: left - 1])[..., 0]
+                    if left > 1
+                    else (rest * short).sum(1)
+                )
             value = value + rest
         return value, first * once, second * once[:, :, None] * once[:, None] + torch.diag_embed(first * twice)
 
@@ -162,19 +165,23 @@ def prepare_molecule(potential: Potential) -> Preparation | None:
         return (x0 + rng.normal(size=(n, len(found.omega))) @ spread.T).reshape(n, *found.geometry.shape)
 
     L = (found.modes * np.sqrt(2 * found.omega)).T * root @ inverse
-    term = DistancePolynomial(*(torch.from_numpy(array) for array in (A, b, d0, L)))
-    W = TrialFunction((_anharmonic(potential, term, torch.from_numpy(draw(N_FIT, np.random.default_rng(59)))),))
+    A_, b_, d_, L_ = (torch.from_numpy(array) for array in (A, b, d0, L))
+    term = DistancePolynomial(A_, b_, d_, L_)
+    W = TrialFunction((_anharmonic(potential, term, draw),))
     width = np.sqrt(np.square(spread).sum(1)).reshape(found.geometry.shape)
     return Preparation(W, np.zeros_like(width), width, float(found.omega[-1]), draw, harmonic=found.zero_point)
 
 
-def _anharmonic(potential: Potential, term: DistancePolynomial, r: Tensor) -> DistancePolynomial:
+def _anharmonic(
+    potential: Potential, term: DistancePolynomial, draw: Callable[[int, np.random.Generator], Array]
+) -> DistancePolynomial:
     """The polynomial that makes the variance of E_W least."""
     m = len(term.modes)
     if m > DEGREES[-1][0]:
         return term
     degree = next(rank for most, rank in DEGREES if m <= most)
     powers = [p for k in range(1, degree + 1) for p in combinations_with_replacement(range(m), k)]
+    r = torch.from_numpy(draw(max(LEAST_FIT, FIT_EACH * len(powers)), np.random.default_rng(59)))
     best, coefficients, least, start = np.zeros(len(powers)), np.zeros(len(powers)), np.inf, r
     generator = torch.Generator().manual_seed(61)
     for k in range(N_ROUNDS):
@@ -226,7 +233,7 @@ def _responses(
 
 
 def _coordinates(term: DistancePolynomial, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients (batch, mode, particle, dim) and Laplacians (batch, mode, particle) of the q, and the q (batch, mode)."""
+    """Gradients (batch, mode, particle, dim) and Laplacians (batch, mode, particle) of q, and q (batch, mode)."""
     n = r.shape[1]
     i, j = torch.triu_indices(n, n, 1)
     vector = r[:, i] - r[:, j]

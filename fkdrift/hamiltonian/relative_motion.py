@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fkdrift.errors import Unbound
-from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
 from fkdrift.hamiltonian.molecular_reference import prepare_molecule
+from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fkdrift.errors import BadParameter, ComputationError, NoGradient
 from fkdrift.hamiltonian.potential import Potential, require
@@ -78,6 +77,7 @@ class Surface(Potential):
         masses: "atomic" or "nuclear".
         workers: processes that evaluate it; 0 for this one.
         memo: a file for all energies that were computed, or None.
+        source, given: how the command line named it, with its parameters, where it did.
 
     Attributes:
         failures: how many geometries had no energy, and were repaired.
@@ -95,13 +95,17 @@ class Surface(Potential):
 
     function: Function
     symbols: tuple[str, ...]
-    start: tuple[tuple[float, ...], ...] | None = None  # type: ignore[assignment]
+    start: tuple[tuple[float, ...], ...] | None = None
     energy_unit: str = "cm-1"
     length_unit: str = "angstrom"
     masses: Literal["atomic", "nuclear"] = "atomic"
     workers: int = 0
     memo: str | None = None
-    _count: dict[str, Any] = field(default_factory=lambda: {"failures": 0, "evaluations": 0, "last": ""}, init=False)
+    source: str | None = None
+    given: dict[str, Any] = field(default_factory=dict)
+    _count: dict[str, Any] = field(
+        default_factory=lambda: {"failures": 0, "evaluations": 0, "last": ""}, init=False, repr=False
+    )
 
     n_dims = 3
     free = True
@@ -137,7 +141,8 @@ class Surface(Potential):
 
     @property
     def parameters(self) -> dict[str, object]:
-        return {name: value for name, value in super().parameters.items() if name not in ("function", "_count")}
+        own = {"energy_unit", "length_unit", "masses", "workers", "memo"}
+        return self.given or {name: value for name, value in super().parameters.items() if name in own}
 
     @property
     def units(self) -> str:  # type: ignore[override]
@@ -163,7 +168,7 @@ class Surface(Potential):
     def __call__(self, r: Positions) -> PerWalker:
         if torch.is_grad_enabled() and r.requires_grad:
             raise NoGradient(
-                f"{self.name} has values only, and this needs its gradient; --gradient metropolis, the default, does not"
+                f"{self.name} has values only, and this needs its gradient; --drift gradient, the default, does not"
             )
         x = np.ascontiguousarray(r.detach().cpu().double().numpy())
         return torch.from_numpy(self._energies(x)).to(r)
@@ -284,7 +289,7 @@ def from_ase(
 
     Args:
         calculator: any ASE calculator.
-        atoms: the atoms, in a geometry near a minimum; an atom with a tag in `symbols` is its most abundant isotope.
+        atoms: the atoms, in a geometry near a minimum; each is the most abundant isotope of its element.
         masses, workers, memo: as for `Surface`.
 
     Example:
@@ -297,7 +302,7 @@ def from_ase(
     return Surface(AseEnergies(calculator, atoms), symbols, positions, "eV", "angstrom", masses, workers, memo)
 
 
-def named_calculator(text: str, atoms: str = "", **parameters: Any) -> Surface:
+def named_calculator(text: str, given: Mapping[str, Any]) -> Surface:
     """`ase:module:Class`, with atoms read from a file and the calculator's own parameters.
 
     Raises:
@@ -309,13 +314,19 @@ def named_calculator(text: str, atoms: str = "", **parameters: Any) -> Surface:
 
         calculator = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise BadParameter(f"{text} needs a package that is not installed ({error}): pip install 'fkdrift[ase]'") from None
+        raise BadParameter(
+            f"{text} needs a package that is not installed ({error}): pip install 'fkdrift[ase]'"
+        ) from None
     except (AttributeError, ValueError):
         raise BadParameter(f"there is no {text}: write ase:module:Class, such as ase:ase.calculators.emt:EMT") from None
+    atoms = given.get("atoms")
     if not atoms:
         raise BadParameter(f"which atoms? Give --param atoms=FILE with a geometry near a minimum for {text}")
+    parameters = {key: value for key, value in given.items() if key != "atoms"}
     own = {key: parameters.pop(key) for key in ("masses", "workers", "memo") if key in parameters}
     try:
-        return from_ase(calculator(**parameters), read(atoms), **own)
+        return replace(from_ase(calculator(**parameters), read(atoms), **own), source=text, given=dict(given))
+    except TypeError as error:
+        raise BadParameter(f"{name} does not take these parameters: {error}") from None
     except OSError as error:
         raise BadParameter(f"cannot read atoms from {atoms}: {error}") from None

@@ -417,7 +417,10 @@ class GroundState(OfPotential):
         if any(self.potential.tail_correction):
             values |= with_tail(self.energy, self.potential.tail_correction[0], self.potential.n_particles)
         if self.system.harmonic is not None:
-            values["harmonic"] = {"mean": self.system.harmonic, "source": "V + sum of omega / 2 at the geometry at rest"}
+            values["harmonic"] = {
+                "mean": self.system.harmonic,
+                "source": "V + sum of omega / 2 at the geometry at rest",
+            }
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
