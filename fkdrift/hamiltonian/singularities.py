@@ -115,6 +115,10 @@ class Recognised(Potential):
         return self.potential.parameters
 
     @property
+    def values_only(self) -> bool:  # type: ignore[override]
+        return self.potential.values_only
+
+    @property
     def mass(self) -> tuple[float, ...]:
         return self.potential.mass
 
@@ -352,6 +356,8 @@ def _softened(potential: Potential) -> Callable[[Tensor], Tensor]:
     rng = torch.Generator().manual_seed(0)
     sample = potential(torch.randn(2000, potential.n_particles, potential.n_dims, generator=rng, dtype=torch.float64))
     middle = sample.median()
+    if potential.values_only:
+        return lambda r: potential(r.detach()).clamp_max(middle + SOFT)
     return lambda r: torch.minimum(potential(r), middle + SOFT + 0 * r.sum((-2, -1)))
 
 

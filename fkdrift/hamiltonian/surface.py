@@ -110,6 +110,7 @@ class Surface(Potential):
     n_dims = 3
     free = True
     isotropic = True
+    values_only = True
     formula = "V = a potential energy surface"
 
     def __post_init__(self) -> None:
