@@ -234,8 +234,7 @@ class FunctionPotential(Potential):
             return self.function(r)
         if torch.is_grad_enabled() and r.requires_grad:
             raise NoGradient(
-                f"{self.name} takes numpy arrays, and this needs its gradient; --drift gradient, the default, does "
-                "not"
+                f"{self.name} takes numpy arrays, and this needs its gradient; --drift gradient, the default, does not"
             )
         return torch.as_tensor(self.function(r.detach().cpu().double().numpy())).to(r)  # type: ignore[arg-type]
 
