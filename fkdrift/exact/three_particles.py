@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -200,7 +201,8 @@ def _on_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
     """Levels on grids of Jacobi coordinates, each finer than the one before, until they have settled."""
     m1, m2, m3 = (float(m) for m in V.mass[::3])
     masses = m1, m2, m3
-    pair = V.alike[0][:2] if V.alike else None
+    pair = V.alike[0][:2] if V.alike else _exchangeable(V, masses)
+    parities = (0, 1) if pair is not None and not V.alike else (0,)  # of l, odd ones change sign under exchange
     third = next(k for k in range(3) if k not in pair) if pair else int(np.argmin(masses))
     n_levels = 1 if len(_permutations(V)) == 6 else request.levels  # others need not be symmetric in all three
     molecule = Molecule(lambda d: of_distances(V, d), masses, third, step=2 if pair else 1)
@@ -211,7 +213,10 @@ def _on_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
         points = jacobi_grid.grid(molecule, bottom, sides, top, finer)
         shape = points.r.n, points.R.n, points.n_angles
         request.limits.say(f"Jacobi coordinates, {' x '.join(map(str, shape))} points")
-        E = jacobi_grid.levels(molecule, points, n_levels, request.limits)
+        found = [
+            jacobi_grid.levels(replace(molecule, first=first), points, n_levels, request.limits) for first in parities
+        ]
+        E = np.sort(np.concatenate(found))[:n_levels]
         errors = np.abs(E - before) if before is not None and len(before) == len(E) else np.full(len(E), np.inf)
         before = E if finer > FINER[0] else None  # the first grid only says how high the levels lie
         top = float(E[-1])
@@ -229,3 +234,14 @@ def _on_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
         points=shape,
         notes=("three free particles: J = 0 only",),
     )
+
+
+def _exchangeable(V: Landscape, masses: tuple[float, float, float]) -> tuple[int, int] | None:
+    """Two particles of one mass that V is symmetric in, though they are not said to be identical."""
+    rng = np.random.default_rng(67)
+    d = np.resize([0.5, 1.0, 2.0, 4.0], 64)[:, None] * rng.uniform(0.7, 1.2, (64, 3))
+    for (i, j), swapped in zip(PAIRS, ([0, 2, 1], [2, 1, 0], [1, 0, 2]), strict=True):
+        a, b = of_distances(V, d), of_distances(V, d[:, swapped])
+        if masses[i] == masses[j] and bool((np.abs(a - b) <= 1e-8 * (1 + np.abs(a))).all()):
+            return i, j
+    return None

@@ -117,6 +117,18 @@ def test_water_on_a_grid_of_jacobi_coordinates():
     assert abs(spectrum.ground_state - 4609.865) < spectrum.error
 
 
+@pytest.mark.slow
+def test_particles_that_are_not_said_to_be_identical_have_odd_states_too():
+    @dataclass(frozen=True)
+    class Apart(Bent):
+        @property
+        def groups(self) -> tuple[tuple[int, ...], ...]:
+            return ((0,), (1,), (2,))
+
+    spectrum = diagonalise(Apart(), levels=1, tolerance=1e-3)
+    assert spectrum.ground_state == pytest.approx(4609.865, abs=1.0)
+
+
 def test_a_free_potential_that_is_not_of_the_distances_has_no_exact_solution():
     @dataclass(frozen=True)
     class Pointing(Bent):
