@@ -74,7 +74,9 @@ def test_modes_are_those_of_the_hessian(potential):
 
 
 @pytest.mark.parametrize("potential", MOLECULES)
-def test_derivatives_are_exact_and_the_function_turns_with_the_molecule(potential):
+def test_derivatives_are_exact_and_the_function_turns_with_the_molecule(potential, monkeypatch):
+    for name, value in (("DEGREES", ((6, 3),)), ("N_ROUNDS", 2), ("N_MOVES", 10), ("LEAST_FIT", 256), ("FIT_EACH", 2)):
+        monkeypatch.setattr(f"fkdrift.hamiltonian.molecular_reference.{name}", value)
     found = prepare_molecule(potential)
     W = found.trial_function
     r = torch.from_numpy(found.draw(6, np.random.default_rng(0)))
@@ -95,6 +97,7 @@ def test_the_harmonic_limit_is_exact(potential, monkeypatch):
     assert energy(potential, found.trial_function, rest).item() == pytest.approx(found.harmonic, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_water_starts_close_to_its_ground_state():
     water = load_potential("water")
     system = System(water, torch.float64)
