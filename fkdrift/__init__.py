@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fkdrift.hamiltonian.potential import FunctionPotential as FunctionPotential
     from fkdrift.hamiltonian.potential import KnownEnergy as KnownEnergy
     from fkdrift.hamiltonian.potential import Potential as Potential
+    from fkdrift.hamiltonian.surface import Surface as Surface
+    from fkdrift.hamiltonian.surface import from_ase as from_ase
     from fkdrift.hamiltonian.system import System as System
     from fkdrift.numerics.estimates import Estimate as Estimate
     from fkdrift.paths.evolution import Path as Path
@@ -81,6 +83,7 @@ _NAMES = {
     "hamiltonian.loading": ("available", "load_potential"),
     "runs.driver": ("load", "resume"),
     "numerics.estimates": ("Estimate",),
+    "hamiltonian.surface": ("Surface", "from_ase"),
     "hamiltonian.system": ("System",),
     "training.energy_gradients": ("IndependentSamples", "MetropolisSamples", "Pathwise"),
     "training.natural_gradient": ("NaturalGradient",),

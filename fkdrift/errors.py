@@ -55,6 +55,10 @@ class NoExactSolution(InputError):
     """No exact method covers this system."""
 
 
+class NoGradient(InputError, RuntimeError):
+    """A potential that has values only was asked for its gradient."""
+
+
 class BadConfig(InputError):
     """A configuration file or a saved run cannot be read."""
 

@@ -52,7 +52,8 @@ def central_potential(V: Landscape, request: SpectrumRequest, parity: Literal["a
         found += [
             (float(E), float(e), k, l) for k, (E, e) in enumerate(zip(states.energies, states.errors, strict=True))
         ]
-        if states.energies[0] > limit:
+        known = sorted(E for E, _, _, l_ in found for _ in range(_states(l_, d)))
+        if len(known) >= wanted and states.energies[0] >= known[wanted - 1]:  # a higher l has higher levels still
             break
     assert lowest is not None
     return _spectrum(found, lowest, radial, d, wanted)

@@ -44,7 +44,7 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
         if potential.domain is not None:
             low, high = torch.tensor(potential.domain, dtype=torch.float64).T
             r = r.clamp(low, high)
-        return potential(r)
+        return potential(r.detach() if potential.values_only else r)
 
     def energy(x: np.ndarray) -> tuple[float, np.ndarray]:
         parameters = torch.tensor(x, dtype=torch.float64, requires_grad=True)

@@ -4,6 +4,7 @@
     load_potential("wells.py:Quartic", a=3.0)    a Potential class, or a function f(r) -> V, in a file
     load_potential("x**2/2 + 0.1*x**4")          a formula (fkdrift.hamiltonian.formula)
     load_potential("well.csv")                   a table (fkdrift.hamiltonian.table)
+    load_potential("ase:module:Class", atoms=f)  an ASE calculator (fkdrift.hamiltonian.surface)
     load_potential(function, n_dims=2)           any callable on tensors, or a Potential
 
 `describe` is the way back: the name and the parameters from which the same potential can be loaded again.
@@ -34,6 +35,7 @@ from fkdrift.errors import BadParameter, UnknownPotential
 from fkdrift.hamiltonian.formula import FormulaPotential
 from fkdrift.hamiltonian.names import distribution, installed, refuse_unknown
 from fkdrift.hamiltonian.potential import FunctionPotential, KnownEnergy, Potential
+from fkdrift.hamiltonian.surface import Surface, named_calculator
 from fkdrift.hamiltonian.table import TablePotential
 
 _FILES = "fkdrift_files"  # modules executed from a user's file are called fkdrift_files.<digest>.<stem>
@@ -153,6 +155,8 @@ def _load_text(text: str, parameters: dict[str, object]) -> Potential:
         if plug_in.potential is None:
             raise UnknownPotential(f"the plug-in {text!r} of {plug_in.distribution} cannot be used: {plug_in.broken}")
         return _build(plug_in.potential, parameters)
+    if text.startswith("ase:"):
+        return named_calculator(text, parameters)
     path, colon, name = text.rpartition(":")
     if colon and path.endswith(".py"):
         return _load_object(from_file(path, name), parameters)
@@ -314,6 +318,8 @@ def _reloadable_name(potential: Potential) -> str | None:
     """What to give to load_potential to get this class or function again, or None."""
     if isinstance(potential, FormulaPotential | TablePotential):
         return potential.name
+    if isinstance(potential, Surface):
+        return potential.source
     source = potential.function if isinstance(potential, FunctionPotential) else type(potential)
     module, name = getattr(source, "__module__", ""), getattr(source, "__qualname__", "")
     for entry in installed().values():

@@ -16,7 +16,7 @@ GROUP = "fkdrift.potentials"
 VARIABLES = ("x", "y", "z", "r")
 """Of a formula."""
 
-_WAYS = "a file.py:Name, a formula such as 'x**2/2', or a table.csv or table.npz"
+_WAYS = "a file.py:Name, a formula such as 'x**2/2', a table.csv or table.npz, or ase:module:Class"
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -40,6 +40,8 @@ def refuse_unknown(text: str) -> None:
     text = text.strip()
     path, colon, _ = text.rpartition(":")
     if text in installed() or (colon and path.endswith(".py")) or text.endswith((".csv", ".npz")):
+        return
+    if text.startswith("ase:"):
         return
     if text.endswith(".py"):
         raise UnknownPotential(f"{text!r} is a file: say which potential in it, as {text}:Name")

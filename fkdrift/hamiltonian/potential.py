@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fkdrift.errors import BadParameter
+from fkdrift.errors import BadParameter, NoGradient
 from fkdrift.hamiltonian.trial_function import TrialFunction
 from fkdrift.numerics.geometry import distance as distance
+from fkdrift.numerics.geometry import nearest_image as nearest_image
 from fkdrift.numerics.geometry import pair_indices as pair_indices
 from fkdrift.numerics.geometry import pair_vectors as pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
@@ -56,6 +58,8 @@ class Potential(ABC):
     formula: str = ""
     units: str = "hbar = m = 1"
     citation: str = ""
+    values_only: bool = False
+    """Whether V can only be evaluated, and has no gradient."""
 
     @abstractmethod
     def __call__(self, r: Positions) -> PerWalker:
@@ -94,9 +98,23 @@ class Potential(ABC):
         return tuple((i,) for i in range(self.n_particles))
 
     @property
+    def free(self) -> bool:
+        """Whether V is unchanged when all particles are moved together: nothing confines the centre of mass.
+
+        The ground state is then that of the relative motion: the centre of mass rests and carries no energy.  Bare
+        functions in open space are tried out, see `fkdrift.hamiltonian.relative_motion.moves_freely`.
+        """
+        return False
+
+    @property
     def isotropic(self) -> bool:
         """Whether V is unchanged when all particles are rotated (or reflected) together about the origin."""
         return False
+
+    @property
+    def start(self) -> tuple[tuple[float, ...], ...] | None:
+        """Positions (particle, dim) of free particles from which a geometry at rest is looked for; None to search."""
+        return None
 
     @property
     def nuclei(self) -> tuple[tuple[float, ...], ...]:
@@ -107,6 +125,19 @@ class Potential(ABC):
     def coalescence(self) -> bool:
         """Whether V is singular, or has a hard core, where two particles meet."""
         return False
+
+    @property
+    def pair_potential(self) -> Callable[[Tensor], Tensor] | None:
+        """v, of distances of any shape, where V = sum_{i<j} v(r_ij) is the same function for all pairs; else None.
+
+        It need not be said of particles in open space: what V is like there is found by evaluating it.
+        """
+        return None
+
+    @property
+    def tail_correction(self) -> tuple[float, float]:
+        """Energy and pressure that V leaves out, such as those of a pair potential beyond the distance it is cut at."""
+        return 0.0, 0.0
 
     @property
     def trial_function(self) -> TrialFunction | None:
@@ -150,10 +181,11 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class FunctionPotential(Potential):
-    """A potential made from any callable on tensors, (batch, particle, dim) to (batch,).
+    """A potential made from any callable on tensors, or on numpy arrays, (batch, particle, dim) to (batch,).
 
     Args:
-        function: computes V; must be differentiable by torch for the pathwise gradient.
+        function: computes V; must be differentiable by torch for the pathwise gradient.  One that takes numpy arrays
+            is called with float64, and V then has values only.
         n_particles, n_dims: shape of one walker.
         masses: one for each particle (default 1).
         period: period along each dimension for a ring or torus (default: open space).
@@ -174,21 +206,37 @@ class FunctionPotential(Potential):
         require(self.n_particles >= 1, "n_particles", self.n_particles, "at least 1")
         require(self.n_dims >= 1, "n_dims", self.n_dims, "at least 1")
         r = torch.zeros(2, self.n_particles, self.n_dims).normal_(generator=torch.Generator().manual_seed(0))
-        try:
-            value = self.function(r)
-        except Exception as error:
+        found: object = None
+        raised: Exception | None = None
+        for positions, kind in ((r, Tensor), (r.double().numpy(), np.ndarray)):
+            try:
+                value = self.function(positions)  # type: ignore[arg-type]
+            except Exception as error:  # what it raises for tensors counts, unless it takes arrays
+                raised = raised or error
+                continue
+            if isinstance(value, kind) and tuple(value.shape) == (2,):
+                object.__setattr__(self, "values_only", kind is np.ndarray)
+                return
+            found = value if found is None else found
+        if found is None and raised is not None:
             raise BadParameter(
-                f"{self.name} raised {type(error).__name__}: {error}, for positions {tuple(r.shape)}"
-            ) from error
+                f"{self.name} raised {type(raised).__name__}: {raised}, for positions {tuple(r.shape)}"
+            ) from raised
         require(
-            isinstance(value, Tensor) and value.shape == (2,),
+            False,
             "function",
-            f"returning {getattr(value, 'shape', type(value).__name__)} for positions {tuple(r.shape)}",
+            f"returning {getattr(found, 'shape', type(found).__name__)} for positions {tuple(r.shape)}",
             "a callable that takes (batch, particle, dim) to (batch,)",
         )
 
     def __call__(self, r: Positions) -> PerWalker:
-        return self.function(r)
+        if not self.values_only:
+            return self.function(r)
+        if torch.is_grad_enabled() and r.requires_grad:
+            raise NoGradient(
+                f"{self.name} takes numpy arrays, and this needs its gradient; --drift gradient, the default, does not"
+            )
+        return torch.as_tensor(self.function(r.detach().cpu().double().numpy())).to(r)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:

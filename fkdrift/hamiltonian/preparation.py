@@ -43,7 +43,7 @@ from fkdrift.hamiltonian.minima import (
 from fkdrift.hamiltonian.mixture import LogMixture, fit_mixtures
 from fkdrift.hamiltonian.plane_state import solve_plane
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface
+from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface, Table
 from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
 
 Array = NDArray[np.float64]
@@ -66,6 +66,7 @@ class Preparation:
         draw: positions (n, particle, dim) from |phi_ref|^2, given n and numpy's generator.
         table: W as a table, with the region that it covers; None if W is a formula.
         energy: of the trial function, where W is a table.
+        harmonic: V_min + sum omega / 2 of a molecule, None of anything else.
     """
 
     trial_function: TrialFunction
@@ -73,8 +74,9 @@ class Preparation:
     width: Array
     rate: float
     draw: Callable[[int, np.random.Generator], Array]
-    table: Coordinates | Central | Surface | None = None
+    table: Table | None = None
     energy: float = 0.0
+    harmonic: float | None = None
 
     @cached_property
     def typical(self) -> Array:

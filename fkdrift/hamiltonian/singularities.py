@@ -24,9 +24,10 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
+from fkdrift.hamiltonian.relative_motion import moves_freely
 from fkdrift.hamiltonian.trial_function import (
+    Among,
     Cusp,
-    Derivatives,
     Envelope,
     Gaussian,
     Logarithm,
@@ -35,6 +36,7 @@ from fkdrift.hamiltonian.trial_function import (
     Radial,
     Term,
     TrialFunction,
+    random_walk,
 )
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -82,25 +84,6 @@ class Core(Radial):
 
 
 @dataclass(frozen=True)
-class Among(Term):
-    """A term of some of the particles only.
-
-    Args:
-        term: of those particles.
-        particles: which ones.
-    """
-
-    term: Term
-    particles: tuple[int, ...]
-
-    def __call__(self, r: Positions) -> Derivatives:
-        index = torch.tensor(self.particles, device=r.device)
-        value, gradient, laplacian = self.term(r.index_select(1, index))
-        gradient = torch.zeros_like(r).index_add(1, index, gradient)
-        return Derivatives(value, gradient, torch.zeros_like(r[..., 0]).index_add(1, index, laplacian))
-
-
-@dataclass(frozen=True)
 class Recognised(Potential):
     """A potential with what was found out about it: nuclei, coalescence, identical particles, a trial function."""
 
@@ -109,6 +92,7 @@ class Recognised(Potential):
     found_coalescence: bool
     found_groups: tuple[tuple[int, ...], ...]
     found_isotropic: bool
+    found_free: bool = False
     found_trial_function: TrialFunction | None = None
 
     def __call__(self, r: Positions) -> PerWalker:
@@ -131,6 +115,10 @@ class Recognised(Potential):
         return self.potential.parameters
 
     @property
+    def values_only(self) -> bool:  # type: ignore[override]
+        return self.potential.values_only
+
+    @property
     def mass(self) -> tuple[float, ...]:
         return self.potential.mass
 
@@ -141,6 +129,10 @@ class Recognised(Potential):
     @property
     def isotropic(self) -> bool:
         return self.found_isotropic
+
+    @property
+    def free(self) -> bool:
+        return self.found_free
 
     @property
     def nuclei(self) -> tuple[tuple[float, ...], ...]:
@@ -156,7 +148,14 @@ class Recognised(Potential):
 
 
 def recognise(potential: Potential) -> Potential:
-    """The potential with its singular points removed by a trial function; itself where it has none."""
+    """The potential with its singular points removed by a trial function; itself where it has none.
+
+    Of one that turns out to be free, what is found is said, and its trial function is left to `prepare_free`.
+    """
+    if potential.free:
+        return potential
+    if moves_freely(potential):
+        return _free(potential)
     bare = not (potential.nuclei or potential.coalescence) and potential.trial_function is None
     n, dim = potential.n_particles, potential.n_dims
     if not bare or potential.box is not None or potential.domain is not None or dim < 2:
@@ -174,7 +173,16 @@ def recognise(potential: Potential) -> Potential:
         groups = _identical(V, potential, rng)
     found = Recognised(potential, tuple(nuclei), bool(laws), groups, potential.isotropic or _turns(V, potential, rng))
     W = _trial_function(V, found, nuclei, laws)
-    return Recognised(potential, found.nuclei, found.coalescence, groups, found.isotropic, W)
+    return Recognised(potential, found.nuclei, found.coalescence, groups, found.isotropic, found_trial_function=W)
+
+
+def _free(potential: Potential) -> Recognised:
+    """A free system, with what it does not say of itself."""
+    V, rng, n = _values(potential), np.random.default_rng(17), potential.n_particles
+    meets = any(_pair_law(V, potential, i, j, rng) for i, j in combinations(range(n), 2))
+    groups = _identical(V, potential, rng) if len(potential.groups) == n else potential.groups
+    isotropic = potential.isotropic or _turns(V, potential, rng)
+    return Recognised(potential, (), potential.coalescence or meets, groups, isotropic, True)
 
 
 def _values(potential: Potential) -> Callable[[Array], Array]:
@@ -328,16 +336,7 @@ def sample_trial_function(
     nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)
     home = torch.arange(potential.n_particles) % len(nuclei)
     r = nuclei[home] + torch.randn(shape, generator=generator, dtype=torch.float64)
-    W = trial_function(r)
-    step = 1.0 / np.sqrt(shape[1] * shape[2])
-    for k in range(n_steps):
-        proposal = r + step * torch.randn(shape, generator=generator, dtype=torch.float64)
-        W_new = trial_function(proposal)
-        accept = torch.rand(n_walkers, generator=generator, dtype=torch.float64).log() < 2 * (W_new - W)
-        r, W = torch.where(accept[:, None, None], proposal, r), torch.where(accept, W_new, W)
-        if k < n_steps // 2:
-            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
-    drawn: Array = r.numpy()
+    drawn: Array = random_walk(trial_function, r, n_steps, generator).numpy()
     return drawn
 
 
@@ -357,6 +356,8 @@ def _softened(potential: Potential) -> Callable[[Tensor], Tensor]:
     rng = torch.Generator().manual_seed(0)
     sample = potential(torch.randn(2000, potential.n_particles, potential.n_dims, generator=rng, dtype=torch.float64))
     middle = sample.median()
+    if potential.values_only:
+        return lambda r: potential(r.detach()).clamp_max(middle + SOFT)
     return lambda r: torch.minimum(potential(r), middle + SOFT + 0 * r.sum((-2, -1)))
 
 

@@ -6,7 +6,8 @@ A `System` is the Feynman-Kac measure that a learned process is compared with,
 
 with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
 (Coulomb cusps, say) or is prepared from values of V.  Walkers start from |phi_ref|^2, and its centre and width
-set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
+set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V,
+unless V is declared as a sum over pairs, which then heal in the box.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import InputError
+from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
+from fkdrift.hamiltonian.relative_motion import prepare_free
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
+from fkdrift.numerics.geometry import distance, nearest_image, pair_indices, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
+
+N_SEPARATIONS = 4096  # distances of pairs from which their mean and spread are known
 
 
 class Rates(NamedTuple):
@@ -43,8 +49,9 @@ class System:
     Attributes:
         potential: the potential, with what was recognised about it: see `recognise`.
         sigma: (particle, 1), 1 / sqrt(mass).
-        trial_function: W = log phi_ref, or None on a ring or torus.
+        trial_function: W = log phi_ref, or None on most rings and tori.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
+        separation: of a free system, mean and standard deviation (particle, particle) of distances in |phi_ref|^2.
         time_scale: the relaxation time of the stiffest coordinate, 1 / omega for an oscillator: 1 / max sigma^2 <-W''>
             where W was prepared, 2 min(m width^2) where the potential brought it.
 
@@ -73,18 +80,27 @@ class System:
         self.sigma = self._tensor(mass**-0.5)[:, None]
         self.trial_function = potential.trial_function
         self._prepared = prepared
+        if potential.box is not None and potential.pair_potential is not None:
+            self._prepared = prepared or prepare_pairs(potential, pair_functions(potential) or [])
+            self.trial_function = self._prepared.trial_function
         if potential.box is not None:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
             centre = np.zeros_like(width)
         elif self.trial_function is not None:
             centre, width = _moments(potential)
         else:
-            self._prepared = prepared or prepare(potential)
+            self._prepared = prepared or (prepare_free(potential) if potential.free else prepare(potential))
             centre, width = self._prepared.centre, self._prepared.width
             self.trial_function = self._prepared.trial_function
         self.centre, self.width = self._tensor(centre), self._tensor(width)
+        self.separation = self._separation() if potential.free else None
         fastest = float((1 / (2 * mass[:, None] * np.square(width))).max())
         self.time_scale = 1 / (fastest if self._prepared is None else self._prepared.rate)
+
+    @property
+    def harmonic(self) -> float | None:
+        """V + sum of omega / 2 at the relaxed geometry of a molecule, None of anything else."""
+        return None if self._prepared is None else self._prepared.harmonic
 
     def _tensor(self, values: object) -> Tensor:
         return torch.tensor(np.asarray(values, dtype=float), dtype=self.dtype, device=self.device)
@@ -93,6 +109,25 @@ class System:
     def shape(self) -> tuple[int, int]:
         """(n_particles, n_dims)."""
         return self.potential.n_particles, self.potential.n_dims
+
+    def _separation(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the distances of pairs in |phi_ref|^2, those of one kind taken together."""
+        n_pairs = self.shape[0] * (self.shape[0] - 1) // 2
+        n_walkers = min(256, max(16, N_SEPARATIONS // n_pairs))
+        r = self.initial_walkers(n_walkers, torch.Generator(self.device).manual_seed(0))
+        d = distance(nearest_image(pair_vectors(r), self.potential.box)).double()
+        i, j = pair_indices(r.shape[1], r.device)
+        group = torch.empty(r.shape[1], dtype=torch.long, device=r.device)
+        for g, members in enumerate(self.potential.groups):
+            group[list(members)] = g
+        kind = group[:, None] * len(group) + group
+        kind = torch.minimum(kind, kind.T)
+        mean = torch.ones(r.shape[1], r.shape[1], dtype=torch.float64, device=r.device)
+        deviation = mean.clone()
+        for each in kind[i, j].unique():
+            mean[kind == each] = d[:, kind[i, j] == each].mean()
+            deviation[kind == each] = d[:, kind[i, j] == each].std()
+        return mean.to(self.dtype), deviation.to(self.dtype)
 
     def rates(self, r: Positions) -> Rates:
         """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""
@@ -119,12 +154,12 @@ class System:
         return Rates((variance * gradient).to(r.dtype), killing.to(r.dtype))
 
     def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
-        """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box."""
+        """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box without phi_ref."""
         shape = (n_walkers, *self.shape)
-        if self.potential.box is not None:
+        if self.potential.box is not None and self._prepared is None:
             uniform = torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
             return uniform * self._tensor(self.potential.box)
-        if self.potential.trial_function is not None:
+        if self._prepared is None and self.potential.trial_function is not None:
             seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
             return self._tensor(sample_trial_function(self.potential.trial_function, self.potential, n_walkers, seed))
         assert self._prepared is not None
@@ -134,6 +169,16 @@ class System:
             low, high = self._tensor(self.potential.domain).T
             r = r.clamp(low, high)
         return r
+
+    def at_rest(self, u: Positions) -> Positions:
+        """Displacements u = dr / sigma without the motion of the centre of mass; unchanged unless the system is free.
+
+        u_i - sqrt(m_i) sum_j sqrt(m_j) u_j / M, a projection: normal numbers stay normal in what is left.
+        """
+        if not self.potential.free:
+            return u
+        weight = 1 / self.sigma.to(u)
+        return u - weight * (weight * u).sum(-2, keepdim=True) / weight.square().sum()
 
     def wrap(self, r: Positions) -> Positions:
         """Positions brought back into the periodic box, for display; unchanged in open space."""

@@ -44,6 +44,7 @@ from fkdrift.runs.ground_state_report import (
     projected_by,
     projection_results,
     verdict_of,
+    with_tail,
 )
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
@@ -136,6 +137,11 @@ class GroundState(OfPotential):
         flow = settings.method == "flow"
         self.potential, device = potential, settings.torch_device
         self.system = System(potential, settings.torch_dtype, device)
+        if self.system.potential.free and settings.levels > 1:
+            raise InputError(
+                f"levels = {settings.levels} is not allowed for {potential.name}, which is free: functions that "
+                "excited states are built from would move its centre of mass; use levels = 1, or fkdrift exact"
+            )
         generator = torch.Generator(device).manual_seed(settings.seed)
         model = _make_flow(self.system, settings) if flow else make_drift(self.system, settings)
         if start is not None:
@@ -408,6 +414,13 @@ class GroundState(OfPotential):
             values["lower_bound"] = bound
         if E.fisher is None:
             values["path_action"] = E.path_action.plain()
+        if any(self.potential.tail_correction):
+            values |= with_tail(self.energy, self.potential.tail_correction[0], self.potential.n_particles)
+        if self.system.harmonic is not None:
+            values["harmonic"] = {
+                "mean": self.system.harmonic,
+                "source": "V + sum of omega / 2 at the geometry at rest",
+            }
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
@@ -527,6 +540,7 @@ class GroundState(OfPotential):
 
 def solve(
     potential: str | Path | Potential | type[Potential] | Callable[[Tensor], Tensor],
+    /,
     *,
     settings: Settings | None = None,
     seed: int | None = None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,11 @@ from fkdrift.hamiltonian.loading import available, load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.trial_function import TrialFunction
 
-NAMES = sorted(name for name, plug_in in available().items() if plug_in.distribution == "fkdrift")
+NAMES = sorted(
+    name
+    for name, plug_in in available().items()
+    if plug_in.distribution == "fkdrift" and inspect.Parameter.empty not in plug_in.parameters.values()
+)
 OTHER_PARAMETERS = {
     "harmonic": {"omega": 2.0, "n_dims": 3, "n_particles": 2},
     "helium": {"Z": 3.0},
@@ -23,6 +29,8 @@ OTHER_PARAMETERS = {
     "gaussian_bosons": {"n_particles": 3, "n_dims": 3, "s": 2.0},
     "harmonic_bosons": {"n_particles": 4, "n_dims": 2, "k": -0.1},
     "calogero": {"n_particles": 3, "lam": 1.5},
+    "water": {"n_molecules": 2},
+    "normal_modes": {"file": str(Path(__file__).with_name("two_modes.txt")), "confinement": 1e-3},
 }
 CASES = [(name, {}) for name in NAMES] + list(OTHER_PARAMETERS.items())
 POTENTIALS = [pytest.param(load_potential(name, **parameters), id=f"{name}-{parameters}") for name, parameters in CASES]
@@ -125,7 +133,7 @@ class TestConformance:
             torch.testing.assert_close(near, nearer, atol=0.05, rtol=0)
 
     def test_killing_rate_is_bounded_where_particles_meet(self, potential):
-        if not potential.coalescence:
+        if not potential.coalescence or potential.trial_function is None:  # test_pairs.py has those that are prepared
             return
         r = positions(potential, 20)
         direction = torch.nn.functional.normalize(r[:, 0] - r[:, 1], dim=-1)
