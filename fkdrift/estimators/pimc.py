@@ -188,6 +188,11 @@ class PimcSampler:
                 "(k_B = 1); for the ground state use solve"
             )
         potential = system.potential
+        if potential.free and potential.box is None:
+            raise InputError(
+                f"{potential.name} is free: at any temperature its particles end up apart from each other; add a "
+                "term that confines them, or use solve for the ground state"
+            )
         refuse_singular(potential)
         P = choose_slices(system, temperature, action) if n_slices is None else n_slices
         if P < 1 or P % action.period:

@@ -351,21 +351,21 @@ class Projection:
         """Move every walker once, by dt (level,); returns what a free drift adds to the cost of the path."""
         old, sigma = self.walkers, self.process.sigma
         r = old["positions"]
-        xi = torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device)
+        xi = self.process.at_rest(torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device))
         h = dt.to(r.dtype).repeat_interleave(self.shape[1] * self.shape[2])[:, None, None]
         if self.free:
             u = old["control"]
             self.walkers = self._evaluate(r + (old["velocity"] + sigma * u) * h + sigma * h.sqrt() * xi)
             return ((u * xi * h.sqrt()).sum((-2, -1)) + u.square().sum((-2, -1)) * h[:, 0, 0] / 2).double()
-        step = _capped(old["velocity"], sigma, h) * h + sigma * h.sqrt() * xi
-        new = self._evaluate(r + step)
-        back = (step + _capped(new["velocity"], sigma, h) * h) / sigma
+        step = self.process.at_rest(_capped(old["velocity"], sigma, h) * h / sigma) + h.sqrt() * xi
+        new = self._evaluate(r + sigma * step)
+        back = step + self.process.at_rest(_capped(new["velocity"], sigma, h) * h / sigma)
         log_ratio = 2 * (new["log_psi"] - old["log_psi"])
         log_ratio = log_ratio + (xi.square().sum((-2, -1)) - back.square().sum((-2, -1)) / h[:, 0, 0]) / 2
         log_ratio = torch.where(new["energy"].isfinite() & log_ratio.isfinite(), log_ratio, -math.inf)
         uniform = torch.rand(log_ratio.shape, generator=generator, dtype=r.dtype, device=r.device)
         accept = uniform.log() < log_ratio
-        probability, square = log_ratio.clamp_max(0).exp().double(), (step / sigma).square().sum((-2, -1)).double()
+        probability, square = log_ratio.clamp_max(0).exp().double(), step.square().sum((-2, -1)).double()
         square = square.nan_to_num(0, 0, 0)
         rows = (probability, torch.ones_like(square), probability * square, square)
         self.moves += torch.stack(rows).view(len(rows), LEVELS, -1).mean(-1)

@@ -12,6 +12,8 @@
 6. V that is a quadratic form: normal modes (normal_modes.py);
 7. up to five coordinates with a smooth V: a product of grids (product.py).
 
+Of a free system, whose V does not change when all particles move together, the levels are those of the relative motion.
+
 Where particles are identical, the levels are those of the states that are symmetric under exchange.
 """
 
@@ -41,11 +43,13 @@ from fkdrift.exact.separable import (
     independent_coordinates,
     independent_particles,
     product_grid,
+    relative_motion,
     single_part,
     two_particles,
 )
 from fkdrift.exact.spectrum import Spectrum, SpectrumRequest
 from fkdrift.hamiltonian.potential import Potential, require
+from fkdrift.hamiltonian.relative_motion import moves_freely
 
 Walls = Sequence[float] | Sequence[tuple[float, float]]
 SYMMETRIC = "symmetric under exchange of identical particles"
@@ -132,6 +136,8 @@ Plan = Callable[[SpectrumRequest], Spectrum]
 
 def _plan(potential: Potential, V: Landscape) -> Plan:
     """The method for this potential; NoExactSolution if there is none."""
+    if moves_freely(potential) and potential.box is None:
+        return _free_plan(potential, V)
     if V.size == 1 or (potential.n_particles == 1 and V.size <= 3 and central(V)):
         return lambda request: single_part(V, request)
     parts = components(V, largest=LARGEST)
@@ -164,6 +170,19 @@ def _plan(potential: Potential, V: Landscape) -> Plan:
     if V.period is None:
         refuse_singular_point(V, lowest_point(V))
     return lambda request: product_grid(V, request)
+
+
+def _free_plan(potential: Potential, V: Landscape) -> Plan:
+    """The method for the relative motion of a free system."""
+    if quadratic(V):
+        return lambda request: normal_modes(V, request.levels, n_free=potential.n_dims)
+    split = centre_and_relative(V) if potential.n_particles == 2 else None
+    if split is not None and central(relative := split[1]):
+        return lambda request: relative_motion(V, relative, request)
+    raise NoExactSolution(
+        f"no exact method for the relative motion of {potential.n_particles} free particles in {potential.name}: only "
+        "two particles with a central V, and quadratic forms, are solved; compare with known_energy instead"
+    )
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

@@ -30,8 +30,13 @@ def quadratic(V: Landscape) -> bool:
     return True
 
 
-def normal_modes(V: Landscape, levels: int) -> Spectrum:
+def normal_modes(V: Landscape, levels: int, n_free: int = 0) -> Spectrum:
     """Levels V_0 + sum_a omega_a (n_a + 1/2); only the ground state where particles are identical.
+
+    Args:
+        V: quadratic.
+        levels: how many.
+        n_free: directions in which the centre of mass is free, and rests: modes with omega = 0 that are left out.
 
     Raises:
         Unbound: some mode is not confined, omega^2 <= 0.
@@ -46,16 +51,17 @@ def normal_modes(V: Landscape, levels: int) -> Spectrum:
     K = np.triu(K) + np.triu(K, 1).T
     root = np.sqrt(V.mass)
     squares, Q = np.linalg.eigh(K / np.outer(root, root))
+    squares, Q = squares[n_free:], Q[:, n_free:]
     if squares[0] <= 1e-12 * squares[-1]:
         raise Unbound(
             f"V is quadratic with omega^2 = {squares[0]:.3g} for one of its normal modes: it does not confine; every "
             "mode needs omega^2 > 0"
         )
     omega = np.sqrt(squares)
-    centre = -np.linalg.solve(K, gradient)
+    centre = -(Q / squares) @ (Q.T @ (gradient / root)) / root
     lowest = middle + gradient @ centre / 2
     energies = lowest + omega.sum() / 2 + _rungs(omega, 1 if V.alike else levels)
-    norm = 0.25 * np.log(omega / np.pi).sum() + 0.25 * np.log(V.mass).sum()
+    norm = 0.25 * np.log(omega / np.pi).sum() + (0.25 * np.log(V.mass).sum() if n_free == 0 else 0.0)
 
     def ground(x: Array) -> Array:
         return norm - 0.5 * (((x - centre) * root @ Q) ** 2 @ omega)

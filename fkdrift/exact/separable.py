@@ -140,6 +140,18 @@ def two_particles(V: Landscape, centre: Landscape, relative: Landscape, request:
     )
 
 
+def relative_motion(V: Landscape, relative: Landscape, request: SpectrumRequest) -> Spectrum:
+    """Two free particles: levels of their distance; the centre of mass rests."""
+    rho = central_potential(relative, request, "even" if V.alike else "any")
+    d = relative.size
+
+    def ground(x: Array) -> Array:
+        assert rho.ground is not None
+        return rho.ground(x[:, :d] - x[:, d:])
+
+    return replace(rho, method=f"distance of two free particles: {rho.method}", ground=ground)
+
+
 # -- sums --------------------------------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,15 @@ class Potential(ABC):
         return tuple((i,) for i in range(self.n_particles))
 
     @property
+    def free(self) -> bool:
+        """Whether V is unchanged when all particles are moved together: nothing confines the centre of mass.
+
+        The ground state is then that of the relative motion: the centre of mass rests and carries no energy.  Bare
+        functions in open space are tried out, see `fkdrift.hamiltonian.relative_motion.moves_freely`.
+        """
+        return False
+
+    @property
     def isotropic(self) -> bool:
         """Whether V is unchanged when all particles are rotated (or reflected) together about the origin."""
         return False

@@ -43,7 +43,7 @@ from fkdrift.hamiltonian.minima import (
 from fkdrift.hamiltonian.mixture import LogMixture, fit_mixtures
 from fkdrift.hamiltonian.plane_state import solve_plane
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface
+from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface, Table
 from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
 
 Array = NDArray[np.float64]
@@ -73,7 +73,7 @@ class Preparation:
     width: Array
     rate: float
     draw: Callable[[int, np.random.Generator], Array]
-    table: Coordinates | Central | Surface | None = None
+    table: Table | None = None
     energy: float = 0.0
 
     @cached_property

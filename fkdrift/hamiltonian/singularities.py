@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
+from fkdrift.hamiltonian.relative_motion import moves_freely
 from fkdrift.hamiltonian.trial_function import (
     Cusp,
     Derivatives,
@@ -109,6 +110,7 @@ class Recognised(Potential):
     found_coalescence: bool
     found_groups: tuple[tuple[int, ...], ...]
     found_isotropic: bool
+    found_free: bool = False
     found_trial_function: TrialFunction | None = None
 
     def __call__(self, r: Positions) -> PerWalker:
@@ -143,6 +145,10 @@ class Recognised(Potential):
         return self.found_isotropic
 
     @property
+    def free(self) -> bool:
+        return self.found_free
+
+    @property
     def nuclei(self) -> tuple[tuple[float, ...], ...]:
         return self.found_nuclei
 
@@ -156,7 +162,14 @@ class Recognised(Potential):
 
 
 def recognise(potential: Potential) -> Potential:
-    """The potential with its singular points removed by a trial function; itself where it has none."""
+    """The potential with its singular points removed by a trial function; itself where it has none.
+
+    Of one that turns out to be free, what is found is said, and its trial function is left to `prepare_free`.
+    """
+    if potential.free:
+        return potential
+    if moves_freely(potential):
+        return _free(potential)
     bare = not (potential.nuclei or potential.coalescence) and potential.trial_function is None
     n, dim = potential.n_particles, potential.n_dims
     if not bare or potential.box is not None or potential.domain is not None or dim < 2:
@@ -174,7 +187,16 @@ def recognise(potential: Potential) -> Potential:
         groups = _identical(V, potential, rng)
     found = Recognised(potential, tuple(nuclei), bool(laws), groups, potential.isotropic or _turns(V, potential, rng))
     W = _trial_function(V, found, nuclei, laws)
-    return Recognised(potential, found.nuclei, found.coalescence, groups, found.isotropic, W)
+    return Recognised(potential, found.nuclei, found.coalescence, groups, found.isotropic, found_trial_function=W)
+
+
+def _free(potential: Potential) -> Recognised:
+    """A free system, with what it does not say of itself."""
+    V, rng, n = _values(potential), np.random.default_rng(17), potential.n_particles
+    meets = any(_pair_law(V, potential, i, j, rng) for i, j in combinations(range(n), 2))
+    groups = _identical(V, potential, rng) if len(potential.groups) == n else potential.groups
+    isotropic = potential.isotropic or _turns(V, potential, rng)
+    return Recognised(potential, (), potential.coalescence or meets, groups, isotropic, True)
 
 
 def _values(potential: Potential) -> Callable[[Array], Array]:

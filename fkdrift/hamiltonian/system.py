@@ -20,6 +20,7 @@ from torch import Tensor
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
+from fkdrift.hamiltonian.relative_motion import prepare_free
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -79,7 +80,7 @@ class System:
         elif self.trial_function is not None:
             centre, width = _moments(potential)
         else:
-            self._prepared = prepared or prepare(potential)
+            self._prepared = prepared or (prepare_free(potential) if potential.free else prepare(potential))
             centre, width = self._prepared.centre, self._prepared.width
             self.trial_function = self._prepared.trial_function
         self.centre, self.width = self._tensor(centre), self._tensor(width)
@@ -134,6 +135,16 @@ class System:
             low, high = self._tensor(self.potential.domain).T
             r = r.clamp(low, high)
         return r
+
+    def at_rest(self, u: Positions) -> Positions:
+        """Displacements u = dr / sigma without the motion of the centre of mass; unchanged unless the system is free.
+
+        u_i - sqrt(m_i) sum_j sqrt(m_j) u_j / M, a projection: normal numbers stay normal in what is left.
+        """
+        if not self.potential.free:
+            return u
+        weight = 1 / self.sigma.to(u)
+        return u - weight * (weight * u).sum(-2, keepdim=True) / weight.square().sum()
 
     def wrap(self, r: Positions) -> Positions:
         """Positions brought back into the periodic box, for display; unchanged in open space."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ from torch import Tensor
 from fkdrift.hamiltonian.trial_function import Derivatives, Term
 from fkdrift.numerics.geometry import distance
 from fkdrift.tensor_types import Positions
+
+
+class Table(Protocol):
+    """A term that is known in a part of space only."""
+
+    def covers(self, r: Positions) -> Tensor:
+        """Whether a position is where it is tabulated, (batch,)."""
 
 
 @dataclass(frozen=True, eq=False)

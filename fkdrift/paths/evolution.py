@@ -357,8 +357,8 @@ class _Augmented:
         r = state[:, :-N_FUNCTIONALS].unflatten(-1, self.shape)
         if self.detached:
             r = r.detach()
-        dB = dB.unflatten(-1, self.shape)
         process = self.process.at(t)
+        dB = process.at_rest(dB.unflatten(-1, self.shape))
         sigma = process.sigma
         h, c = process.reference.rates(r)
         v = process.drift(r)
@@ -386,6 +386,8 @@ class _Adjoint(_Augmented):
         process = self.process.at(t)
         r = state[:, :-N_FUNCTIONALS].unflatten(-1, self.shape)
         u = (process.drift(r) / process.sigma).flatten(1)
-        sigma = process.sigma.expand(self.shape).flatten().diag().expand(len(r), n, n)
-        g = torch.cat([sigma, u[:, None], u.new_zeros(len(r), N_FUNCTIONALS - 1, n)], 1)
+        noise = process.at_rest(torch.eye(n).to(r).unflatten(-1, self.shape))  # of every component of dB
+        sigma = (process.sigma * noise).flatten(1).T.expand(len(r), n, n)
+        u = (u @ noise.flatten(1))[:, None]
+        g = torch.cat([sigma, u, u.new_zeros(len(r), N_FUNCTIONALS - 1, n)], 1)
         return self.f_and_g_prod(t, state, u.new_zeros(len(r), n))[0], g

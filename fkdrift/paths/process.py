@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fkdrift.hamiltonian.system import Rates
+from fkdrift.hamiltonian.system import Rates, System
 from fkdrift.tensor_types import Positions
 
 
@@ -98,6 +98,10 @@ class Process:
     def velocity(self, r: Positions) -> Positions:
         """The whole drift h + v, equal to sigma^2 grad log phi_0 at the optimum."""
         return self.reference.rates(r).drift + self.drift(r)
+
+    def at_rest(self, u: Positions) -> Positions:
+        """u in units of the noise, dr = sigma u, without what moves the centre of mass of a free system."""
+        return self.reference.at_rest(u) if isinstance(self.reference, System) else u
 
     def at(self, t: Tensor) -> Process:
         """The process at time t: itself, since nothing in it depends on time."""

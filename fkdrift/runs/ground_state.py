@@ -136,6 +136,11 @@ class GroundState(OfPotential):
         flow = settings.method == "flow"
         self.potential, device = potential, settings.torch_device
         self.system = System(potential, settings.torch_dtype, device)
+        if self.system.potential.free and settings.levels > 1:
+            raise InputError(
+                f"levels = {settings.levels} is not allowed for {potential.name}, which is free: functions that "
+                "excited states are built from would move its centre of mass; use levels = 1, or fkdrift exact"
+            )
         generator = torch.Generator(device).manual_seed(settings.seed)
         model = _make_flow(self.system, settings) if flow else make_drift(self.system, settings)
         if start is not None:

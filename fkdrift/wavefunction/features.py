@@ -5,6 +5,7 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     around a nucleus a flat distance of r - R
     ring or torus    sin and cos of 2 pi r / L
     invariant        only flat distances, from the origin and the nuclei
+    free             nothing but the kind of particle: no position by itself has a meaning
 Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; without nuclei, where a hole may be
 much smaller than the state, also a fine one: closeness 1 / (1 + d^2) in smooth potentials, a flat distance at cusps; on
 a torus sines and a chord length.
@@ -58,10 +59,10 @@ class Features(nn.Module):
         super().__init__()
         potential = system.potential
         n, dim = system.shape
-        self.periodic, self.invariant = potential.box is not None, invariant
+        self.periodic, self.invariant, self.free = potential.box is not None, invariant, potential.free
         self.analytic = not (potential.nuclei or potential.coalescence)
         self.fine = not potential.nuclei
-        points = potential.nuclei or ([(0.0,) * dim] if invariant else [])
+        points = potential.nuclei or ([(0.0,) * dim] if invariant and not self.free else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
             kind[list(members), g] = 1
@@ -70,15 +71,19 @@ class Features(nn.Module):
         self.register_buffer("width", system.width)
         self.register_buffer("wavenumber", 2 * torch.pi / system.centre.new_tensor(potential.box or [1.0]))
         self.register_buffer("points", system.centre.new_tensor(points).reshape(-1, dim))
-        self.register_buffer("kind", kind if len(potential.groups) > 1 else kind[:, :0])
+        self.register_buffer("kind", kind if len(potential.groups) > 1 or self.free else kind[:, :0])
         self.register_buffer(
             "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         )
-        self.n_one = (0 if invariant else 2 * dim) + len(self.points) + self.kind.shape[1]
+        self.n_one = (0 if invariant or self.free else 2 * dim) + len(self.points) + self.kind.shape[1]
         self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else 1 + self.fine)
 
     def one(self, r: Positions) -> Feature:
         """Features of each particle alone, (batch, particle, n_one)."""
+        if self.free:
+            kind = self.kind.expand(*r.shape[:2], -1)
+            flat = torch.zeros_like(kind)
+            return Feature(kind, flat[..., None, :].expand(*r.shape, -1), flat)
         if self.periodic:
             return self._with_kind([_waves(r, self.wavenumber)])
         parts = [] if self.invariant else [_coordinates((r - self.centre) / self.width, 1 / self.width)]

@@ -123,11 +123,16 @@ def refuse_unsuitable(system: System) -> None:
     """Refuse systems whose ground state no smooth density on open space can be near to.
 
     Raises:
-        InputError: a ring or torus, a table with edges, or a psi that vanishes where particles meet.
+        InputError: a ring or torus, a table with edges, a free system, or a psi that vanishes where particles meet.
     """
     potential = system.potential
     if potential.box is not None or potential.domain is not None:
         raise InputError(f"a flow lives in open space, and {potential.name} does not: use method='drift'")
+    if potential.free:
+        raise InputError(
+            f"{potential.name} is free: nothing holds its centre of mass, and a flow is a density of all positions; "
+            "use method='drift'"
+        )
     if potential.coalescence and potential.n_dims == 1:
         raise InputError(
             f"psi vanishes where particles of {potential.name} meet, and the smooth density of a flow does not: its "

@@ -80,10 +80,11 @@ def move(
     total = torch.zeros_like(state.dt)
     r, U, v, dt = state.positions, state.log_psi, state.velocity, state.dt
     for _ in range(n_steps):
-        xi = torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device)
-        proposal = r + _limited(v, sigma, dt) * dt + sigma * dt.sqrt() * xi
+        xi = process.at_rest(torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device))
+        step = process.at_rest(_limited(v, sigma, dt) * dt / sigma) + dt.sqrt() * xi
+        proposal = r + sigma * step
         U_new, v_new = _evaluate(process, proposal)
-        back = (r - proposal - _limited(v_new, sigma, dt) * dt) / sigma
+        back = step + process.at_rest(_limited(v_new, sigma, dt) * dt / sigma)
         log_ratio = 2 * (U_new - U) + (xi.square().sum((-2, -1)) - back.square().sum((-2, -1)) / dt) / 2
         uniform = torch.rand(U.shape, generator=generator, dtype=r.dtype, device=r.device)
         accept = uniform.log() < log_ratio

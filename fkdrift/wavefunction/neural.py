@@ -40,11 +40,12 @@ class NeuralVectorField(Drift):
         self.network = ParticleNetwork(self.features, width, depth)
         self.readout = _zeroed(nn.Linear(width, system.shape[1]))
         self.register_buffer("sigma", system.sigma)
+        self.at_rest = system.at_rest
         self.to(system.device, system.dtype)
 
     def forward(self, r: Positions) -> Positions:
         states = self.network(self.features.one(r), self.features.pair(r) if self.features.n_pair else None)
-        return self.sigma * self.readout(states.hidden[-1])
+        return self.sigma * self.at_rest(self.readout(states.hidden[-1]))
 
 
 class NeuralWavefunction(Drift):
