@@ -32,7 +32,7 @@ from fkdrift.hamiltonian.loading import from_file
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, format_with_error
-from fkdrift.numerics.geometry import distance, pair_vectors
+from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -525,18 +525,9 @@ def _separation(potential: Potential) -> Callable[[Tensor], Tensor]:
     """All pair distances (batch, pair), to the nearest image in a box."""
 
     def function(r: Tensor) -> Tensor:
-        x = pair_vectors(r)
-        return distance(_nearest(x, potential))
+        return distance(nearest_image(pair_vectors(r), potential.box))
 
     return function
-
-
-def _nearest(x: Tensor, potential: Potential) -> Tensor:
-    """Vectors between particles, to the nearest image in a box."""
-    if potential.box is None:
-        return x
-    period = x.new_tensor(potential.box)
-    return x - period * (x / period).round()
 
 
 # -- by formula --------------------------------------------------------------------------------------------------------
@@ -627,7 +618,9 @@ def _by_formula(text: str, potential: Potential) -> Observable:
         for name in used:
             members = [place[i] for i in particles[name]] if named else [0]
             if len(members) == 2:
-                values[name] = distance(_nearest(chosen[:, :, members[0]] - chosen[:, :, members[1]], potential))
+                values[name] = distance(
+                    nearest_image(chosen[:, :, members[0]] - chosen[:, :, members[1]], potential.box)
+                )
             else:
                 position = wrap(chosen[:, :, members[0]])
                 values[name] = distance(position) if name[0] == "r" else position[..., AXES.index(name[0])]

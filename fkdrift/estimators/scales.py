@@ -30,10 +30,11 @@ def relaxation_time(process: Process, r: Positions) -> float:
 
 
 def sum_rule_gap(system: System, r: Positions) -> float:
-    """The most that E_1 - E_0 can be, from the spread of the walkers: 1 / (2 lambda); inf on a ring or torus.
+    """The most that E_1 - E_0 can be, from the spread of the walkers; inf on a ring or torus.
 
-    lambda is the largest eigenvalue of the covariance of the coordinates sqrt(m) x.  The function u.(x - <x>) times
-    the ground state is orthogonal to it, and by the f-sum rule its energy lies 1 / (2 lambda) above.
+    By the f-sum rule q phi_0 with <q> = 0 lies <sum_i sigma_i^2 |grad_i q|^2> / (2 <q^2>) above phi_0.  For q = u.x
+    this is 1 / (2 lambda), lambda the largest eigenvalue of the covariance of the coordinates sqrt(m) x.  Of a free
+    system that may be turned as well, psi can only miss functions of distances, and q = sum_i m_i r_i^2 is taken.
 
     Args:
         system: potential, masses and scales.
@@ -46,5 +47,8 @@ def sum_rule_gap(system: System, r: Positions) -> float:
     """
     if system.potential.box is not None:
         return float("inf")
+    if system.potential.free and system.potential.isotropic:
+        square = system.at_rest(r.double() / system.sigma).square().sum((-2, -1))
+        return 2 * square.mean().item() / square.var().item()
     x = (r / system.sigma).flatten(1).double()
     return 1 / (2 * torch.linalg.eigvalsh(torch.atleast_2d(x.T.cov()))[-1].item())

@@ -19,7 +19,7 @@ from torch import Tensor
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
 from fkdrift.hamiltonian.system import System
-from fkdrift.numerics.geometry import pair_vectors
+from fkdrift.numerics.geometry import nearest_image, pair_vectors
 from fkdrift.paths.process import Process
 from fkdrift.wavefunction.local_energy import log_psi
 from fkdrift.wavefunction.protocol import Wavefunction
@@ -164,10 +164,7 @@ def _one_body(axes: Axes, samples: _Samples) -> None:
 
 def _pairs(axes: Axes, samples: _Samples) -> None:
     """Distances of pairs of particles, to the nearest image in a periodic box."""
-    vectors = pair_vectors(samples.positions)
-    if samples.system.potential.box is not None:
-        box = torch.as_tensor(samples.system.potential.box).to(vectors)
-        vectors = vectors - box * (vectors / box).round()
+    vectors = nearest_image(pair_vectors(samples.positions), samples.system.potential.box)
     _histogram(axes, vectors.norm(dim=-1), samples.weights)
     axes.set(xlabel="$r_{ij}$", ylabel="$P(r_{ij})$", title="pair distances")
 

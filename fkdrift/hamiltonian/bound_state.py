@@ -152,7 +152,20 @@ def _lists(elements: _Elements) -> tuple[list[float], ...]:
 
 
 def lowest_state(equation: Equation, t: Array, low: float, high: float) -> BoundState:
-    """The lowest state, from first points t (see `points`) and energies it lies between.
+    """The lowest state, from first points t (see `points`) and energies it lies between."""
+    bounds = [low, high]
+
+    def state(mesh: RadialMesh) -> BoundState:
+        found = _state(mesh, *bounds)
+        width = 0.05 * max(abs(bounds[1] - found.energy), 1e-6 * abs(found.energy)) + 1e-9
+        bounds[:] = found.energy - width, found.energy + width
+        return found
+
+    return refined(equation, t, state)
+
+
+def refined(equation: Equation, t: Array, solve: Callable[[RadialMesh], BoundState]) -> BoundState:
+    """A state on points that are good enough for it, from first points t and what solves for it on given ones.
 
     Points are added where they reduce the variance of the local energy under |chi|^2 most, until its square root is
     1e-5 of the kinetic energy, and where an element bends too much for a cubic; where V jumps, down to the narrowest
@@ -161,9 +174,7 @@ def lowest_state(equation: Equation, t: Array, low: float, high: float) -> Bound
     mesh = RadialMesh(equation, t)
     narrow = NARROW * max(float(np.ptp(t)), float(np.abs(t).max()))
     for _ in range(MAX_ROUNDS):
-        state = _state(mesh, low, high)
-        width = 0.05 * max(abs(high - state.energy), 1e-6 * abs(state.energy)) + 1e-9
-        low, high = state.energy - width, state.energy + width
+        state = solve(mesh)
         share = _variance(mesh, state)
         kinetic = _kinetic(mesh, state)
         bent = mesh.h**2 * np.maximum(np.abs(state.curvature[1:]), np.abs(state.curvature[:-1])) > 1
@@ -181,7 +192,11 @@ def _state(mesh: RadialMesh, low: float, high: float) -> BoundState:
     from_left, from_right = mesh.slopes(E - 1e-9 * max(abs(E), abs(high - low), 1e-300))
     match = int(np.argmin(from_left - from_right))
     from_left, from_right = mesh.slopes(E)
-    slope = np.where(np.arange(len(mesh.t)) <= match, from_left, from_right)
+    return with_slopes(mesh, np.where(np.arange(len(mesh.t)) <= match, from_left, from_right), E)
+
+
+def with_slopes(mesh: RadialMesh, slope: Array, E: float) -> BoundState:
+    """The state with these slopes at the points, and the curvature that the equation gives it."""
     curvature = mesh.P - E * mesh.w - slope**2
     rise = mesh.h * (slope[1:] + slope[:-1]) / 2 + mesh.h**2 * (curvature[:-1] - curvature[1:]) / 12
     log_chi = np.append(0.0, np.cumsum(rise))

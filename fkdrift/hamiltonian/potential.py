@@ -20,6 +20,7 @@ from torch import Tensor
 from fkdrift.errors import BadParameter
 from fkdrift.hamiltonian.trial_function import TrialFunction
 from fkdrift.numerics.geometry import distance as distance
+from fkdrift.numerics.geometry import nearest_image as nearest_image
 from fkdrift.numerics.geometry import pair_indices as pair_indices
 from fkdrift.numerics.geometry import pair_vectors as pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
@@ -116,6 +117,14 @@ class Potential(ABC):
     def coalescence(self) -> bool:
         """Whether V is singular, or has a hard core, where two particles meet."""
         return False
+
+    @property
+    def pair_potential(self) -> Callable[[Tensor], Tensor] | None:
+        """v, of distances of any shape, where V = sum_{i<j} v(r_ij) is the same function for all pairs; else None.
+
+        It need not be said of particles in open space: what V is like there is found by evaluating it.
+        """
+        return None
 
     @property
     def trial_function(self) -> TrialFunction | None:

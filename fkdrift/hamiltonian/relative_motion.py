@@ -5,6 +5,7 @@ phi_0 depends on differences of positions only, and the centre of mass rests. It
 
     quadratic V    the normal modes, which are exact
     two particles  the lowest state of x = r_1 - r_2 with the reduced mass, a problem of one particle: exact
+    pairs          a product of the two-body states of all pairs, where V is a sum over pairs: see pair_reference.py
     else           the Gaussian exp(-a sum_{i<j} m_i m_j r_ij^2 / 2 M) of lowest energy
 """
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fkdrift.errors import Unbound
+from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction
@@ -139,7 +141,10 @@ def prepare_free(potential: Potential) -> Preparation:
     """
     if (oscillators := _oscillators(potential)) is not None:
         return oscillators
-    return _two(potential) if potential.n_particles == 2 else _relative_gaussian(potential)
+    if potential.n_particles == 2:
+        return _two(potential)
+    functions = pair_functions(potential) if potential.n_dims > 1 else None
+    return _relative_gaussian(potential) if functions is None else prepare_pairs(potential, functions)
 
 
 def _oscillators(potential: Potential) -> Preparation | None:
@@ -215,7 +220,7 @@ def _relative_gaussian(potential: Potential) -> Preparation:
         how = "wider" if best else "narrower"
         raise Unbound(
             f"{potential.name} has no bound state that could be found: the energy of a Gaussian falls as it becomes "
-            f"{how}; give the potential a trial_function, or say that it is a sum of pair potentials"
+            f"{how}; give the potential a trial_function, or make it a sum of pair potentials"
         )
     w = float(WIDTHS[best])
     omega = 1 / (2 * w**2)

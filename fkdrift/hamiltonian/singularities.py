@@ -26,8 +26,8 @@ from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 from fkdrift.hamiltonian.relative_motion import moves_freely
 from fkdrift.hamiltonian.trial_function import (
+    Among,
     Cusp,
-    Derivatives,
     Envelope,
     Gaussian,
     Logarithm,
@@ -36,6 +36,7 @@ from fkdrift.hamiltonian.trial_function import (
     Radial,
     Term,
     TrialFunction,
+    random_walk,
 )
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -80,25 +81,6 @@ class Core(Radial):
         w = -self.strength * d.pow(-self.exponent)
         slope = -self.exponent * w / d
         return w, slope, -(self.exponent + 1) * slope / d
-
-
-@dataclass(frozen=True)
-class Among(Term):
-    """A term of some of the particles only.
-
-    Args:
-        term: of those particles.
-        particles: which ones.
-    """
-
-    term: Term
-    particles: tuple[int, ...]
-
-    def __call__(self, r: Positions) -> Derivatives:
-        index = torch.tensor(self.particles, device=r.device)
-        value, gradient, laplacian = self.term(r.index_select(1, index))
-        gradient = torch.zeros_like(r).index_add(1, index, gradient)
-        return Derivatives(value, gradient, torch.zeros_like(r[..., 0]).index_add(1, index, laplacian))
 
 
 @dataclass(frozen=True)
@@ -350,16 +332,7 @@ def sample_trial_function(
     nuclei = torch.tensor(potential.nuclei or [[0.0] * potential.n_dims], dtype=torch.float64)
     home = torch.arange(potential.n_particles) % len(nuclei)
     r = nuclei[home] + torch.randn(shape, generator=generator, dtype=torch.float64)
-    W = trial_function(r)
-    step = 1.0 / np.sqrt(shape[1] * shape[2])
-    for k in range(n_steps):
-        proposal = r + step * torch.randn(shape, generator=generator, dtype=torch.float64)
-        W_new = trial_function(proposal)
-        accept = torch.rand(n_walkers, generator=generator, dtype=torch.float64).log() < 2 * (W_new - W)
-        r, W = torch.where(accept[:, None, None], proposal, r), torch.where(accept, W_new, W)
-        if k < n_steps // 2:
-            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
-    drawn: Array = r.numpy()
+    drawn: Array = random_walk(trial_function, r, n_steps, generator).numpy()
     return drawn
 
 

@@ -22,7 +22,10 @@ from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.relative_motion import prepare_free
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
+from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
+
+N_SEPARATIONS = 256  # positions from which distances of pairs are known
 
 
 class Rates(NamedTuple):
@@ -46,6 +49,7 @@ class System:
         sigma: (particle, 1), 1 / sqrt(mass).
         trial_function: W = log phi_ref, or None on a ring or torus.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
+        separation: of a free system, mean and standard deviation of the distances of pairs in |phi_ref|^2.
         time_scale: the relaxation time of the stiffest coordinate, 1 / omega for an oscillator: 1 / max sigma^2 <-W''>
             where W was prepared, 2 min(m width^2) where the potential brought it.
 
@@ -84,6 +88,7 @@ class System:
             centre, width = self._prepared.centre, self._prepared.width
             self.trial_function = self._prepared.trial_function
         self.centre, self.width = self._tensor(centre), self._tensor(width)
+        self.separation = self._separation() if potential.free else None
         fastest = float((1 / (2 * mass[:, None] * np.square(width))).max())
         self.time_scale = 1 / (fastest if self._prepared is None else self._prepared.rate)
 
@@ -94,6 +99,12 @@ class System:
     def shape(self) -> tuple[int, int]:
         """(n_particles, n_dims)."""
         return self.potential.n_particles, self.potential.n_dims
+
+    def _separation(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of the distances of pairs in |phi_ref|^2."""
+        r = self.initial_walkers(N_SEPARATIONS, torch.Generator(self.device).manual_seed(0))
+        d = distance(nearest_image(pair_vectors(r), self.potential.box)).double()
+        return float(d.mean()), float(d.std())
 
     def rates(self, r: Positions) -> Rates:
         """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.numerics.differentiation import curvatures
-from fkdrift.numerics.geometry import distance, pair_indices, pair_vectors
+from fkdrift.numerics.geometry import distance, nearest_image, pair_indices, pair_vectors
 from fkdrift.tensor_types import PerParticle, PerWalker, Positions
 
 
@@ -153,19 +153,44 @@ class LogSum(Term):
 
 @dataclass(frozen=True)
 class Pair(Term):
-    """sum_{i<j} w(|r_i - r_j|) over all pairs of particles."""
+    """sum_{i<j} w(|r_i - r_j|) over all pairs of particles.
+
+    Args:
+        radial: w.
+        box: period along each dimension, where distances are to the nearest image; w must be flat from half of it on.
+    """
 
     radial: Radial
+    box: tuple[float, ...] | None = None
 
     def __call__(self, r: Positions) -> Derivatives:
         i, j = pair_indices(r.shape[-2], r.device)
-        x = pair_vectors(r)
+        x = nearest_image(pair_vectors(r), self.box)
         w, slope, curvature, direction = _radial(self.radial, x)
         force = slope[..., None] * direction
         second = curvature + (r.shape[-1] - 1) * slope / distance(x)
         gradient = torch.zeros_like(r).index_add(-2, i, force).index_add(-2, j, -force)
         laplacian = torch.zeros_like(r[..., 0]).index_add(-1, i, second).index_add(-1, j, second)
         return Derivatives(w.sum(-1), gradient, laplacian)
+
+
+@dataclass(frozen=True)
+class Among(Term):
+    """A term of some of the particles only.
+
+    Args:
+        term: of those particles.
+        particles: which ones.
+    """
+
+    term: Term
+    particles: tuple[int, ...]
+
+    def __call__(self, r: Positions) -> Derivatives:
+        index = torch.tensor(self.particles, device=r.device)
+        value, gradient, laplacian = self.term(r.index_select(1, index))
+        gradient = torch.zeros_like(r).index_add(1, index, gradient)
+        return Derivatives(value, gradient, torch.zeros_like(r[..., 0]).index_add(1, index, laplacian))
 
 
 @dataclass(frozen=True)
@@ -203,6 +228,23 @@ class TrialFunction:
         if len(parts) == 1:
             return parts[0]
         return Derivatives(*(torch.stack(part).sum(0) for part in zip(*parts, strict=True)))
+
+
+def random_walk(W: TrialFunction, r: Positions, n_steps: int, generator: torch.Generator) -> Positions:
+    """Positions of |phi_ref|^2, each by its own random-walk Metropolis chain of n_steps from r (float64).
+
+    The step is tuned to an acceptance of one half over the first half of the chain.
+    """
+    value = W(r)
+    step = 1.0 / (r.shape[1] * r.shape[2]) ** 0.5
+    for k in range(n_steps):
+        proposal = r + step * torch.randn(r.shape, generator=generator, dtype=torch.float64)
+        new = W(proposal)
+        accept = torch.rand(len(r), generator=generator, dtype=torch.float64).log() < 2 * (new - value)
+        r, value = torch.where(accept[:, None, None], proposal, r), torch.where(accept, new, value)
+        if k < n_steps // 2:
+            step *= 1.1 if accept.double().mean() > 0.5 else 1 / 1.1
+    return r
 
 
 def _radial(radial: Radial, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -24,3 +24,11 @@ def pair_vectors(r: Tensor) -> Tensor:
     """r_i - r_j for every pair i < j: (batch, particle, dim) to (batch, pair, dim)."""
     i, j = pair_indices(r.shape[-2], r.device)
     return r.index_select(-2, i) - r.index_select(-2, j)
+
+
+def nearest_image(x: Tensor, box: tuple[float, ...] | None) -> Tensor:
+    """Vectors x between two points to the nearest image of the second in a box of these periods; x in open space."""
+    if box is None:
+        return x
+    period = x.new_tensor(box)
+    return x - period * (x / period).round()

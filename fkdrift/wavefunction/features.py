@@ -8,7 +8,8 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     free             nothing but the kind of particle: no position by itself has a meaning
 Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; without nuclei, where a hole may be
 much smaller than the state, also a fine one: closeness 1 / (1 + d^2) in smooth potentials, a flat distance at cusps; on
-a torus sines and a chord length.
+a torus sines and a chord length. Of a free system in open space, where distances are all there is, lengths are
+z = (rho - mean) / std of rho = sqrt(d^2 + std^2), by the system's own pair distances, and sqrt(1 + z^2) - 1.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
@@ -62,6 +63,7 @@ class Features(nn.Module):
         self.periodic, self.invariant, self.free = potential.box is not None, invariant, potential.free
         self.analytic = not (potential.nuclei or potential.coalescence)
         self.fine = not potential.nuclei
+        self.separation = None if self.periodic else system.separation
         points = potential.nuclei or ([(0.0,) * dim] if invariant and not self.free else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
@@ -99,8 +101,8 @@ class Features(nn.Module):
         x = r[:, :, None] - at_neighbours(r, self.neighbours)
         if self.periodic:
             return _torus(x, self.wavenumber)
-        length = self._flat_distances(x[..., None, :])
-        if self.fine:
+        length = self._flat_distances(x[..., None, :]) if self.separation is None else self._separations(x)
+        if self.fine and self.separation is None:
             fine = self._closeness if self.analytic else self._flat_distances
             length = _concatenate([length, fine(x[..., None, :], FINE)])
         if self.invariant:
@@ -124,6 +126,21 @@ class Features(nn.Module):
             value, slope = d.square() * inverse, (2 + d) * inverse.square()
             laplacian = 2 * inverse.pow(3) + (dim - 1) * slope
         return Feature(value, scale * (slope[..., None] * x).transpose(-1, -2), scale.square() * laplacian)
+
+    def _separations(self, x: Tensor) -> Feature:
+        """z and sqrt(1 + z^2) - 1 of vectors x (..., dim)."""
+        assert self.separation is not None
+        mean, scale = self.separation
+        dim = x.shape[-1]
+        rho = (x.square().sum(-1) + scale**2).sqrt()
+        z = (rho - mean) / scale
+        root = (1 + z.square()).sqrt()
+        slope = torch.stack([torch.ones_like(z), z / root], -1) / scale  # by rho
+        bend = torch.stack([torch.zeros_like(z), root.pow(-3)], -1) / scale**2
+        away = x / rho[..., None]  # the gradient of rho
+        square = away.square().sum(-1)
+        laplacian = bend * square[..., None] + slope * ((dim - square) / rho)[..., None]
+        return Feature(torch.stack([z, root - 1], -1), away[..., None] * slope[..., None, :], laplacian)
 
     def _closeness(self, x: Tensor, zoom: float) -> Feature:
         """1 / (1 + d^2) of vectors x (..., feature, dim), with d in units of the width divided by zoom."""
