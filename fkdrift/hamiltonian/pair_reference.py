@@ -59,7 +59,7 @@ class Sum(Radial):
 
 
 @dataclass(frozen=True)
-class Tail(Radial):
+class PairTail(Radial):
     """w = power log(1 + d^2 / core^2) - decay (sqrt(d^2 + core^2) - core)."""
 
     power: float
@@ -207,7 +207,7 @@ class _Kinds:
         power, core = (1 - 1 / (n - 1)) / 2, TAIL_CORE * self.scale
         return [
             self._trial_function(
-                {key: Sum((s.radial, Tail(power, decay / core, core))) for key, s in self.states.items()}
+                {key: Sum((s.radial, PairTail(power, decay / core, core))) for key, s in self.states.items()}
             )
             for decay in DECAYS
         ]

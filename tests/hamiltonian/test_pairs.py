@@ -7,8 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from fkdrift_potentials.noble_gas import ELEMENTS
-from fkdrift_potentials.pair_potentials import HELIUM
+from fkdrift_potentials.noble_gas import ELEMENTS, HELIUM
 from systems import generator
 from torch import Tensor
 
