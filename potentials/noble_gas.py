@@ -43,13 +43,12 @@ SMALLEST = 0.05
 
 
 class PairPotential:
-    """v(r) of two atoms.
+    """v(r) of two atoms."""
 
-    Attributes:
-        minimum: (r_m, eps), where v is lowest and how deep: parameters of it, or found numerically.
-    """
-
-    minimum: tuple[float, float]
+    @property
+    def minimum(self) -> tuple[float, float]:
+        """(r_m, eps): where v is lowest and how deep, from its parameters or found numerically."""
+        raise NotImplementedError
 
     def __call__(self, r: Tensor) -> Tensor:
         """v in kelvin at distances in angstrom, of any shape."""
@@ -103,7 +102,9 @@ class TangToennies(PairPotential):
     bohr: float = 0.52917
     shortest: float = 0.35
 
-    minimum = (2.9720344, 10.984412)
+    @property
+    def minimum(self) -> tuple[float, float]:
+        return 2.9720344, 10.984412
 
     def __call__(self, r: Tensor) -> Tensor:
         x = r.clamp_min(self.shortest) / self.bohr
@@ -144,7 +145,9 @@ class SilveraGoldman(PairPotential):
     C: tuple[float, float, float, float] = (12.14, 215.2, -143.1, 4813.9)
     D: float = 8.32
 
-    minimum = (3.4509294, 31.763413)
+    @property
+    def minimum(self) -> tuple[float, float]:
+        return 3.4509294, 31.763413
 
     def __call__(self, r: Tensor) -> Tensor:
         x = r / BOHR
