@@ -55,6 +55,7 @@ class Observable:
         function: (batch, particle, dim) to (batch,), or to (batch, bin) where there are `centres`.
         centres: the middle of each bin of a histogram; empty for a single value.
         axis: what the bins are bins of.
+        per_energy: its mean has this many times the mean of the energy added, for what the kinetic energy is a part of.
 
     Example:
         >>> square = Observable("x^2", "length^2", lambda r: r.square().sum((-2, -1)))
@@ -67,6 +68,7 @@ class Observable:
     function: Callable[[Tensor], Tensor]
     centres: tuple[float, ...] = ()
     axis: str = ""
+    per_energy: float = 0.0
 
     def __call__(self, r: Positions) -> Tensor:
         """The value at each walker, (batch,) or (batch, bin)."""
@@ -217,6 +219,8 @@ class Averages:
         first = 1
         for observable in self.observables:
             columns = slice(first, first := first + observable.size)
+            mean[columns] += observable.per_energy * mean[0]
+            influence[:, columns] += observable.per_energy * influence[:, :1]
             found[observable.name] = Average(
                 observable.name,
                 observable.unit,
@@ -271,6 +275,27 @@ def virial(potential: Potential) -> Observable:
     return Observable(FORCE, "energy", function)
 
 
+def pressure(potential: Potential) -> Observable:
+    """P = ( 2 <T> - < sum_{i<j} r_ij v'(r_ij) > ) / (d L^d) of a sum over pairs in a box, by the virial; T = E - V.
+
+    What v is beyond the distance where it is cut is added as `tail_correction` has it.
+    """
+    box, v = potential.box, potential.pair_potential
+    assert box is not None
+    assert v is not None
+    scale = 1 / (potential.n_dims * math.prod(box))
+
+    def function(r: Tensor) -> Tensor:
+        d = distance(nearest_image(pair_vectors(r), box)).detach()
+        with torch.enable_grad():
+            x = d.requires_grad_()
+            (slope,) = torch.autograd.grad(v(x).sum(), x)
+        work = (d.detach() * slope).sum(-1)
+        return -scale * (2 * potential(r) + work) + potential.tail_correction[1]
+
+    return Observable("P", f"energy / length^{potential.n_dims}", function, per_energy=2 * scale)
+
+
 def has_virial(potential: Potential, walkers: Positions) -> bool:
     """Whether r . grad V can be had by autograd: open space, and V a differentiable function without jumps.
 
@@ -300,6 +325,8 @@ def _gauss_legendre(n: int, low: float, high: float) -> tuple[list[float], list[
 def standard_observables(potential: Potential, walkers: Positions | None = None) -> tuple[Observable, ...]:
     """What is always averaged: V and, where the virial theorem holds, r . grad V; T and the virial ratio follow.
 
+    In a box where V is a sum over pairs, the pressure.
+
     Args:
         potential: the potential energy.
         walkers: (batch, particle, dim) typical positions; drawn from the trial function if not given.
@@ -310,6 +337,8 @@ def standard_observables(potential: Potential, walkers: Positions | None = None)
         ['V', 'r.grad V']
     """
     V = potential_energy(potential)
+    if potential.box is not None and potential.pair_potential is not None:
+        return V, pressure(potential)
     return (V, virial(potential)) if has_virial(potential, _typical(potential, walkers)) else (V,)
 
 
@@ -484,6 +513,36 @@ def pair_correlation(potential: Potential, walkers: Positions | None = None, n_b
     return _histogram("g(r)", unit, "r", separation, 0.0, reach, n_bins, dim, factor)
 
 
+def structure_factor(potential: Potential, n_bins: int = 24) -> Observable:
+    """S(k) = < |sum_j exp(i k . r_j)|^2 > / N in a box, averaged over the vectors k of equal length that it allows.
+
+    Args:
+        potential: of particles in a cubic box.
+        n_bins: how many lengths, from 2 pi / L on.
+
+    Raises:
+        BadParameter: open space, or a box with unequal sides.
+    """
+    if potential.box is None or len(set(potential.box)) > 1:
+        raise BadParameter(f"S(k) needs a periodic box with equal sides, and {potential.name} has none")
+    reach = range(-math.isqrt(2 * n_bins), math.isqrt(2 * n_bins) + 1)
+    shells: dict[int, list[tuple[int, ...]]] = {}
+    for n in itertools.product(reach, repeat=potential.n_dims):
+        if n > (0,) * potential.n_dims:  # one of k and -k
+            shells.setdefault(sum(c * c for c in n), []).append(n)
+    squares = sorted(square for square in shells if square <= reach[-1] ** 2)[:n_bins]
+    unit = 2 * math.pi / potential.box[0]
+
+    def function(r: Tensor) -> Tensor:
+        columns = []
+        for square in squares:
+            phase = unit * r @ r.new_tensor(shells[square]).T
+            columns.append((phase.cos().sum(1).square() + phase.sin().sum(1).square()).mean(-1) / r.shape[1])
+        return torch.stack(columns, -1)
+
+    return Observable("S(k)", "", function, tuple(unit * square**0.5 for square in squares), "k")
+
+
 def _histogram(
     name: str,
     unit: str,
@@ -536,7 +595,7 @@ def _separation(potential: Potential) -> Callable[[Tensor], Tensor]:
 def parse_observable(text: str, potential: Potential, walkers: Positions | None = None) -> Observable:
     """An observable from its name or a formula.
 
-    Names: V, density, g(r), and dV/dlam (or dE/dlam) for a parameter lam.  A formula uses
+    Names: V, density, g(r), S(k), and dV/dlam (or dE/dlam) for a parameter lam.  A formula uses
 
         x, y, z, r        of one particle, averaged over all particles
         x1, y1, z1, r1    of a certain particle, counted from 1
@@ -568,6 +627,8 @@ def parse_observable(text: str, potential: Potential, walkers: Positions | None 
         return density(potential, walkers)
     if name in ("g(r)", "pair_correlation"):
         return pair_correlation(potential, walkers)
+    if name == "S(k)":
+        return structure_factor(potential)
     if match := re.fullmatch(r"d[VE]/d(\w+)", name):
         return parameter_derivative(potential, match[1])
     if is_own(name):

@@ -545,6 +545,10 @@ class Projection:
                     fit = extrapolate(steps, energies, slope_scale=CURVATURE * size, curvature_scale=size / steps[0])
                     values[kind].append(fit.value)
             for kind, of_kind in found.items():
+                if observable.per_energy:
+                    E = self.energy().energy
+                    share = Estimate(observable.per_energy * E.mean, abs(observable.per_energy) * E.error)
+                    values[kind] = [_sum(value, share) for value in values[kind]]
                 mean = torch.tensor([value.mean for value in values[kind]], dtype=torch.float64)
                 error = torch.tensor([value.error for value in values[kind]], dtype=torch.float64)
                 axes = observable.centres, observable.axis

@@ -11,7 +11,8 @@ what N - 1 factors 1 / r have too much for one particle that is far away, and th
 lets the density fall faster than that of pairs; s is 1.7 times the distance where v is lowest. What three particles do
 is left to the network.
 
-In a box f heals at a distance of at most half a period, chosen by energy, and there are no tails.
+In a box f heals at a distance of at most half a period, chosen by energy, and there are no tails; a trial function
+that the potential brings is taken as it is.
 """
 
 from __future__ import annotations
@@ -216,6 +217,8 @@ class _Kinds:
         """Candidates that differ in their healing distance."""
         assert self.potential.box is not None
         limit, name = min(self.potential.box) / 2, self.potential.name
+        if self.potential.trial_function is not None:
+            return [self.potential.trial_function]
         return [
             self._trial_function({key: healing_state(*key, share * limit, name).radial for key in self.states})
             for share in HEALING

@@ -127,6 +127,11 @@ class Potential(ABC):
         return None
 
     @property
+    def tail_correction(self) -> tuple[float, float]:
+        """Energy and pressure that V leaves out, such as those of a pair potential beyond the distance it is cut at."""
+        return 0.0, 0.0
+
+    @property
     def trial_function(self) -> TrialFunction | None:
         """A reference log psi, W(r), that removes the singularities of V; None to have one fitted."""
         return None

@@ -6,7 +6,8 @@ A `System` is the Feynman-Kac measure that a learned process is compared with,
 
 with sigma_i = 1 / sqrt(m_i), h = sigma^2 grad W and W = log phi_ref.  The reference comes from the potential
 (Coulomb cusps, say) or is prepared from values of V.  Walkers start from |phi_ref|^2, and its centre and width
-set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V.
+set the natural length and time of the system. On a ring or torus W = 0: plain Brownian motion, killed at the rate V,
+unless V is declared as a sum over pairs, which then heal in the box.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import InputError
+from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.relative_motion import prepare_free
@@ -25,7 +27,7 @@ from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
 from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
 
-N_SEPARATIONS = 256  # positions from which distances of pairs are known
+N_SEPARATIONS = 4096  # distances of pairs from which their mean and spread are known
 
 
 class Rates(NamedTuple):
@@ -47,7 +49,7 @@ class System:
     Attributes:
         potential: the potential, with what was recognised about it: see `recognise`.
         sigma: (particle, 1), 1 / sqrt(mass).
-        trial_function: W = log phi_ref, or None on a ring or torus.
+        trial_function: W = log phi_ref, or None on most rings and tori.
         centre, width: (particle, dim), mean and standard deviation of |phi_ref|^2 (of a uniform density on a ring).
         separation: of a free system, mean and standard deviation of the distances of pairs in |phi_ref|^2.
         time_scale: the relaxation time of the stiffest coordinate, 1 / omega for an oscillator: 1 / max sigma^2 <-W''>
@@ -78,6 +80,9 @@ class System:
         self.sigma = self._tensor(mass**-0.5)[:, None]
         self.trial_function = potential.trial_function
         self._prepared = prepared
+        if potential.box is not None and potential.pair_potential is not None:
+            self._prepared = prepared or prepare_pairs(potential, pair_functions(potential) or [])
+            self.trial_function = self._prepared.trial_function
         if potential.box is not None:
             width = np.tile(np.asarray(potential.box) / 12**0.5, (potential.n_particles, 1))
             centre = np.zeros_like(width)
@@ -102,7 +107,9 @@ class System:
 
     def _separation(self) -> tuple[float, float] | None:
         """Mean and standard deviation of the distances of pairs in |phi_ref|^2."""
-        r = self.initial_walkers(N_SEPARATIONS, torch.Generator(self.device).manual_seed(0))
+        n_pairs = self.shape[0] * (self.shape[0] - 1) // 2
+        n_walkers = min(256, max(16, N_SEPARATIONS // n_pairs))
+        r = self.initial_walkers(n_walkers, torch.Generator(self.device).manual_seed(0))
         d = distance(nearest_image(pair_vectors(r), self.potential.box)).double()
         return float(d.mean()), float(d.std())
 
@@ -131,12 +138,12 @@ class System:
         return Rates((variance * gradient).to(r.dtype), killing.to(r.dtype))
 
     def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
-        """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box."""
+        """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box without phi_ref."""
         shape = (n_walkers, *self.shape)
-        if self.potential.box is not None:
+        if self.potential.box is not None and self._prepared is None:
             uniform = torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
             return uniform * self._tensor(self.potential.box)
-        if self.potential.trial_function is not None:
+        if self._prepared is None and self.potential.trial_function is not None:
             seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
             return self._tensor(sample_trial_function(self.potential.trial_function, self.potential, n_walkers, seed))
         assert self._prepared is not None

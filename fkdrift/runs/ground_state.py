@@ -44,6 +44,7 @@ from fkdrift.runs.ground_state_report import (
     projected_by,
     projection_results,
     verdict_of,
+    with_tail,
 )
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
@@ -413,6 +414,8 @@ class GroundState(OfPotential):
             values["lower_bound"] = bound
         if E.fisher is None:
             values["path_action"] = E.path_action.plain()
+        if any(self.potential.tail_correction):
+            values |= with_tail(self.energy, self.potential.tail_correction[0], self.potential.n_particles)
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}

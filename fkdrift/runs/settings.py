@@ -106,7 +106,7 @@ class Settings(RunSettings):
     )
     observables: tuple[str, ...] | None = setting(
         None,
-        "Averaged besides V, T and the virial ratio: density, g(r), dE/dparameter, or a formula such as 1/r12.",
+        "Averaged besides V, T and the virial ratio: density, g(r), S(k), dE/dparameter, or a formula such as 1/r12.",
         flags=("--observable",),
         only=(GRADIENT, FLOW),
     )

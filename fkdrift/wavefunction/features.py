@@ -8,8 +8,9 @@ One-particle features x_i(r_i), in units of the system's own centre and width:
     free             nothing but the kind of particle: no position by itself has a meaning
 Pair features p_ij(r_i - r_j): the vector (unless invariant) and its flat distance; without nuclei, where a hole may be
 much smaller than the state, also a fine one: closeness 1 / (1 + d^2) in smooth potentials, a flat distance at cusps; on
-a torus sines and a chord length. Of a free system in open space, where distances are all there is, lengths are
-z = (rho - mean) / std of rho = sqrt(d^2 + std^2), by the system's own pair distances, and sqrt(1 + z^2) - 1.
+a torus sines and a chord length. Of a free system, where distances are all there is, lengths are z = (rho - mean) / std
+of rho = sqrt(d^2 + std^2), by the system's own pair distances, and sqrt(1 + z^2) - 1; in a box d is that of the
+coordinates (L / pi) sin(pi x / L), and there are no vectors.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
@@ -63,7 +64,7 @@ class Features(nn.Module):
         self.periodic, self.invariant, self.free = potential.box is not None, invariant, potential.free
         self.analytic = not (potential.nuclei or potential.coalescence)
         self.fine = not potential.nuclei
-        self.separation = None if self.periodic else system.separation
+        self.separation = system.separation
         points = potential.nuclei or ([(0.0,) * dim] if invariant and not self.free else [])
         kind = system.centre.new_zeros(n, len(potential.groups))
         for g, members in enumerate(potential.groups):
@@ -78,7 +79,9 @@ class Features(nn.Module):
             "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         )
         self.n_one = (0 if invariant or self.free else 2 * dim) + len(self.points) + self.kind.shape[1]
-        self.n_pair = 0 if n == 1 else (0 if invariant else dim) + (1 if self.periodic else 1 + self.fine)
+        lengths = 2 if self.free else 1 if self.periodic else 1 + self.fine
+        vectors = 0 if invariant or (self.free and self.periodic) else dim
+        self.n_pair = 0 if n == 1 else vectors + lengths
 
     def one(self, r: Positions) -> Feature:
         """Features of each particle alone, (batch, particle, n_one)."""
@@ -100,7 +103,7 @@ class Features(nn.Module):
         """
         x = r[:, :, None] - at_neighbours(r, self.neighbours)
         if self.periodic:
-            return _torus(x, self.wavenumber)
+            return _torus(x, self.wavenumber) if self.separation is None else self._separations(x)
         length = self._flat_distances(x[..., None, :]) if self.separation is None else self._separations(x)
         if self.fine and self.separation is None:
             fine = self._closeness if self.analytic else self._flat_distances
@@ -131,16 +134,22 @@ class Features(nn.Module):
         """z and sqrt(1 + z^2) - 1 of vectors x (..., dim)."""
         assert self.separation is not None
         mean, scale = self.separation
-        dim = x.shape[-1]
-        rho = (x.square().sum(-1) + scale**2).sqrt()
+        if self.periodic:
+            k = self.wavenumber / 2
+            y, slope_y = (k * x).sin() / k, (k * x).cos()
+            bend_y = -k * (k * x).sin()
+        else:
+            y, slope_y, bend_y = x, torch.ones_like(x), torch.zeros_like(x)
+        rho = (y.square().sum(-1) + scale**2).sqrt()
+        away = y * slope_y / rho[..., None]  # the gradient of rho
+        square = away.square().sum(-1)
+        laplacian = ((slope_y.square() + y * bend_y).sum(-1) / rho - square / rho)[..., None]
         z = (rho - mean) / scale
         root = (1 + z.square()).sqrt()
         slope = torch.stack([torch.ones_like(z), z / root], -1) / scale  # by rho
         bend = torch.stack([torch.zeros_like(z), root.pow(-3)], -1) / scale**2
-        away = x / rho[..., None]  # the gradient of rho
-        square = away.square().sum(-1)
-        laplacian = bend * square[..., None] + slope * ((dim - square) / rho)[..., None]
-        return Feature(torch.stack([z, root - 1], -1), away[..., None] * slope[..., None, :], laplacian)
+        jacobian = away[..., None] * slope[..., None, :]
+        return Feature(torch.stack([z, root - 1], -1), jacobian, bend * square[..., None] + slope * laplacian)
 
     def _closeness(self, x: Tensor, zoom: float) -> Feature:
         """1 / (1 + d^2) of vectors x (..., feature, dim), with d in units of the width divided by zoom."""
