@@ -27,7 +27,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def quick_solve(potential, *, settings=None, **options):
+def quick_solve(potential, /, *, settings=None, **options):
     """`fk.solve` with fewer walkers and updates, and without projection; no figures."""
     chosen = settings or fk.Settings(method=options.get("method", "drift"))
     few = {"n_walkers": 64, "n_updates": 3, "n_blocks": 20, "path_step": 0.25, "project": False}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
+from fkdrift.hamiltonian.pair_state import lowest_distance
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.geometry import nearest_image, pair_vectors
 from fkdrift.paths.process import Process
@@ -159,13 +160,18 @@ def _one_body(axes: Axes, samples: _Samples) -> None:
     on_axis = system.shape[1] == 1 or samples.system.potential.box is not None
     values, symbol = (r[..., 0], "x") if on_axis else ((r - system.centre.mean(0)).norm(dim=-1), "r")
     _histogram(axes, values, samples.weights)
-    axes.set(xlabel=f"${symbol}$", ylabel=f"$P({symbol})$", title="one-body density")
+    about = "density about the centre of mass" if system.potential.free and not on_axis else "one-body density"
+    axes.set(xlabel=f"${symbol}$", ylabel=f"$P({symbol})$", title=about)
 
 
 def _pairs(axes: Axes, samples: _Samples) -> None:
-    """Distances of pairs of particles, to the nearest image in a periodic box."""
+    """Distances of pairs of particles, to the nearest image in a periodic box, and the classical minimum."""
     vectors = nearest_image(pair_vectors(samples.positions), samples.system.potential.box)
     _histogram(axes, vectors.norm(dim=-1), samples.weights)
+    v = samples.system.potential.pair_potential
+    if v is not None and 0 < (minimum := lowest_distance(v)) < np.inf:
+        axes.axvline(minimum, color=EXACT, lw=1.2, ls=":", label="$v$ lowest")
+        axes.legend(loc="upper right")
     axes.set(xlabel="$r_{ij}$", ylabel="$P(r_{ij})$", title="pair distances")
 
 

@@ -535,6 +535,7 @@ class GroundState(OfPotential):
 
 def solve(
     potential: str | Path | Potential | type[Potential] | Callable[[Tensor], Tensor],
+    /,
     *,
     settings: Settings | None = None,
     seed: int | None = None,

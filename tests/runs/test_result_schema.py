@@ -83,6 +83,7 @@ CASES = {
     "adam": lambda: finished("harmonic", seed=3, atol=0.1),
     "formula": lambda: finished("x**4/4"),
     "callable": lambda: finished(lambda r: r.square().sum((-2, -1)), n_dims=2),
+    "what a cut leaves out": lambda: finished("helium_liquid", n_particles=8),
     "no exact energy": lambda: finished("calogero"),
     "interrupted at once": lambda: interrupted("harmonic", 0),
     "interrupted in training": lambda: interrupted("harmonic", 3),
