@@ -1,0 +1,110 @@
+"""Quantum nuclei: energies of `fkdrift solve` for clusters against exact and published ones, and liquid helium.
+
+    python tests/benchmarks/nuclei.py                      all rows, as a markdown table
+    python tests/benchmarks/nuclei.py --only Ne            rows whose name has "Ne" in it
+
+Each row is a process of its own with default settings but for `max_seconds`.  The projected energy has to be within
+two of its standard errors of the reference, and these below a limit; where max_seconds ended the projection it is
+missing.  CPU seconds are shown beside wall seconds, which mean little on a machine that is busy with something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system and what is required of it.
+
+    Args:
+        name: of the row.
+        options: of `fkdrift solve`, in one string.
+        reference: E_0 in the unit of the potential.
+        variational: largest relative excess of the variational energy.
+        error: largest relative standard error of the projected energy.
+        seconds: wall time on two quiet cores.
+    """
+
+    name: str
+    options: str
+    reference: float
+    variational: float
+    error: float
+    seconds: float
+
+
+def _helium(n: int, reference: float, potential: str = "LM2M2", variational: float = 0.02, error: float = 0.01) -> Row:
+    options = f"-p noble_gas -P n_particles={n} -P 'potential={potential}'"
+    return Row(f"4He{n} {potential}", options, reference, variational, error, 600 if n < 5 else 900)
+
+
+# fmt: off
+ROWS = (
+    Row("40Ar3", "-p noble_gas -P element=Ar -P n_particles=3", -304.876846, 5e-4, 1e-4, 120),
+    Row("20Ne3", "-p noble_gas -P element=Ne -P n_particles=3", -61.0381,    5e-4, 1e-4, 120),
+    _helium(3, -0.132986, "HFD-B(HE)", 0.05),
+    _helium(3, -0.126407, variational=0.05),
+    _helium(4, -0.55898, error=5e-3),
+    _helium(5, -1.2963), _helium(6, -2.3092), _helium(7, -3.5653),
+    _helium(8, -5.0199), _helium(9, -6.6774), _helium(10, -8.4945),
+)
+# fmt: on
+
+
+def run(row: Row) -> dict[str, Any]:
+    """The numbers of a row."""
+    words = ["solve", *shlex.split(row.options), "--max-seconds", f"{row.seconds:g}", "--json"]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "fkdrift", *words], check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    energies = json.loads(done.stdout)["energies"]
+    return {"energies": energies, "wall": time.perf_counter() - start, "cpu": cpu}
+
+
+def verdict(row: Row, energies: dict[str, Any]) -> str:
+    """Whether the row is within its limits, in words."""
+    size, missed = abs(row.reference), []
+    if energies["variational"]["mean"] - row.reference > row.variational * size:
+        missed.append("variational")
+    projected = energies.get("projected")
+    if projected is None:
+        missed.append("not projected")
+    elif abs(projected["mean"] - row.reference) > 2 * projected["error"]:
+        missed.append("projected")
+    elif projected["error"] > row.error * size:
+        missed.append("error bar")
+    return "pass" if not missed else "MISSED: " + ", ".join(missed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    chosen = [row for row in ROWS if parser.parse_args().only in row.name]
+    print("| system | E_0 | variational | projected | error | wall s | CPU s | |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in chosen:
+        found = run(row)
+        E = found["energies"]
+        projected = E.get("projected", {"mean": float("nan"), "error": float("nan")})
+        cells = [row.name, f"{row.reference:.7g}", f"{E['variational']['mean']:.6g} +- {E['variational']['error']:.2g}"]
+        cells += [
+            f"{projected['mean']:.6g}",
+            f"{projected['error']:.2g}",
+            f"{found['wall']:.0f}",
+            f"{found['cpu']:.0f}",
+        ]
+        print(f"| {' | '.join([*cells, verdict(row, E)])} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
