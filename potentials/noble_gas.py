@@ -75,9 +75,7 @@ class NobleGas(Potential):
     n_dims = 3
     formula = "V = sum_{i<j} v(r_ij), v of two atoms"
     units = "kelvin, angstrom; hbar = 1, so that masses are 1 / (K A^2)"
-    citation = (
-        "R. A. Aziz and M. J. Slaman, J. Chem. Phys. 94, 8047 (1991), and others: fkdrift.hamiltonian.pair_potentials"
-    )
+    citation = "R. A. Aziz and M. J. Slaman, J. Chem. Phys. 94, 8047 (1991); others in hamiltonian/pair_potentials.py"
 
     def __post_init__(self) -> None:
         require(self.element in ELEMENTS, "element", self.element, f"one of {', '.join(ELEMENTS)}")
