@@ -39,7 +39,7 @@ LARGEST = 24  # coordinates of one mixture
 
 
 @dataclass(frozen=True)
-class Mixture:
+class GaussianMixture:
     """sum_a w_a N(x; c_a, C_a).
 
     Args:
@@ -96,7 +96,7 @@ class LogMixture(Term):
     parts: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, mixture: Mixture, parts: tuple[tuple[int, ...], ...]) -> LogMixture:
+    def of(cls, mixture: GaussianMixture, parts: tuple[tuple[int, ...], ...]) -> LogMixture:
         """The logarithm of a mixture, of every part."""
         log_weights = np.log(mixture.weights) + _log_normal(np.zeros_like(mixture.centres), mixture.covariances)
         tensors = map(torch.from_numpy, (log_weights, mixture.centres, np.linalg.inv(mixture.covariances)))
@@ -126,7 +126,7 @@ def fit_mixtures(
     time_scale: float,
     groups: Sequence[Sequence[int]],
     rng: np.random.Generator,
-) -> list[tuple[Mixture, tuple[tuple[int, ...], ...]]]:
+) -> list[tuple[GaussianMixture, tuple[tuple[int, ...], ...]]]:
     """Mixtures with the particles that each is for; none where the cloud is lost or there are too many coordinates.
 
     Args:
@@ -197,7 +197,7 @@ def _low_points(V: Callable[[Array], Array], start: Array, rng: np.random.Genera
     return lowest
 
 
-def _fit(x: Array, rng: np.random.Generator) -> Mixture:
+def _fit(x: Array, rng: np.random.Generator) -> GaussianMixture:
     """The mixture of the lowest Bayesian information criterion for points x (n, coordinate)."""
     size = x.shape[1]
     best, lowest = None, np.inf
@@ -211,7 +211,7 @@ def _fit(x: Array, rng: np.random.Generator) -> Mixture:
     return best
 
 
-def _maximised(x: Array, n: int, rng: np.random.Generator) -> tuple[Mixture, float]:
+def _maximised(x: Array, n: int, rng: np.random.Generator) -> tuple[GaussianMixture, float]:
     """Expectation maximisation from n points that are far apart; and the log likelihood."""
     size = x.shape[1]
     scatter = np.cov(x.T).reshape(size, size)
@@ -235,7 +235,7 @@ def _maximised(x: Array, n: int, rng: np.random.Generator) -> tuple[Mixture, flo
         density = np.exp(log_density - largest)
         log_likelihood = float((np.log(density.sum(1)) + largest[:, 0]).sum())
         share = density / density.sum(1, keepdims=True)
-    return Mixture(total / len(x), centres, covariances), log_likelihood
+    return GaussianMixture(total / len(x), centres, covariances), log_likelihood
 
 
 def _log_normal(y: Array, covariances: Array) -> Array:

@@ -6,15 +6,15 @@ import torch
 from scipy.stats import multivariate_normal
 
 import fkdrift as fk
-from fkdrift.hamiltonian.mixture import LogMixture, Mixture, fit_mixtures
+from fkdrift.hamiltonian.mixture import GaussianMixture, LogMixture, fit_mixtures
 from fkdrift.hamiltonian.potential import FunctionPotential
 from fkdrift.hamiltonian.preparation import prepare
 from tests.systems import generator
 
 
-def two(distance: float = 1.0) -> Mixture:
+def two(distance: float = 1.0) -> GaussianMixture:
     covariances = np.array([[[1.0, 0.3], [0.3, 0.5]], [[0.4, -0.1], [-0.1, 0.9]]])
-    return Mixture(np.array([0.7, 0.3]), np.array([[-distance, 0.0], [distance, 0.5]]), covariances)
+    return GaussianMixture(np.array([0.7, 0.3]), np.array([[-distance, 0.0], [distance, 0.5]]), covariances)
 
 
 def test_the_square_of_a_mixture_is_a_mixture():

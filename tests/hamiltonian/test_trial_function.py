@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fkdrift.hamiltonian.mixture import LogMixture, Mixture
+from fkdrift.hamiltonian.mixture import GaussianMixture, LogMixture
 from fkdrift.hamiltonian.trial_function import (
     Cusp,
     Envelope,
@@ -26,12 +26,12 @@ POINTS = ((0.0, 0.0, -0.7), (0.0, 0.0, 0.7))
 RADIALS = [Cusp(-2.0, 0.3), Cusp(0.5), Envelope(1.3, 0.8), Envelope(-0.7, 3.0), Logarithm(2.0), Hole(2.3, 0.7)]
 
 
-def mixture(size: int) -> Mixture:
+def mixture(size: int) -> GaussianMixture:
     """Three correlated Gaussians in `size` coordinates."""
     rng = np.random.default_rng(size)
     root = rng.normal(size=(3, size, size))
     covariances = root @ root.transpose(0, 2, 1) / size + 0.5 * np.eye(size)
-    return Mixture(np.array([0.5, 0.3, 0.2]), rng.normal(size=(3, size)), covariances)
+    return GaussianMixture(np.array([0.5, 0.3, 0.2]), rng.normal(size=(3, size)), covariances)
 
 
 TERMS = [
