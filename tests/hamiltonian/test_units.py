@@ -56,7 +56,7 @@ def test_refusals():
     assert Units("cm-1").changed("eV").convert("energy / length", Units("eV"))[1] == "eV / length"
     with pytest.raises(BadParameter, match="unknown energy unit 'ev': did you mean eV"):
         HARTREE.changed("ev")
-    with pytest.raises(BadParameter, match="nothing can be shown in mK: .* hbar = m = 1; leave the energy unit out"):
+    with pytest.raises(BadParameter, match=r"nothing can be shown in mK: .* hbar = m = 1; leave the energy unit out"):
         Units().changed("mK")
     with pytest.raises(BadParameter, match="leave the length unit out"):
         Units("cm-1").changed("eV", "bohr")
