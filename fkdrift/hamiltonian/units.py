@@ -80,8 +80,8 @@ class Units(NamedTuple):
         Words without a unit, and any others, stay.
 
         Example:
-            >>> Units("K", "angstrom").convert("energy / length^3", Units("mK", "angstrom"))
-            (1000.0, 'mK / angstrom^3')
+            >>> Units("K", "angstrom").convert("energy / length^3", Units("mK", "angstrom"))[1]
+            'mK / angstrom^3'
         """
         factor, names = 1.0, []
         for part, power in zip(parts := unit.split(" / "), [1] + [-1] * (len(parts) - 1), strict=True):
