@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
 from fkdrift.hamiltonian.trial_function import Cusp, Envelope, LogSum, OneBody, Pair, TrialFunction
+from fkdrift.hamiltonian.units import Units
 
 LITERATURE = {1.0: -1.1245397195, 1.4: -1.17447571422, 1.401: -1.17447593012, 2.0: -1.1381329571, 2.8: -1.07068323348}
 
@@ -38,6 +39,7 @@ class H2(Potential):
     n_dims = 3
     formula = "V = -sum_i (1/r_iA + 1/r_iB) + 1/r_12 + 1/R"
     units = "hartree atomic units; total energy with the repulsion of the protons"
+    natural_units = Units("hartree", "bohr")
     citation = "J. S. Sims and S. A. Hagstrom, J. Chem. Phys. 124, 094101 (2006)"
 
     def __post_init__(self) -> None:

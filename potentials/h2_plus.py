@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
 from fkdrift.hamiltonian.trial_function import Cusp, Envelope, LogSum, OneBody, TrialFunction
+from fkdrift.hamiltonian.units import Units
 
 COMPUTED = {2.0: -0.60263421449494646, 1.4: -0.56998352805678537}
 
@@ -36,6 +37,7 @@ class H2Plus(Potential):
     n_dims = 3
     formula = "V = -1/r_A - 1/r_B + 1/R"
     units = "hartree atomic units; total energy with the repulsion of the protons"
+    natural_units = Units("hartree", "bohr")
     citation = "M. M. Madsen and J. M. Peek, At. Data 2, 171 (1971)"
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
 from fkdrift.hamiltonian.trial_function import Cusp, Gaussian, Pair, TrialFunction
+from fkdrift.hamiltonian.units import Units
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Harmonium(Potential):
     n_dims = 3
     formula = "V = omega^2 (r_1^2 + r_2^2)/2 + 1/r_12"
     units = "hartree atomic units"
+    natural_units = Units("hartree", "bohr")
     citation = "M. Taut, Phys. Rev. A 48, 3561 (1993)"
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require
 from fkdrift.hamiltonian.trial_function import Cusp, Envelope, OneBody, Pair, TrialFunction
+from fkdrift.hamiltonian.units import Units
 
 NUCLEUS = (0.0, 0.0, 0.0)
 LITERATURE = {1.0: -0.5277510165444, 2.0: -2.9037243770341, 3.0: -7.2799134126693}  # H-, He, Li+
@@ -37,6 +38,7 @@ class Helium(Potential):
     n_dims = 3
     formula = "V = -Z/r_1 - Z/r_2 + 1/r_12"
     units = "hartree atomic units"
+    natural_units = Units("hartree", "bohr")
     citation = "H. Nakashima and H. Nakatsuji, J. Chem. Phys. 127, 224104 (2007)"
 
     def __post_init__(self) -> None:

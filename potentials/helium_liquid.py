@@ -19,6 +19,7 @@ from fkdrift.hamiltonian.potential import (
     require_positive,
 )
 from fkdrift.hamiltonian.trial_function import Pair, Radial, TrialFunction
+from fkdrift.hamiltonian.units import Units
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class HeliumLiquid(Potential):
     n_dims = 3
     formula = "V = sum_{i<j} v(r_ij) in a periodic cube"
     units = "kelvin, angstrom; hbar = 1, so that masses are 1 / (K A^2)"
+    natural_units = Units("K", "angstrom")
     citation = "R. A. Aziz et al., J. Chem. Phys. 70, 4330 (1979), and others: fkdrift.hamiltonian.pair_potentials"
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_positive
 from fkdrift.hamiltonian.trial_function import Cusp, OneBody, TrialFunction
+from fkdrift.hamiltonian.units import Units
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Hydrogen(Potential):
     n_dims = 3
     formula = "V = -Z/r"
     units = "hartree atomic units"
+    natural_units = Units("hartree", "bohr")
     citation = "textbook: -Z^2/2"
 
     def __post_init__(self) -> None:

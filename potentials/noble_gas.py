@@ -16,6 +16,7 @@ from fkdrift.hamiltonian.potential import (
     require_count,
     require_positive,
 )
+from fkdrift.hamiltonian.units import Units
 
 ELEMENTS: dict[str, tuple[float, dict[str, PairPotential], str]] = {
     "He": (12.12, HELIUM, "LM2M2"),
@@ -75,6 +76,7 @@ class NobleGas(Potential):
     n_dims = 3
     formula = "V = sum_{i<j} v(r_ij), v of two atoms"
     units = "kelvin, angstrom; hbar = 1, so that masses are 1 / (K A^2)"
+    natural_units = Units("K", "angstrom")
     citation = "R. A. Aziz and M. J. Slaman, J. Chem. Phys. 94, 8047 (1991); others in hamiltonian/pair_potentials.py"
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.hamiltonian.potential import Potential, require, require_finite
+from fkdrift.hamiltonian.units import ENERGIES, Units
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class NormalModes(Potential):
     Args:
         file: with the terms.
         confinement: coefficient of the sixth powers, in units of the frequencies.
+        energy_unit: of the file, such as cm-1, where results are to be shown in others.
     """
 
     file: str
     confinement: float = 0.0
+    energy_unit: str | None = None
 
     formula = "V = sum w q^2/2 + cubic and quartic terms from a file + confinement sum w q^6"
     units = "hbar = 1, energies in the unit of the file, normal coordinates without dimension"
@@ -39,6 +42,8 @@ class NormalModes(Potential):
 
     def __post_init__(self) -> None:
         require_finite(confinement=self.confinement)
+        one_of = f"one of {', '.join(ENERGIES)}"
+        require(self.energy_unit in (None, *ENERGIES), "energy_unit", self.energy_unit, one_of)
         self.frequencies  # noqa: B018  a file that cannot be read is refused now
 
     @cached_property
@@ -71,6 +76,10 @@ class NormalModes(Potential):
         missing = [k + 1 for k, w in squares.items() if not w > 0]
         require(not missing, "modes", missing, "given a positive square each: a line `k k w/2`")
         return tuple(squares.values())
+
+    @property
+    def natural_units(self) -> Units:  # type: ignore[override]
+        return Units(self.energy_unit)
 
     @property
     def n_particles(self) -> int:  # type: ignore[override]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.hamiltonian.potential import KnownEnergy, Potential, distance, require_count
+from fkdrift.hamiltonian.units import Units
 
 KCAL = 349.7550880660367
 """cm^-1 in a kcal/mol."""
@@ -47,6 +48,7 @@ class Water(Potential):
     isotropic = True
     formula = "V = q-TIP4P/F: quartic O-H bonds, harmonic angles, Lennard-Jones O-O, charges on H and M"
     units = "hbar = 1, energies in cm^-1, lengths in angstrom, atomic masses"
+    natural_units = Units("cm-1", "angstrom")
     citation = "S. Habershon, T. E. Markland and D. E. Manolopoulos, J. Chem. Phys. 131, 024501 (2009)"
 
     def __post_init__(self) -> None:

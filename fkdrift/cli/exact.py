@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.console import console, errors, text
-from fkdrift.cli.options import Json, Parameters
+from fkdrift.cli.options import EnergyUnit, Json, LengthUnit, Parameters
 from fkdrift.cli.subject import load
 
 
@@ -19,12 +19,16 @@ def exact(
     max_seconds: Annotated[
         float, typer.Option("--max-seconds", help="Stop after this many seconds; raise it for hard potentials.", min=0)
     ] = 60.0,
+    energy_unit: EnergyUnit = None,
+    length_unit: LengthUnit = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say on stderr what is being done.")] = False,
     as_json: Json = False,
 ) -> None:
     """Solve the Schroedinger equation on a grid with scipy, where the system allows it."""
     with errors():
         loaded = load(potential, param)
+        natural = loaded.natural_units
+        units = natural.changed(energy_unit, length_unit)
         from rich.table import Table
 
         from fkdrift.exact.diagonalisation import diagonalise
@@ -35,9 +39,10 @@ def exact(
             from fkdrift.hamiltonian.loading import describe
 
             numbers = {"energies": list(map(float, spectrum.energies)), "errors": list(map(float, spectrum.errors))}
-            about = {"potential": describe(loaded), "units": loaded.units, "method": spectrum.method}
+            about = {"potential": describe(loaded), "units": natural.plain(units), "method": spectrum.method}
             typer.echo(json.dumps({**about, **numbers, "labels": list(spectrum.labels)}, indent=2))
             return
+        spectrum = spectrum.scaled(natural.convert("energy", units)[0], natural.convert("length", units)[0])
         table = Table(box=None, pad_edge=False)
         for column in ("n", "energy", "gap", "error"):
             table.add_column(column, justify="right")
@@ -48,6 +53,7 @@ def exact(
             table.add_row(str(n), f"{E:.12g}", gap, f"{error:.0e}", label)
         remarks = str(spectrum).splitlines()[len(spectrum.energies) + 1 :]
         out = console()
-        out.print(text(f"{loaded.name}   {loaded.formula}   ({loaded.units})", "bold"))
+        shown = "" if units == natural else f"; shown in {', '.join(filter(None, units))}"
+        out.print(text(f"{loaded.name}   {loaded.formula}   ({loaded.units}{shown})", "bold"))
         out.print(table)
         out.print(text("\n".join(remarks), "dim"))

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from fkdrift.cli.console import errors
 from fkdrift.errors import BadConfig
+from fkdrift.runs.settings import ENERGY_UNITS, LENGTH_UNITS
 from fkdrift.settings import SettingField
 
 Potential = Annotated[
@@ -32,6 +33,12 @@ Parameters = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress line, and the headline number only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, as result.json has it.")]
+EnergyUnit = Annotated[
+    str | None, typer.Option("--energy-unit", help="Show energies in this unit.", metavar="|".join(ENERGY_UNITS))
+]
+LengthUnit = Annotated[
+    str | None, typer.Option("--length-unit", help="Show lengths in this unit.", metavar="|".join(LENGTH_UNITS))
+]
 Config = Annotated[
     Path | None, typer.Option("--config", help="TOML file with any of the settings; options win.", metavar="FILE")
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fkdrift.cli.console import errors, finish
-from fkdrift.cli.options import Json, Request, computing, made_command
+from fkdrift.cli.options import EnergyUnit, Json, LengthUnit, Request, computing, made_command
 from fkdrift.runs.methods import METHODS
 from fkdrift.runs.settings import Settings
 from fkdrift.settings import extensible
@@ -36,10 +36,11 @@ def resume_command(name: str) -> Any:
     )
 
 
-def show(folder: Folder, as_json: Json = False) -> None:
+def show(folder: Folder, energy_unit: EnergyUnit = None, length_unit: LengthUnit = None, as_json: Json = False) -> None:
     """Print the result of a saved run of any kind."""
     with errors():
         from fkdrift.runs.driver import show as block
         from fkdrift.runs.run_folder import read_result
 
-        typer.echo(json.dumps(read_result(folder), indent=2) if as_json else str(block(folder)))
+        shown = block(folder, energy_unit=energy_unit, length_unit=length_unit)
+        typer.echo(json.dumps(read_result(folder), indent=2) if as_json else str(shown))

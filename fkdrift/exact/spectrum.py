@@ -8,7 +8,7 @@ A `Spectrum` is plain numpy: nothing in it needs torch, and nothing in it is ran
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,19 @@ class Spectrum:
     def grid(self) -> Array | None:
         """The coordinate of `wavefunctions` where there is only one (x, or r for a central potential)."""
         return self.axes[0] if len(self.axes) == 1 else None
+
+    def scaled(self, energy: float, length: float) -> Spectrum:
+        """The levels, the threshold and the ranges of the coordinates in other units, without wavefunctions."""
+        return replace(
+            self,
+            energies=self.energies * energy,
+            errors=self.errors * energy,
+            threshold=None if self.threshold is None else self.threshold * energy,
+            box=tuple((low * length, high * length) for low, high in self.box),
+            axes=(),
+            wavefunctions=None,
+            ground=None,
+        )
 
     def log_psi(self, r: Any) -> Array:
         """log psi_0 at positions r, shape (batch, particle, dim), or (batch,) for one particle on a line.

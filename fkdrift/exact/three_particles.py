@@ -230,7 +230,7 @@ def _on_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
         errors=errors,
         method="grid of Jacobi coordinates, states contracted in the angle and in the pair, confirmed on two grids",
         labels=("J=0",) * len(E),
-        box=((points.r.low, points.r.high), (points.R.low, points.R.high), (-1.0, 1.0)),
+        box=((points.r.low, points.r.high), (points.R.low, points.R.high)),
         points=shape,
         notes=("three free particles: J = 0 only",),
     )

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fkdrift.errors import BadParameter, NoGradient
 from fkdrift.hamiltonian.trial_function import TrialFunction
+from fkdrift.hamiltonian.units import Units
 from fkdrift.numerics.geometry import distance as distance
 from fkdrift.numerics.geometry import nearest_image as nearest_image
 from fkdrift.numerics.geometry import pair_indices as pair_indices
@@ -58,6 +59,8 @@ class Potential(ABC):
     formula: str = ""
     units: str = "hbar = m = 1"
     citation: str = ""
+    natural_units: Units = Units()
+    """What energies and lengths are in, where hbar = 1 and masses are such that it is known."""
     values_only: bool = False
     """Whether V can only be evaluated, and has no gradient."""
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fkdrift.errors import BadParameter, ComputationError, NoGradient
 from fkdrift.hamiltonian.potential import Potential, require
-from fkdrift.hamiltonian.units import atomic_masses, hbar2_over_u
+from fkdrift.hamiltonian.units import Units, atomic_masses, hbar2_over_u
 from fkdrift.tensor_types import PerWalker, Positions
 
 Array = NDArray[np.float64]
@@ -148,6 +148,10 @@ class Surface(Potential):
     @property
     def units(self) -> str:  # type: ignore[override]
         return f"hbar = 1, energies in {self.energy_unit}, lengths in {self.length_unit}, {self.masses} masses"
+
+    @property
+    def natural_units(self) -> Units:  # type: ignore[override]
+        return Units(self.energy_unit, self.length_unit)
 
     @property
     def n_particles(self) -> int:  # type: ignore[override]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from scipy import constants
 
@@ -44,6 +44,59 @@ _MASSES = {
     "Pd": (46, 105.9034803), "Ag": (47, 106.9050915), "I": (53, 126.9044719), "Xe": (54, 131.90415508),
     "Pt": (78, 194.9647917), "Au": (79, 196.96657011),
 }  # fmt: skip
+
+
+class Units(NamedTuple):
+    """Units of energy and of length; None where it is not known which, as with hbar = m = 1.
+
+    Args:
+        energy: one of `ENERGIES`.
+        length: one of `LENGTHS`.
+    """
+
+    energy: str | None = None
+    length: str | None = None
+
+    def changed(self, energy: str | None = None, length: str | None = None) -> Units:
+        """These, with others in the place of those that are given.
+
+        Raises:
+            BadParameter: a unit is not known, or there is none to convert from.
+        """
+        for own, asked, table, what in (
+            (self.energy, energy, ENERGIES, "energy unit"),
+            (self.length, length, LENGTHS, "length unit"),
+        ):
+            if asked is not None and known(asked, table, what) and own is None:
+                raise BadParameter(
+                    f"nothing can be shown in {asked}: what the numbers are in is not known, as with hbar = m = 1; "
+                    f"leave the {what} out"
+                )
+        return Units(energy or self.energy, length or self.length)
+
+    def convert(self, unit: str, to: Units) -> tuple[float, str]:
+        """What numbers in a unit that is made of the words "energy" and "length" are multiplied by, and their new unit.
+
+        Words without a unit, and any others, stay.
+
+        Example:
+            >>> Units("K", "angstrom").convert("energy / length^3", Units("mK", "angstrom"))[1]
+            'mK / angstrom^3'
+        """
+        factor, names = 1.0, []
+        for part, power in zip(parts := unit.split(" / "), [1] + [-1] * (len(parts) - 1), strict=True):
+            word, _, exponent = part.partition("^")
+            table = {"energy": ENERGIES, "length": LENGTHS}.get(word)
+            own, other = (getattr(self, word), getattr(to, word)) if table else (None, None)
+            if table and own and other:
+                factor *= (table[own] / table[other]) ** (power * int(exponent or 1))
+                part = other + part.removeprefix(word)
+            names.append(part)
+        return factor, " / ".join(names)
+
+    def plain(self, shown: Units) -> dict[str, Any]:
+        """`result["units"]`: these are the natural ones, which all numbers there are in; `shown` are for people."""
+        return {"natural": self._asdict(), "shown": shown._asdict()}
 
 
 def hbar2_over_u(energy: str, length: str) -> float:

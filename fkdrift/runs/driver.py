@@ -15,6 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from fkdrift.errors import BadConfig
+from fkdrift.hamiltonian.units import Units
 from fkdrift.runs.methods import METHODS
 from fkdrift.runs.report import Block, progress_line
 from fkdrift.runs.run import Run
@@ -116,13 +117,21 @@ def resume(folder: str | Path, source: Any = None, *, progress: bool | None = No
     return drive(load(folder, source, **changes), out=Path(folder), progress=progress)
 
 
-def show(folder: str | Path) -> Block:
+def show(folder: str | Path, *, energy_unit: str | None = None, length_unit: str | None = None) -> Block:
     """What the run in a folder found: the block that its command printed.
+
+    Args:
+        folder: of the run.
+        energy_unit, length_unit: other units to show it in.
 
     Raises:
         BadConfig: the folder is not a saved run, or is damaged.
+        BadParameter: a unit is not known, or the result has none.
     """
     result = read_result(Path(folder))
+    if energy_unit or length_unit:
+        natural, shown = (Units(**result.get("units", {}).get(name, {})) for name in ("natural", "shown"))
+        result = {**result, "units": natural.plain(shown.changed(energy_unit, length_unit))}
     try:
         return find_kind(result, folder).block(result)
     except (KeyError, TypeError, AttributeError) as error:

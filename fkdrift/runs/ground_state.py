@@ -32,6 +32,7 @@ from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import describe, from_file, load_potential
 from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.surface import Surface
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.evolution import evolve
@@ -136,6 +137,7 @@ class GroundState(OfPotential):
     def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
         flow = settings.method == "flow"
         self.potential, device = potential, settings.torch_device
+        self.shown_units = potential.natural_units.changed(settings.energy_unit, settings.length_unit)
         self.system = System(potential, settings.torch_dtype, device)
         if self.system.potential.free and settings.levels > 1:
             raise InputError(
@@ -424,6 +426,10 @@ class GroundState(OfPotential):
         if known is not None:
             values["reference"] = {"mean": known.value, "kind": known.kind, "source": known.source}
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
+        if any(natural := self.potential.natural_units):
+            more["units"] = natural.plain(self.shown_units)
+        if isinstance(self.potential, Surface):
+            more["repaired"] = self.potential.failures
         if E.projection is not None:
             more["trust"] = self._trust(E).plain()
         both = {n: o for n, o in found.get("observables", {}).items() if "mixed" in o and "variational" in o}
@@ -449,7 +455,7 @@ class GroundState(OfPotential):
             return None
         E_1, known = self._first_excited(stationary.energy)
         bound = lower_bound(stationary.energy, stationary.standard_deviation**2, E_1)
-        return None if bound is None else {**bound.plain(), "source": f"Temple, with E_1 = {E_1:.6g}, {known}"}
+        return None if bound is None else {**bound.plain(), "first_excited": E_1, "source": known}
 
     def _trust(self, E: Energies) -> Verdict:
         """Every test that this run allows."""
@@ -551,6 +557,8 @@ def solve(
     max_seconds: float | None = None,
     atol: float | None = None,
     levels: int | None = None,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
     observables: Sequence[str] | None = None,
     correlations: Sequence[str] | None = None,
     start: Drift | None = None,
@@ -566,6 +574,7 @@ def solve(
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
         method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
         seed, drift, device, dtype, max_seconds, atol, levels, observables, correlations: see `Settings`.
+        energy_unit, length_unit: to show the result in; its numbers stay in the potential's own.
         start: a drift to begin with, such as one from `fk.drift_from_samples`; default one that does nothing.
         out: folder to save to, also now and then while running, so that nothing is lost.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -586,6 +595,7 @@ def solve(
     """
     given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
     given |= {"max_seconds": max_seconds, "atol": atol, "levels": levels}
+    given |= {"energy_unit": energy_unit, "length_unit": length_unit}
     given |= {"observables": None if observables is None else tuple(observables)}
     given |= {"correlations": None if correlations is None else tuple(correlations)}
     settings = (settings or Settings()).changed(**given)

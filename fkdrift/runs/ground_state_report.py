@@ -9,8 +9,9 @@ from typing import Any
 from fkdrift.estimators.observables import FORCE, by_kind
 from fkdrift.estimators.path_action import PathSampler
 from fkdrift.estimators.projection import ProjectedEnergy, Projection
+from fkdrift.hamiltonian.units import Units
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.runs.report import Block, Row, effort, named, number
+from fkdrift.runs.report import Block, Row, effort, named, number, scaled
 
 AGREES = 3.0
 """Standard errors up to which an energy agrees with the exact one: one honest result in 370 is further away."""
@@ -23,6 +24,7 @@ ORDER = (
 
 def ground_state_block(result: Mapping[str, Any]) -> Block:
     """The block of a result: energies, levels, observables, how much to trust them, and what it took."""
+    result, unit = _shown(result)
     energies = result["energies"]
     order = [name for name in energies if name not in ORDER] + [name for name in ORDER if name in energies]
     flow = result["settings"].get("method") == "flow"
@@ -30,14 +32,39 @@ def ground_state_block(result: Mapping[str, Any]) -> Block:
     walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
     return Block(
         named(result["potential"]),
-        number(energies.get("projected", energies["variational"])),
-        [Row(name.replace("_", " "), _remark(name, result), number(energies[name])) for name in order]
-        + [_excitation(n, entry) for n, entry in enumerate(result.get("excitations", []), 1)]
+        _energy(energies.get("projected", energies["variational"]), unit),
+        [Row(name.replace("_", " "), _remark(name, result), _energy(energies[name], unit)) for name in order]
+        + [_excitation(n, entry, unit) for n, entry in enumerate(result.get("excitations", []), 1)]
         + [_observable(name, entry) for name, entry in result.get("observables", {}).items() if "centres" not in entry]
-        + [_susceptibility(name, entry) for name, entry in result.get("correlations", {}).items()],
-        [*_statements(result), *effort(result, walkers, model=kind)],
+        + [_susceptibility(name, entry, result.get("units")) for name, entry in result.get("correlations", {}).items()],
+        [*_statements(result, unit), *effort(result, walkers, model=kind)],
         result["status"] == "finished",
     )
+
+
+def _shown(result: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A result as it is to be shown, its energies, lengths and times converted, and the unit of its energies."""
+    if "units" not in result:
+        return dict(result), ""
+    natural, shown = Units(**result["units"]["natural"]), Units(**result["units"]["shown"])
+    factor, _ = natural.convert("energy", shown)
+    entries = dict(result)
+    for name in ("energies", "excitations", "deviation", "step_bias", "sampling"):
+        if name in entries:
+            entries[name] = scaled(entries[name], factor, 1 / factor)
+    if "atol" in result["settings"]:
+        entries["settings"] = {**result["settings"], "atol": result["settings"]["atol"] * factor}
+    entries["observables"] = {
+        name: {**scaled(entry, times), "unit": unit}
+        for name, entry in result.get("observables", {}).items()
+        for times, unit in (natural.convert(entry["unit"], shown),)
+    }
+    return entries, shown.energy or ""
+
+
+def _energy(entry: Mapping[str, Any], unit: str) -> str:
+    """An energy with its unit, where that is known."""
+    return f"{number(entry)} {unit}".rstrip()
 
 
 def with_tail(E: Estimate, tail: float, n_particles: int) -> dict[str, Any]:
@@ -47,9 +74,10 @@ def with_tail(E: Estimate, tail: float, n_particles: int) -> dict[str, Any]:
     return {
         "tail": {
             "mean": tail,
-            "source": f"what V leaves out, added to none of the above; {tail / n_particles:.4f} each",
+            "each": tail / n_particles,
+            "source": "what V leaves out, added to none of the above",
         },
-        "with_tail": {**total.plain(), "estimator": f"the first energy and the tail; {each} for each particle"},
+        "with_tail": {**total.plain(), "each": each.plain(), "estimator": "the first energy and the tail"},
     }
 
 
@@ -131,6 +159,12 @@ def _remark(name: str, result: Mapping[str, Any]) -> str:
         text = "E[l_T]/T, extrapolated to dt = 0" if "step_bias" in result else "last training batch"
     elif name == "fisher":
         text = "E[sigma^2 |grad log p|^2/8 + V]"
+    elif name == "lower_bound":
+        text = f"Temple, with E_1 = {entry['first_excited']:.6g}, {entry['source']}"
+    elif name == "tail":
+        text = f"{entry['source']}; {entry['each']:.6g} for each particle"
+    elif name == "with_tail":
+        text = f"{entry['estimator']}; {number(entry['each'])} for each particle"
     elif "kind" in entry:
         text = f"{entry['kind']}: {entry['source']}"
     else:
@@ -150,32 +184,34 @@ def _observable(name: str, entry: Mapping[str, Any]) -> Row:
     return Row(name, "; ".join(said), number(best))
 
 
-def _susceptibility(name: str, entry: Mapping[str, Any]) -> Row:
+def _susceptibility(name: str, entry: Mapping[str, Any], units: Mapping[str, Any] | None) -> Row:
     """How E_0 answers to lam A, from the correlation of A."""
     variational = number(entry["variational"]["susceptibility"])
     said = f"pure estimator, -d^2 E/dlam^2 of H + lam {name}; variational {variational}"
+    if units:
+        said += f"; in {', '.join(filter(None, units['natural'].values()))}"
     return Row(f"chi({name})", said, number(entry["pure"]["susceptibility"]))
 
 
-def _excitation(n: int, entry: Mapping[str, Any]) -> Row:
+def _excitation(n: int, entry: Mapping[str, Any], unit: str) -> Row:
     """An excited state: its energy, its gap, its symmetry."""
-    gap = number({"mean": entry["gap"], "error": entry["error"]})
-    return Row(f"level {n}", "; ".join(filter(None, (f"gap {gap}", entry["symmetry"]))), number(entry["energy"]))
+    gap = _energy({"mean": entry["gap"], "error": entry["error"]}, unit)
+    return Row(f"level {n}", "; ".join(filter(None, (f"gap {gap}", entry["symmetry"]))), _energy(entry["energy"], unit))
 
 
-def _statements(result: Mapping[str, Any]) -> list[Row]:
+def _statements(result: Mapping[str, Any], unit: str) -> list[Row]:
     """How much to trust it."""
     rows = []
     if trust := result.get("trust"):
         rows.append(Row("trust", trust["verdict"]))
     if deviation := result.get("deviation"):
         relative = deviation["difference"] / abs(result["energies"][deviation["against"]]["mean"] or 1.0)
-        numbers = f"{deviation['difference']:+.1e}, relative {relative:+.1e}"
+        numbers = f"{deviation['difference']:+.1e} {unit}".rstrip() + f", relative {relative:+.1e}"
         against = "the exact energy" if deviation["against"] == "exact" else f"the {deviation['against']}"
         z = f"{deviation['standard_errors']:+.1f} standard errors"
         rows.append(Row("deviation", f"{z} from {against} ({numbers}): {deviation['verdict']}"))
     if bias := result.get("step_bias"):
-        steps, removed = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"]), number(bias["removed"])
+        steps, removed = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"]), _energy(bias["removed"], unit)
         rows.append(
             Row("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest")
         )
@@ -184,11 +220,17 @@ def _statements(result: Mapping[str, Any]) -> list[Row]:
     if atol and error and error > atol and result["status"] == "finished" and "out_of_time" not in result:
         dtype = result["settings"]["dtype"]
         advice = " (try float64)" if dtype == "float32" else ""
-        rows.append(Row("accuracy", f"atol = {atol:g} cannot be reached in {dtype}{advice}"))
+        rows.append(
+            Row("accuracy", f"atol = {' '.join((f'{atol:g}', unit)).rstrip()} cannot be reached in {dtype}{advice}")
+        )
     if remark := result.get("excitations_remark"):
         rows.append(Row("levels", remark))
+    if repaired := result.get("repaired"):
+        rows.append(
+            Row("repaired", f"{repaired:,} geometries without an energy, taken to be as high as those beside them")
+        )
     if sampling := result.get("sampling"):
-        text = f"standard deviation of E_L {sampling['standard_deviation']:.2g}"
+        text = f"standard deviation of E_L {sampling['standard_deviation']:.2g} {unit}".rstrip()
         if "acceptance" in sampling:
             text += f"; acceptance {sampling['acceptance']:.0%} at dt = {sampling['time_step']:.3g}"
         rows.append(Row("sampling", text))

@@ -23,6 +23,8 @@ from fkdrift.numerics.estimates import Estimate, format_with_error
 WIDTH = 96
 REFRESH_SECONDS = 0.1
 LABEL = 14
+PURE, TIMES = ("effective_samples", "standard_errors", "acceptance", "centres"), ("time_step", "time_steps")
+"""Plain values that have no unit of energy: those that are not shown in one, and times."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,16 @@ def number(entry: Mapping[str, Any]) -> str:
     if mean is None or error is None:
         return "?" if mean is None else f"{mean:.6g}(?)"
     return format_with_error(mean, error) if "error" in entry else f"{mean:.10g}"
+
+
+def scaled(entry: Any, factor: float, time: float = 1.0) -> Any:
+    """Plain values with every number times a factor, times times another; counts, pure numbers and words stay."""
+    if isinstance(entry, Mapping):
+        by_name = {**dict.fromkeys(PURE, 1.0), **dict.fromkeys(TIMES, time)}
+        return {name: scaled(value, by_name.get(name, factor), time) for name, value in entry.items()}
+    if isinstance(entry, list):
+        return [scaled(value, factor, time) for value in entry]
+    return entry * factor if isinstance(entry, int | float) and not isinstance(entry, bool) else entry
 
 
 def named(potential: Mapping[str, Any]) -> str:

@@ -25,6 +25,9 @@ DRIFT, FLOW = {"method": "drift"}, {"method": "flow"}
 GRADIENT, FREE = {"drift": "gradient"}, {"drift": "mlp"}
 MOST_BLOCKS = 256
 """Of a projection whose error was not asked for: what has not been reached then is said by the error bar."""
+ENERGY_UNITS = ("K", "mK", "cm-1", "meV", "eV", "hartree", "kcal/mol", "kJ/mol")
+LENGTH_UNITS = ("angstrom", "bohr")
+"""To show a result in; those of `fkdrift.hamiltonian.units`, which is not imported to say what there is."""
 NATURAL, ADAM = {"optimiser": "natural"}, {"optimiser": "adam"}
 
 
@@ -128,6 +131,16 @@ class Settings(RunSettings):
         extends=True,
     )
     atol: float | None = setting(None, "Sample until the standard error is below this energy.", extends=True)
+    energy_unit: str | None = setting(
+        None,
+        "Show energies in this unit; result.json and all settings keep the potential's own.",
+        choices=ENERGY_UNITS,
+        adopted="the potential's",
+        extends=True,
+    )
+    length_unit: str | None = setting(
+        None, "Show lengths in this unit.", choices=LENGTH_UNITS, adopted="the potential's", extends=True
+    )
     max_seconds: float | None = setting(
         None, "End training at half of this wall time, and everything at the end of it.", extends=True
     )

@@ -107,6 +107,17 @@ def test_quiet_prints_the_energy_only(small):
     assert result.stderr == ""
 
 
+def test_exact_prints_levels_in_other_units():
+    result = invoke("exact", "-p", "hydrogen", "--levels", 1, "--energy-unit", "eV", "--length-unit", "angstrom")
+    assert "shown in eV, angstrom" in result.stdout
+    assert "-13.60569" in result.stdout
+    assert "continuum starts at 0" in result.stdout
+    plain = json.loads(invoke("exact", "-p", "hydrogen", "-n", 1, "--energy-unit", "eV", "--json").stdout)
+    assert plain["energies"][0] == pytest.approx(-0.5, abs=1e-9)
+    assert plain["units"]["natural"] == {"energy": "hartree", "length": "bohr"}
+    assert plain["units"]["shown"] == {"energy": "eV", "length": "bohr"}
+
+
 def test_exact_prints_levels():
     result = invoke("exact", "-p", "morse", "--levels", 2)
     assert result.exit_code == 0
@@ -227,6 +238,10 @@ def test_unknown_names_are_refused_without_torch():
         (["solve", "-p", "harmonic", "--config", "nowhere.toml"], ["nowhere.toml"]),
         (["solve", "-p", "harmonic", "--n-walkers", "100000000000000"], ["not enough memory", "--n-walkers"]),
         (["exact", "-p", "helium"], ["helium"]),
+        (["exact", "-p", "morse", "--energy-unit", "K"], ["hbar = m = 1"]),
+        (["solve", "-p", "morse", "--energy-unit", "K"], ["hbar = m = 1"]),
+        (["solve", "-p", "morse", "--length-unit", "inch"], ["length_unit = 'inch'", "angstrom, bohr"]),
+        (["exact", "-p", "hydrogen", "--energy-unit", "Ev"], ["unknown energy unit 'Ev'", "hartree", "kcal/mol"]),
         (["show", "nowhere"], ["nowhere", "not a saved run"]),
         (["resume", "nowhere"], ["nowhere"]),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from itertools import islice
 
 import pytest
@@ -12,7 +13,9 @@ from PIL import Image
 from runs import SMALL, assert_same, small
 
 import fkdrift as fk
+from fkdrift.errors import BadParameter
 from fkdrift.figures.files import save_figures
+from fkdrift.runs import driver
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.report import Progress, progress_line
 
@@ -94,6 +97,74 @@ def test_observables_are_shown_whatever_they_are():
     text = words({**RESULT, "observables": {"x^2": x2, "<V>": {"unit": "", "mixed": {"mean": 1.0, "error": None}}}})
     assert "x^2 0.500(10) pure estimator, length^2; mixed 0.510(10)" in text
     assert "<V> 1(?) mixed estimator" in text
+
+
+def in_units(**shown):
+    """A result in kelvin and angstrom, with one of everything that has a unit."""
+    kelvin = {"energy": "K", "length": "angstrom"}
+    energies = {
+        **RESULT["energies"],
+        "lower_bound": {"mean": 2.1, "error": 0.001, "first_excited": 4.25, "source": "assumed"},
+        "tail": {"mean": -0.25, "each": -0.125, "source": "left out"},
+        "with_tail": {"mean": 1.86119, "error": 0.00012, "each": {"mean": 0.93, "error": 0.01}, "estimator": "both"},
+    }
+    more = {
+        "kind": "ground state",
+        "format": 2,
+        "energies": energies,
+        "settings": {**RESULT["settings"], "atol": 1e-5},
+        "excitations": [{"gap": 2.5, "error": 0.1, "energy": {"mean": 4.6, "error": 0.1}, "symmetry": "odd"}],
+        "observables": {
+            "x^2": {"unit": "length^2", "pure": {"mean": 0.5, "error": 0.01}, "expected": 0.51},
+            "P": {"unit": "energy / length^3", "mixed": {"mean": 0.002, "error": 0.001}},
+            "virial": {"unit": "", "mixed": {"mean": 1.0, "error": 0.1}, "expected": 1.0},
+        },
+        "repaired": 3,
+        "units": {"natural": kelvin, "shown": {**kelvin, **shown}},
+    }
+    return {**RESULT, **more}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "variational 2111.19(12) mK mean of E_L; 81,234 effective samples",
+        "lower bound 2100.0(10) mK Temple, with E_1 = 4250, assumed",
+        "tail -250 mK left out; -125 for each particle",
+        "with tail 1861.19(12) mK both; 930(10) for each particle",
+        "reference 2111.06797",
+        "mK scipy, elements on a line",
+        "level 1 4600(100) mK gap 2500(100) mK; odd",
+        "x^2 0.500(10) pure estimator, angstrom^2; expected 0.51",
+        "P 2.0(10) mixed estimator, mK / angstrom^3",
+        "virial 1.00(10) mixed estimator; expected 1",
+        "+1.0 standard errors from the exact energy (+1.2e-01 mK, relative +5.7e-05): agrees",
+        "path action fitted over dt = 6.25e-05,",
+        "to dt = 0; removed 12(2) mK from the finest",
+        "atol = 0.01 mK cannot be reached in float32",
+        "standard deviation of E_L 1.6e+02 mK; acceptance 90% at dt = 0.000119",
+        "repaired 3 geometries without an energy",
+    ],
+)
+def test_a_result_is_shown_in_other_units(said):
+    assert said in words(in_units(energy="mK"))
+
+
+def test_units_change_what_is_shown_only():
+    result = in_units(energy="mK", length="bohr")
+    before = copy.deepcopy(result)
+    assert "x^2 1.79(4) pure estimator, bohr^2" in words(result)
+    assert result == before
+    assert GroundState.block(result).headline == "2111.19(12) mK"
+    assert GroundState.block(in_units()).headline == "2.11119(12) K"
+
+
+def test_a_saved_result_is_shown_in_other_units(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps(in_units()))
+    assert str(driver.show(tmp_path, energy_unit="mK")) == summary(in_units(energy="mK"))
+    assert str(driver.show(tmp_path)) == summary(in_units())
+    with pytest.raises(BadParameter, match="unknown length unit 'inch'"):
+        driver.show(tmp_path, length_unit="inch")
 
 
 def test_headline():

@@ -69,6 +69,13 @@ def warmed(potential, n_steps=None, **parameters):
     return run.result
 
 
+def springs(x):
+    """Of three atoms, in cm-1 and angstrom."""
+    bonds = ((x[:, (0, 0, 1)] - x[:, (1, 2, 2)]) ** 2).sum(-1) ** 0.5
+    return 1e5 * ((bonds - 1.0) ** 2).sum(1)
+
+
+TRIANGLE = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.5, 0.87, 0.0))
 PLANE = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).numpy()
 
 
@@ -84,6 +91,7 @@ CASES = {
     "formula": lambda: finished("x**4/4"),
     "callable": lambda: finished(lambda r: r.square().sum((-2, -1)), n_dims=2),
     "what a cut leaves out": lambda: finished("helium_liquid", n_particles=8),
+    "a surface": lambda: interrupted(fk.Surface(springs, ("H", "H", "H"), TRIANGLE), 0),
     "no exact energy": lambda: finished("calogero"),
     "interrupted at once": lambda: interrupted("harmonic", 0),
     "interrupted in training": lambda: interrupted("harmonic", 3),
