@@ -43,7 +43,7 @@ from fkdrift.hamiltonian.minima import (
 from fkdrift.hamiltonian.mixture import LogMixture, fit_mixtures
 from fkdrift.hamiltonian.plane_state import solve_plane
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, Surface, Table
+from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, SplineSurface, Table
 from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
 
 Array = NDArray[np.float64]
@@ -513,7 +513,7 @@ def _plane(values: _Values) -> Preparation | None:
     plane = solve_plane(V, mass, *found, fixed=domain is not None)
     axes = (plane.x, plane.y)
     start, step = [a[0] for a in axes], [a[1] - a[0] for a in axes]
-    table = Surface.through(plane.log_phi, start, step)
+    table = SplineSurface.through(plane.log_phi, start, step)
     weight = np.exp(2 * plane.log_phi)
     weight /= weight.sum()
     mean = np.array([(weight.sum(1 - k) * axes[k]).sum() for k in (0, 1)])

@@ -1,6 +1,6 @@
 """Trial functions given by tables: log phi as a smooth function of each coordinate, of a distance, of two coordinates.
 
-    Coordinates:  W(r) = sum_k W_k(x_k)      Central:  W(r) = w(log |r - c|)      Surface:  W(r) = w(x_1, x_2)
+    Coordinates:  W(r) = sum_k W_k(x_k)      Central:  W(r) = w(log |r - c|)      SplineSurface:  W(r) = w(x_1, x_2)
 
 A `Profile` is a function of one number: a quartic between any two knots, so that value, slope and curvature are
 continuous where the potential is, and a parabola (or a line) beyond the last ones. Tables are evaluated in float64
@@ -144,7 +144,7 @@ MARGIN = 12  # points that a surface is continued beyond its edges
 
 
 @dataclass(frozen=True, eq=False)
-class Surface(Term):
+class SplineSurface(Term):
     """w(x_1, x_2) of two coordinates: a quintic spline on an even grid, flat in its second derivative beyond.
 
     Args:
@@ -155,10 +155,10 @@ class Surface(Term):
     coefficients: Tensor
     start: Tensor
     step: Tensor
-    _moved: dict[torch.device, Surface] = field(init=False, repr=False, default_factory=dict)
+    _moved: dict[torch.device, SplineSurface] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
-    def through(cls, values: ArrayLike, start: ArrayLike, step: ArrayLike) -> Surface:
+    def through(cls, values: ArrayLike, start: ArrayLike, step: ArrayLike) -> SplineSurface:
         """The surface through values (n_1, n_2) on a grid, continued by a margin that keeps its slope."""
         wide = np.pad(np.asarray(values, dtype=float), MARGIN, mode="reflect", reflect_type="odd")
         step = torch.as_tensor(np.asarray(step, dtype=float))
@@ -197,12 +197,12 @@ class Surface(Term):
         last = u.new_tensor(table.coefficients.shape) - 1 - 2 * MARGIN
         return ((u >= 0) & (u <= last)).all(-1)
 
-    def _on(self, device: torch.device) -> Surface:
+    def _on(self, device: torch.device) -> SplineSurface:
         if self.coefficients.device == device:
             return self
         if device not in self._moved:
             moved = (tensor.to(device) for tensor in (self.coefficients, self.start, self.step))
-            self._moved[device] = Surface(*moved)
+            self._moved[device] = SplineSurface(*moved)
         return self._moved[device]
 
 

@@ -389,7 +389,10 @@ class GroundState(OfPotential):
         found = self.spectrum
         if found is None:
             return {}
-        return {"energies": {"exact": {"mean": found.ground_state, "source": f"scipy, {found.method}"}}}
+        exact = {"mean": found.ground_state, "source": f"scipy, {found.method}"}
+        if len(found.energies) > 1:
+            exact["first_excited"] = float(found.energies[1])
+        return {"energies": {"exact": exact}}
 
     def _sampling_results(self, sampler: Any) -> dict[str, Any]:
         found = sampler.energy()
@@ -412,7 +415,7 @@ class GroundState(OfPotential):
         values: dict[str, Any] = {"variational": {**E.variational.plain(), "estimator": E.estimator}}
         if E.projection is not None:
             values["projected"] = {**E.projection.energy.plain(), "estimator": projected_by(E.projection)}
-        if (bound := self._lower_bound()) is not None:
+        if (bound := self._lower_bound(found.get("energies", {}).get("exact", {}))) is not None:
             values["lower_bound"] = bound
         if E.fisher is None:
             values["path_action"] = E.path_action.plain()
@@ -439,21 +442,20 @@ class GroundState(OfPotential):
         verdict = verdict_of(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
         return more if verdict is None else {**more, "deviation": verdict}
 
-    def _first_excited(self, E: Estimate) -> tuple[float, str]:
+    def _first_excited(self, E: Estimate, exact: Mapping[str, Any]) -> tuple[float, str]:
         """E_1 as far as it is known, and how; E is the variational energy."""
-        spectrum = self._spectrum_so_far
-        if spectrum is not None and len(spectrum.energies) > 1:
-            return float(spectrum.energies[1]), "as scipy has it"
+        if "first_excited" in exact:
+            return exact["first_excited"], "as scipy has it"
         if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
             return found[0].energy.mean, "as found here"
         return E.mean + min(1 / self.system.time_scale, sum_rule_gap(self.system, self.walkers)), "assumed"
 
-    def _lower_bound(self) -> dict[str, Any] | None:
+    def _lower_bound(self, exact: Mapping[str, Any]) -> dict[str, Any] | None:
         """Temple's bound, which needs E_1: what is taken for it is said beside it."""
         stationary = self.energies.stationary
         if stationary is None:
             return None
-        E_1, known = self._first_excited(stationary.energy)
+        E_1, known = self._first_excited(stationary.energy, exact)
         bound = lower_bound(stationary.energy, stationary.standard_deviation**2, E_1)
         return None if bound is None else {**bound.plain(), "first_excited": E_1, "source": known}
 

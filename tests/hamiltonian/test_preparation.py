@@ -10,7 +10,7 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.system import System
-from fkdrift.hamiltonian.tabulated import Central, Coordinates, Surface
+from fkdrift.hamiltonian.tabulated import Central, Coordinates, SplineSurface
 
 F64 = torch.float64
 
@@ -139,7 +139,7 @@ def coupled(rng: np.random.Generator) -> str:
 def test_random_wells_in_a_plane(family, seed: int) -> None:
     formula = family(np.random.default_rng(seed))
     prepared, mean, deviation, kinetic = quality(load_potential(formula))
-    assert isinstance(prepared.table, Surface), formula
+    assert isinstance(prepared.table, SplineSurface), formula
     assert abs(mean - prepared.energy) < 1e-4 * kinetic, formula
     assert deviation < 1e-2 * kinetic, formula
 
@@ -152,7 +152,7 @@ def test_two_particles_on_a_line() -> None:
 
     potential = load_potential(trap, n_particles=2, masses=(1.0, 3.0))
     prepared, mean, deviation, kinetic = quality(potential)
-    assert isinstance(prepared.table, Surface)
+    assert isinstance(prepared.table, SplineSurface)
     assert abs(mean - prepared.energy) < 1e-4 * kinetic
     assert deviation < 1e-2 * kinetic
 
