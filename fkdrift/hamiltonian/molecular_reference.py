@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.potential import Potential, values_at
 from fkdrift.hamiltonian.preparation import Preparation
-from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction, random_walk
+from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction, random_walk, reference_energy
 from fkdrift.numerics.geometry import distance
 from fkdrift.tensor_types import Positions
 
@@ -213,7 +213,7 @@ def _responses(
     half = 0.5 / torch.tensor(potential.mass, dtype=torch.float64)
     W = term(r)
     with torch.no_grad():
-        E = potential(r) - (half * (W.gradient.square().sum(-1) + W.laplacian)).sum(-1)
+        E = reference_energy(potential(r), W, 2 * half)
     gradients, laplacians, q = _coordinates(term, r)
     short, once, twice = bounded(q)
     metric = torch.einsum("bind,n,bjnd->bij", gradients, half, gradients)
@@ -262,9 +262,7 @@ def vibrations(potential: Potential) -> Vibrations | None:
     mass = np.asarray(potential.mass, dtype=float)
 
     def V(x: Array) -> Array:
-        with torch.no_grad(), np.errstate(all="ignore"):
-            values = potential(torch.from_numpy(np.ascontiguousarray(x.reshape(-1, n, 3)))).double().numpy()
-        return np.nan_to_num(values, nan=np.inf)
+        return np.nan_to_num(values_at(potential, x.reshape(-1, n, 3)), nan=np.inf)
 
     geometry = _relaxed(V, potential.start, n)
     if geometry is None:

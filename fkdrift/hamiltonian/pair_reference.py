@@ -30,7 +30,7 @@ from torch import Tensor
 from fkdrift.hamiltonian.pair_state import PairFunction, PairState, healing_state, pair_state
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation
-from fkdrift.hamiltonian.trial_function import Among, Pair, Radial, Term, TrialFunction, random_walk
+from fkdrift.hamiltonian.trial_function import Among, Pair, Radial, Term, TrialFunction, random_walk, reference_energy
 from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -243,9 +243,8 @@ class _Kinds:
 
     def energies(self, W: TrialFunction, r: Positions) -> PerWalker:
         """E_W at r."""
-        half = 0.5 / torch.tensor(self.potential.mass, dtype=torch.float64)
-        _, gradient, laplacian = W.derivatives(r)
-        return self.potential(r) - (half * (gradient.square().sum(-1) + laplacian)).sum(-1)
+        variance = 1 / torch.tensor(self.potential.mass, dtype=torch.float64)
+        return reference_energy(self.potential(r), W.derivatives(r), variance)
 
     def packed(self, n_walkers: int, generator: torch.Generator) -> Positions:
         """Random positions, compact and with no two particles on top of each other."""

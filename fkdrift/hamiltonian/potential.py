@@ -153,6 +153,13 @@ class Potential(ABC):
         return None
 
 
+def values_at(potential: Potential, r: np.ndarray) -> np.ndarray:
+    """V (batch,) in float64 at positions (batch, particle, dim) as an array, without gradients or warnings."""
+    with torch.no_grad(), np.errstate(all="ignore"):
+        V: np.ndarray = potential(torch.from_numpy(np.ascontiguousarray(r, dtype=float))).double().numpy()
+    return V
+
+
 def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Raise BadParameter naming the parameter, its value and what is allowed, unless `condition` holds."""
     if not condition:

@@ -42,9 +42,9 @@ from fkdrift.hamiltonian.minima import (
 )
 from fkdrift.hamiltonian.mixture import LogMixture, fit_mixtures
 from fkdrift.hamiltonian.plane_state import solve_plane
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.potential import Potential, values_at
 from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, SplineSurface, Table
-from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction
+from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction, reference_energy
 
 Array = NDArray[np.float64]
 
@@ -115,9 +115,7 @@ class _Values:
 
     def __call__(self, r: Array) -> Array:
         """V at (n, particle, dim)."""
-        with torch.no_grad(), np.errstate(all="ignore"):
-            V = self.potential(torch.from_numpy(np.ascontiguousarray(r, dtype=float)))
-        return V.double().numpy()
+        return values_at(self.potential, r)
 
     def probes(self, n: int) -> Array:
         """Random positions of several sizes, (n, particle, dim); inside the domain where there is one."""
@@ -259,10 +257,10 @@ def _mixture(values: _Values) -> Preparation:
 def _local_energy(W: TrialFunction, r: Array, values: _Values) -> tuple[Array, Array]:
     """E_W (batch,) and sigma^2 (d W)^2 (batch, particle, dim)."""
     with torch.no_grad():
-        _, gradient, laplacian = W.derivatives(torch.from_numpy(r))
-    variance = 1 / np.asarray(values.potential.mass, dtype=float)
-    slope = variance[:, None] * gradient.numpy() ** 2
-    return values(r) - (slope.sum((1, 2)) + (variance * laplacian.numpy()).sum(1)) / 2, slope
+        found = W.derivatives(torch.from_numpy(r))
+    variance = 1 / torch.tensor(values.potential.mass, dtype=torch.float64)
+    E = reference_energy(torch.from_numpy(values(r)), found, variance)
+    return E.numpy(), (variance[:, None] * found.gradient.square()).numpy()
 
 
 # One coordinate each
@@ -545,10 +543,6 @@ def _plane(values: _Values) -> Preparation | None:
 
 def _solves(state: Preparation, values: _Values) -> bool:
     """Whether the mean of E_W over the state is its energy, within a twentieth of its kinetic energy."""
-    r = state.draw(2000, np.random.default_rng(1))
-    with torch.no_grad():
-        W = state.trial_function.derivatives(torch.from_numpy(r))
-    half = 0.5 / np.asarray(values.potential.mass, dtype=float)
-    kinetic = (half * (W.gradient.square().sum(-1).numpy())).sum(-1)
-    E = values(r) - kinetic - (half * W.laplacian.numpy()).sum(-1)
-    return bool(abs(np.median(E) - state.energy) < 0.05 * kinetic.mean() and E.std() < 10 * kinetic.mean())
+    E, slope = _local_energy(state.trial_function, state.draw(2000, np.random.default_rng(1)), values)
+    kinetic = slope.sum((1, 2)).mean() / 2
+    return bool(abs(np.median(E) - state.energy) < 0.05 * kinetic and E.std() < 10 * kinetic)

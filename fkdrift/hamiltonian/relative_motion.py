@@ -22,7 +22,7 @@ from torch import Tensor
 from fkdrift.errors import Unbound
 from fkdrift.hamiltonian.molecular_reference import prepare_molecule
 from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.potential import Potential, values_at
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction
 from fkdrift.tensor_types import PerWalker, Positions
@@ -43,15 +43,10 @@ def moves_freely(potential: Potential) -> bool:
     rng = np.random.default_rng(29)
     shape = (64, potential.n_particles, potential.n_dims)
     r = np.resize(SIZES, 64)[:, None, None] * rng.normal(size=shape)
-    V, moved = _values(potential, r), _values(potential, r + 3 * rng.normal(size=(64, 1, shape[2])))
+    V, moved = values_at(potential, r), values_at(potential, r + 3 * rng.normal(size=(64, 1, shape[2])))
     known = np.isfinite(V) & np.isfinite(moved)
     size = np.abs(V) + 1e-3 * np.median(np.abs(V[known])) if known.any() else np.abs(V)
     return 2 * int(known.sum()) > len(V) and bool((np.abs(V - moved) <= ALIKE * 10 * size)[known].all())
-
-
-def _values(potential: Potential, r: Array) -> Array:
-    with torch.no_grad(), np.errstate(all="ignore"):
-        return potential(torch.from_numpy(np.ascontiguousarray(r))).double().numpy()
 
 
 def without_centre(x: Array, mass: Array) -> Array:
@@ -156,13 +151,13 @@ def _oscillators(potential: Potential) -> Preparation | None:
     rng = np.random.default_rng(31)
     n, dim = potential.n_particles, potential.n_dims
     start, step = (np.resize(SIZES, 64)[:, None, None] * rng.normal(size=(64, n, dim)) for _ in range(2))
-    V = np.stack([_values(potential, start + k * step) for k in range(4)])
+    V = np.stack([values_at(potential, start + k * step) for k in range(4)])
     if not (np.abs(V[3] + 3 * V[1] - 3 * V[2] - V[0]) <= ALIKE * np.abs(V).sum(0)).all():
         return None
     size, eye = n * dim, np.eye(n * dim)
 
     def at(x: Array) -> Array:
-        return _values(potential, x.reshape(-1, n, dim))
+        return values_at(potential, x.reshape(-1, n, dim))
 
     middle = float(at(np.zeros((1, size)))[0])
     plus, minus = at(eye), at(-eye)
@@ -217,7 +212,7 @@ def _relative_gaussian(potential: Potential) -> Preparation:
     n, dim = potential.n_particles, potential.n_dims
     mass = np.asarray(potential.mass, dtype=float)
     x = without_centre(rng.normal(size=(2048, n, dim)) / np.sqrt(mass)[:, None], mass)
-    V = np.stack([np.median(_values(potential, w * x).reshape(64, -1).mean(1)) for w in WIDTHS])
+    V = np.stack([np.median(values_at(potential, w * x).reshape(64, -1).mean(1)) for w in WIDTHS])
     E = np.where(np.isfinite(V), V, np.inf) + dim * (n - 1) / (8 * WIDTHS**2)
     best = int(np.argmin(E))
     if best in (0, len(WIDTHS) - 1):

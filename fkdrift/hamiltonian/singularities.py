@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
-from fkdrift.hamiltonian.potential import FunctionPotential, Potential
+from fkdrift.hamiltonian.potential import FunctionPotential, Potential, values_at
 from fkdrift.hamiltonian.relative_motion import moves_freely
 from fkdrift.hamiltonian.trial_function import (
     Among,
@@ -37,6 +38,7 @@ from fkdrift.hamiltonian.trial_function import (
     Term,
     TrialFunction,
     random_walk,
+    reference_energy,
 )
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -160,7 +162,7 @@ def recognise(potential: Potential) -> Potential:
     n, dim = potential.n_particles, potential.n_dims
     if not bare or potential.box is not None or potential.domain is not None or dim < 2:
         return potential
-    V = _values(potential)
+    V = partial(values_at, potential)
     rng = np.random.default_rng(17)
     pairs = {(i, j): _pair_law(V, potential, i, j, rng) for i, j in combinations(range(n), 2)}
     laws = {pair: law for pair, law in pairs.items() if law is not None}
@@ -178,19 +180,11 @@ def recognise(potential: Potential) -> Potential:
 
 def _free(potential: Potential) -> Recognised:
     """A free system, with what it does not say of itself."""
-    V, rng, n = _values(potential), np.random.default_rng(17), potential.n_particles
+    V, rng, n = partial(values_at, potential), np.random.default_rng(17), potential.n_particles
     meets = any(_pair_law(V, potential, i, j, rng) for i, j in combinations(range(n), 2))
     groups = _identical(V, potential, rng) if len(potential.groups) == n else potential.groups
     isotropic = potential.isotropic or _turns(V, potential, rng)
     return Recognised(potential, (), potential.coalescence or meets, groups, isotropic, True)
-
-
-def _values(potential: Potential) -> Callable[[Array], Array]:
-    def V(r: Array) -> Array:
-        with torch.no_grad():
-            return potential(torch.from_numpy(np.ascontiguousarray(r))).double().numpy()
-
-    return V
 
 
 def _law(V_at: Callable[[float], Array]) -> PowerLaw | None:
@@ -342,13 +336,12 @@ def sample_trial_function(
 
 def _energy(potential: Potential, W: TrialFunction, r: Tensor, W0: Tensor) -> float:
     """The mean of E_W over |phi_ref|^2, from positions drawn with another W0; infinite where too few of them count."""
-    value, gradient, laplacian = W.derivatives(r)
-    weight = (2 * (value - W0)).softmax(0)
+    found = W.derivatives(r)
+    weight = (2 * (found.value - W0)).softmax(0)
     if 1 / float(weight.square().sum()) < len(r) / 20:
         return np.inf
-    half = 0.5 / torch.tensor(potential.mass, dtype=torch.float64)
-    E = potential(r) - (half * (gradient.square().sum(-1) + laplacian)).sum(-1)
-    return float((weight * E).sum())
+    variance = 1 / torch.tensor(potential.mass, dtype=torch.float64)
+    return float((weight * reference_energy(potential(r), found, variance)).sum())
 
 
 def _softened(potential: Potential) -> Callable[[Tensor], Tensor]:

@@ -24,6 +24,7 @@ from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.relative_motion import prepare_free
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
+from fkdrift.hamiltonian.trial_function import reference_energy
 from fkdrift.numerics.geometry import distance, nearest_image, pair_indices, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -136,22 +137,18 @@ class System:
         V = self.potential(r)
         if self.trial_function is None:
             return Rates(torch.zeros_like(r), V)
-        _, gradient, laplacian = self.trial_function.derivatives(r)
-        variance = self.sigma.square()
-        kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
-        return Rates(variance * gradient, V - kinetic)
+        W, variance = self.trial_function.derivatives(r), self.sigma.square()
+        return Rates(variance * W.gradient, reference_energy(V, W, variance[:, 0]))
 
     def _tabulated_rates(self, r: Positions, prepared: Preparation) -> Rates:
         """The same in float64, where walls as high as 1e6 cancel; outside of the table E_W is the trial energy."""
         assert prepared.table is not None
         inside = prepared.table.covers(r)
-        _, gradient, laplacian = prepared.trial_function.derivatives(r.double())
-        variance = self.sigma.double().square()
-        kinetic = (variance[:, 0] * (gradient.square().sum(-1) + laplacian)).sum(-1) / 2
+        W, variance = prepared.trial_function.derivatives(r.double()), self.sigma.double().square()
         somewhere = torch.as_tensor(prepared.typical, device=r.device)
         V = self.potential(torch.where(inside[:, None, None], r.double(), somewhere))
-        killing = torch.where(inside, V - kinetic, prepared.energy)
-        return Rates((variance * gradient).to(r.dtype), killing.to(r.dtype))
+        killing = torch.where(inside, reference_energy(V, W, variance[:, 0]), prepared.energy)
+        return Rates((variance * W.gradient).to(r.dtype), killing.to(r.dtype))
 
     def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
         """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box without phi_ref."""

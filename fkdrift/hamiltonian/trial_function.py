@@ -31,6 +31,17 @@ class Derivatives(NamedTuple):
     laplacian: PerParticle
 
 
+def reference_energy(V: PerWalker, W: Derivatives, variance: Tensor) -> PerWalker:
+    """E_W = V - sum_i sigma_i^2 (|grad_i W|^2 + lap_i W) / 2, the local energy of phi_ref, (batch,).
+
+    Args:
+        V: the potential, (batch,).
+        W: derivatives of the trial function at the same positions.
+        variance: sigma_i^2 = 1 / m_i, (particle,).
+    """
+    return V - (variance * (W.gradient.square().sum(-1) + W.laplacian)).sum(-1) / 2
+
+
 class Radial(ABC):
     """A function w(d) of a distance d with its first two derivatives."""
 

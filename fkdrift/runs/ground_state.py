@@ -461,16 +461,16 @@ class GroundState(OfPotential):
 
     def _trust(self, E: Energies) -> Verdict:
         """Every test that this run allows."""
-        stationary = E.stationary
+        stationary, tau = E.stationary, self.time_scale
         tests = energy_tests(
             E.variational,
             projected=E.best,
             path_action=None if stationary is None or E.path is None else E.path_action,
             standard_deviation=None if stationary is None else stationary.standard_deviation,
-            gap=1 / self.time_scale,
+            gap=1 / tau,
             r_hat=None if stationary is None else stationary.r_hat,
         )
-        return Verdict((*tests, *(projection_tests(E.projection, self.time_scale) if E.projection is not None else ())))
+        return Verdict((*tests, *(projection_tests(E.projection, tau) if E.projection is not None else ())))
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
