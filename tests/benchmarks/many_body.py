@@ -5,8 +5,8 @@
 
 Each row is a process of its own, timed from outside: start-up, training, sampling, comparison and figures are all in
 it.  The limits are those of two CPU cores without an accelerator; wall seconds mean little on a machine that is busy
-with something else, so what counts are CPU seconds, of one thread.  A row passes if the error bar, the deviation from the
-reference and the CPU seconds are all within their limits.
+with something else, so what counts are CPU seconds, of one thread.  A row passes if the error bar, the deviation from
+the reference and the CPU seconds are all within their limits.
 """
 
 from __future__ import annotations
