@@ -50,8 +50,7 @@ from fkdrift.exact.separable import (
 )
 from fkdrift.exact.spectrum import Spectrum, SpectrumRequest
 from fkdrift.exact.three_particles import three_particles, turns
-from fkdrift.hamiltonian.potential import Potential, require
-from fkdrift.hamiltonian.relative_motion import moves_freely
+from fkdrift.hamiltonian.potential import Potential, moves_freely, require
 
 Walls = Sequence[float] | Sequence[tuple[float, float]]
 SYMMETRIC = "symmetric under exchange of identical particles"

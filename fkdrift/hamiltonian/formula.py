@@ -43,7 +43,13 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "erf": torch.erf,
     "abs": torch.abs,
 }
-PAIR_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"minimum": torch.minimum, "maximum": torch.maximum}
+FUNCTIONS |= {f"arc{name[1:]}": FUNCTIONS[name] for name in ("asin", "acos", "atan")}  # as numpy calls them
+PAIR_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "minimum": torch.minimum,
+    "maximum": torch.maximum,
+    "atan2": torch.atan2,
+    "arctan2": torch.atan2,
+}
 MAX_LENGTH = 2000
 MAX_DEPTH = 150
 

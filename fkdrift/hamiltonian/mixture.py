@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fkdrift.hamiltonian.trial_function import Derivatives, Term
+from fkdrift.numerics.resampling import systematic
 from fkdrift.tensor_types import Positions
 
 Array = NDArray[np.float64]
@@ -161,6 +162,7 @@ def _cloud(
         [start[rng.integers(len(start), size=N_CLOUD // 2)], np.resize(low, (N_CLOUD // 2, *low.shape[1:]))]
     )
     values = capped(r)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     for _ in range(N_ROUNDS):
         finite = values[np.isfinite(values)]
         if len(finite) < N_CLOUD // 10:
@@ -171,9 +173,7 @@ def _cloud(
             r = r + sigma[:, None] * np.sqrt(dt) * rng.normal(size=r.shape)
             before, values = values, capped(r)
             cost = dt * (before + values) / 2
-            weight = np.exp(-(cost - cost.min()))
-            points = (np.arange(N_CLOUD) + rng.uniform()) / N_CLOUD
-            kept = np.searchsorted(np.cumsum(weight) / weight.sum(), points).clip(0, N_CLOUD - 1)
+            kept = systematic(torch.from_numpy(-cost)[None], generator)[0].numpy()
             r, values = r[kept], values[kept]
     return r
 

@@ -27,6 +27,9 @@ from fkdrift.numerics.geometry import pair_indices as pair_indices
 from fkdrift.numerics.geometry import pair_vectors as pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
 
+ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
+SIZES = (0.3, 1.0, 3.0, 10.0)  # of random positions that V is tried at
+
 
 @dataclass(frozen=True)
 class KnownEnergy:
@@ -105,7 +108,7 @@ class Potential(ABC):
         """Whether V is unchanged when all particles are moved together: nothing confines the centre of mass.
 
         The ground state is then that of the relative motion: the centre of mass rests and carries no energy.  Bare
-        functions in open space are tried out, see `fkdrift.hamiltonian.relative_motion.moves_freely`.
+        functions in open space are tried out, see `moves_freely`.
         """
         return False
 
@@ -113,6 +116,11 @@ class Potential(ABC):
     def isotropic(self) -> bool:
         """Whether V is unchanged when all particles are rotated (or reflected) together about the origin."""
         return False
+
+    @property
+    def failures(self) -> int:
+        """How many geometries had no energy so far, and were repaired: see `fkdrift.Surface`."""
+        return 0
 
     @property
     def start(self) -> tuple[tuple[float, ...], ...] | None:
@@ -158,6 +166,21 @@ def values_at(potential: Potential, r: np.ndarray) -> np.ndarray:
     with torch.no_grad(), np.errstate(all="ignore"):
         V: np.ndarray = potential(torch.from_numpy(np.ascontiguousarray(r, dtype=float))).double().numpy()
     return V
+
+
+def moves_freely(potential: Potential) -> bool:
+    """Whether V is unchanged when all particles move together, as it says or as its values at random points show."""
+    if potential.free or potential.n_particles < 2:
+        return potential.free
+    if potential.box is not None or potential.domain is not None or potential.nuclei or potential.trial_function:
+        return False
+    rng = np.random.default_rng(29)
+    shape = (64, potential.n_particles, potential.n_dims)
+    r = np.resize(SIZES, 64)[:, None, None] * rng.normal(size=shape)
+    V, moved = values_at(potential, r), values_at(potential, r + 3 * rng.normal(size=(64, 1, shape[2])))
+    known = np.isfinite(V) & np.isfinite(moved)
+    size = np.abs(V) + 1e-3 * np.median(np.abs(V[known])) if known.any() else np.abs(V)
+    return 2 * int(known.sum()) > len(V) and bool((np.abs(V - moved) <= ALIKE * 10 * size)[known].all())
 
 
 def require(condition: bool, name: str, value: object, allowed: str) -> None:

@@ -22,31 +22,14 @@ from torch import Tensor
 from fkdrift.errors import Unbound
 from fkdrift.hamiltonian.molecular_reference import prepare_molecule
 from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
-from fkdrift.hamiltonian.potential import Potential, values_at
+from fkdrift.hamiltonian.potential import ALIKE, SIZES, Potential, values_at
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction
 from fkdrift.tensor_types import PerWalker, Positions
 
 Array = NDArray[np.float64]
 
-ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
-SIZES = (0.3, 1.0, 3.0, 10.0)  # of random positions that V is tried at
 WIDTHS = np.geomspace(1e-3, 1e4, 200)  # of Gaussians, to choose from
-
-
-def moves_freely(potential: Potential) -> bool:
-    """Whether V is unchanged when all particles move together, as it says or as its values at random points show."""
-    if potential.free or potential.n_particles < 2:
-        return potential.free
-    if potential.box is not None or potential.domain is not None or potential.nuclei or potential.trial_function:
-        return False
-    rng = np.random.default_rng(29)
-    shape = (64, potential.n_particles, potential.n_dims)
-    r = np.resize(SIZES, 64)[:, None, None] * rng.normal(size=shape)
-    V, moved = values_at(potential, r), values_at(potential, r + 3 * rng.normal(size=(64, 1, shape[2])))
-    known = np.isfinite(V) & np.isfinite(moved)
-    size = np.abs(V) + 1e-3 * np.median(np.abs(V[known])) if known.any() else np.abs(V)
-    return 2 * int(known.sum()) > len(V) and bool((np.abs(V - moved) <= ALIKE * 10 * size)[known].all())
 
 
 def without_centre(x: Array, mass: Array) -> Array:

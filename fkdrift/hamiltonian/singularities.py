@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fkdrift.hamiltonian.gaussian_trial_function import fit_gaussian
-from fkdrift.hamiltonian.potential import FunctionPotential, Potential, values_at
-from fkdrift.hamiltonian.relative_motion import moves_freely
+from fkdrift.hamiltonian.potential import FunctionPotential, Potential, moves_freely, values_at
 from fkdrift.hamiltonian.trial_function import (
     Among,
     Cusp,

@@ -32,7 +32,6 @@ from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import describe, from_file, load_potential
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.hamiltonian.surface import Surface
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.evolution import evolve
@@ -431,7 +430,7 @@ class GroundState(OfPotential):
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
         if any(natural := self.potential.natural_units):
             more["units"] = natural.plain(self.shown_units)
-        if isinstance(self.potential, Surface):
+        if self.potential.failures:
             more["repaired"] = self.potential.failures
         if E.projection is not None:
             more["trust"] = self._trust(E).plain()

@@ -30,7 +30,7 @@ from fkdrift.wavefunction.local_energy import local_energy
 from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
 
 FIRST_MOVE, LONGEST_MOVE = 1 / 4, 1 / 2  # Metropolis steps in time scales: where tuning starts, and where it stops
-OVERLAP = 0.1  # of Cov(d_theta f), in units of 1 / time_scale, in the metric: u alone cannot see the share of a well
+OVERLAP = 1.0  # of Cov(d_theta f), in units of 1 / time_scale, in the metric: u alone cannot see the share of a well
 PATH_STEP = 1 / 32  # of a pathwise gradient, in time scales: the bias of the drift is of the order of 1%
 
 

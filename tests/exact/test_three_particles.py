@@ -7,20 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from pair_potentials import Cluster, bosons, lennard_jones, lm2m2
+from pair_potentials import Cluster, bosons
 from torch import Tensor
 
 from fkdrift.errors import Unbound
 from fkdrift.exact.diagonalisation import diagonalise, has_exact
 from fkdrift.exact.pair_solution import pair_solution
+from fkdrift.hamiltonian import pair_potentials as pairs
 from fkdrift.hamiltonian.potential import Potential
 
-NEON, ARGON = lennard_jones(35.6, 2.749), lennard_jones(119.4, 3.405)
+NEON, ARGON = pairs.NEON["Lennard-Jones"], pairs.ARGON["Lennard-Jones"]
+LM2M2 = pairs.HELIUM["LM2M2"]
 
 
 @pytest.mark.parametrize(
     ("u", "hbar2_over_m", "energy"),
-    [(NEON, 2.4263538, -20.117154), (lm2m2, 12.12, -1.303482e-3)],
+    [(NEON, 2.4263538, -20.117154), (LM2M2, 12.12, -1.303482e-3)],
     ids=["neon", "helium"],
 )
 def test_dimers(u, hbar2_over_m, energy):
@@ -34,7 +36,7 @@ def test_dimers(u, hbar2_over_m, energy):
     [
         pytest.param(NEON, 2.4263538, -61.0381, 4e-6, marks=pytest.mark.slow),
         (ARGON, 1.2138599, -304.876846, 2e-6),
-        pytest.param(lm2m2, 12.12, -0.126407, 1e-5, marks=pytest.mark.slow),
+        pytest.param(LM2M2, 12.12, -0.126407, 1e-5, marks=pytest.mark.slow),
     ],
     ids=["neon", "argon", "helium"],
 )
@@ -57,7 +59,7 @@ def test_two_kinds_of_particles_are_between_the_pure_trimers():
 
 def test_helium_with_lennard_jones_does_not_bind_a_pair():
     with pytest.raises(Unbound):
-        diagonalise(bosons(lennard_jones(10.22, 2.556), 2, 12.12), levels=1)
+        diagonalise(bosons(pairs.LennardJones(10.22, 2.556), 2, 12.12), levels=1)
 
 
 def test_a_pair_solution_satisfies_its_equation():

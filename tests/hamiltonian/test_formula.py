@@ -36,6 +36,8 @@ def at(expression: str, *point: float, **options) -> float:
         ("sech(x)", (800.0,), 0.0),
         ("erf(x) + tanh(x) + sinh(x) + cosh(x)", (0.3,), math.erf(0.3) + math.tanh(0.3) + math.exp(0.3)),
         ("atan(x) + asin(x) + acos(x)", (0.3,), math.atan(0.3) + math.pi / 2),
+        ("arctan(x) + arcsin(x) + arccos(x)", (0.3,), math.atan(0.3) + math.pi / 2),
+        ("cos(3*arctan2(y, x)) + 0*atan2(y, x)", (-0.3, 0.4), math.cos(3 * math.atan2(0.4, -0.3))),
         ("sqrt(2)*abs(x)", (-3.0,), 3 * math.sqrt(2)),
         ("log(exp(x))", (1.5,), 1.5),
         ("minimum(x, 1) + maximum(x, 1)", (3.0,), 4.0),

@@ -16,8 +16,7 @@ from fkdrift.errors import InputError, Unbound
 from fkdrift.estimators.projection import Projection
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.hamiltonian.loading import load_potential
-from fkdrift.hamiltonian.potential import FunctionPotential, Potential, distance
-from fkdrift.hamiltonian.relative_motion import moves_freely
+from fkdrift.hamiltonian.potential import FunctionPotential, Potential, distance, moves_freely
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.evolution import Adjoint, evolve
 from fkdrift.paths.process import Process
