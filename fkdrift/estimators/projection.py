@@ -74,7 +74,8 @@ N_LAGS = 16  # blocks that forward walking remembers
 FORWARD_SCALES = 4  # forward walking over so many time scales, where the memory reaches that far
 MINIMUM_BLOCKS = 32  # counted before an error bar is reliable
 SLOPE = 1.5  # how far a can be from half the mixed variance of E_L, relative to it
-CURVATURE = 3.0  # b over a, in units of 1 / time_scale: what smooth wells show at most
+CURVATURE = 16.0  # b over a, in units of 1 / time_scale: smooth wells show 3 at most, cusps at nuclei 11
+SPREAD = 3.0  # the same of a free drift; and a of an observable, in units of its bias
 SAVED = (
     "settling",
     "projection_time",
@@ -509,7 +510,7 @@ class Projection:
         """To zero step, with what is known of the size of the terms; see the head of this file."""
         if self.free:
             size = max(abs(E.mean - energies[-1].mean) for E in energies) / steps[0]
-            return extrapolate(steps, energies, curvature_scale=CURVATURE * size / self.time_scale)
+            return extrapolate(steps, energies, curvature_scale=SPREAD * size / self.time_scale)
         slope = variance / 2
         scale = CURVATURE * slope / self.time_scale
         return extrapolate(steps, energies, slope=slope, slope_scale=SLOPE * slope, curvature_scale=scale)
@@ -542,7 +543,7 @@ class Projection:
                 # Where psi is exact there is no bias of the step, and none between mixed and pure either.
                 size = (abs(pure[0].mean - mixed[0].mean) + pure[0].error) / self.time_scale
                 for kind, energies in (("mixed", mixed), ("pure", pure)):
-                    fit = extrapolate(steps, energies, slope_scale=CURVATURE * size, curvature_scale=size / steps[0])
+                    fit = extrapolate(steps, energies, slope_scale=SPREAD * size, curvature_scale=size / steps[0])
                     values[kind].append(fit.value)
             for kind, of_kind in found.items():
                 if observable.per_energy:

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from fkdrift.errors import BadConfig
 from fkdrift.hamiltonian.units import Units
+from fkdrift.numerics.allocator import keep_freed_memory
 from fkdrift.runs.methods import METHODS
 from fkdrift.runs.report import Block, progress_line
 from fkdrift.runs.run import Run
@@ -47,6 +48,7 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
     """
     if out is not None:
         make_folder(out)
+    keep_freed_memory()
     saved = time.monotonic()
     line = progress_line(run.title, progress, run.symbol)
     with cpu_threads(run.settings.threads), interruptible() as interrupted:
