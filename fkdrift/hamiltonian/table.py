@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadTable, OutsideTable
+from fkdrift.hamiltonian.names import file_called
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -59,7 +60,9 @@ class TablePotential(Potential):
     formula = "V interpolated in a table"
 
     def __post_init__(self) -> None:
-        file = Path(self.path).expanduser().absolute()
+        file = file_called(self.path)
+        if file is None:
+            raise BadTable(f"there is no table {self.path[:200]!r}; check the path")
         object.__setattr__(self, "path", str(file))
         object.__setattr__(self, "spline", CubicSpline(*read_table(file)))
         object.__setattr__(self, "n_dims", len(self.spline.knots))
