@@ -81,4 +81,4 @@ def _unknown(text: str) -> str:
     entries = installed()
     close = difflib.get_close_matches(text.lower().replace("-", "_"), entries, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"unknown potential {text!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."
+    return f"unknown potential {text[:80]!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."

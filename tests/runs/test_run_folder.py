@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -194,9 +195,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("at", range(9))
 def test_a_kill_at_any_moment_of_a_save_leaves_one_whole_run(tmp_path, monkeypatch, at):
     """Another run takes the folder of a first: the checkpoint is whole, and no view of the other is beside it."""
-    save(
-        tmp_path, checkpoint={"which": "first"}, config={"which": "first"}, result={"format": FORMAT, "which": "first"}
-    )
+    old, new = {"which": "first"}, {"which": "second"}
+    save(tmp_path, checkpoint=old, config=old, result={"format": FORMAT, **old})
     calls = iter(range(100))
 
     def until(function):
@@ -209,11 +209,8 @@ def test_a_kill_at_any_moment_of_a_save_leaves_one_whole_run(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "replace", until(os.replace))
     monkeypatch.setattr(os, "fsync", until(os.fsync))
-    new = {"which": "second"}
-    try:
+    with contextlib.suppress(Killed):
         save(tmp_path, checkpoint=new, config=new, result={"format": FORMAT, **new})
-    except Killed:
-        pass
     monkeypatch.undo()
     which = read_checkpoint(tmp_path)["which"]
     config, result = tmp_path / "config.toml", tmp_path / "result.json"
