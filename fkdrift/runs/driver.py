@@ -22,6 +22,7 @@ from fkdrift.runs.report import Block, progress_line
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
+from fkdrift.runs.starting import starting
 
 CHECKPOINT_SECONDS = 30.0
 """Between two saves while running: what a killed process may lose."""
@@ -96,7 +97,8 @@ def load(folder: str | Path, source: Any = None, *, trust: bool = False, force: 
     kind = find_kind(config, folder)
     if state.get("kind") != kind.kind:
         raise BadConfig(f"the checkpoint in {folder} is of a {state.get('kind')}, and its config.toml of a {kind.kind}")
-    run = kind.rebuild(config, source, changes)
+    with starting(str(folder), changes.get("max_seconds"), show=False):
+        run = kind.rebuild(config, source, changes)
     with cpu_threads(run.settings.threads):
         run.load_state_dict(state, force)
     return run
