@@ -85,12 +85,12 @@ def first_step(step: Callable[[int], object], n_walkers: int, numbers_per_walker
     """
     few = max(FEWEST, NUMBERS_AT_ONCE // numbers_per_walker // TIMES_MORE)
     found = []
-    for n in (few, TIMES_MORE * few):
+    for n in (FEWEST, few, TIMES_MORE * few):  # the first is for what is done once
         started = time.perf_counter()
         with _Peak() as peak:
             step(n)
         found.append(Cost(peak.most, time.perf_counter() - started))
-    one, two = found
+    _, one, two = found
     rest = (n_walkers / few - 1) / (TIMES_MORE - 1)
     size = one.bytes + (two.bytes - one.bytes) * rest
     return Cost(OVERHEAD * size, one.seconds + max(0.0, two.seconds - one.seconds) * rest)
