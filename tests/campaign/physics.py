@@ -64,7 +64,7 @@ def _good(state: Any, exact: float | None) -> bool:
 
 
 def coverage(n: int, seed: int, folder: Path) -> Tally:
-    """The path action, n seeds: what is left of the bias after ten updates is far below its error; |z| < 2 in 95 of 100."""
+    """The path action, n seeds: the bias left after ten updates is far below its error; |z| < 2 in 95 of 100."""
     tally = Tally("coverage over seeds")
     settings = fk.Settings(n_walkers=256, n_updates=10, n_blocks=40, project=False)
     exact = fk.diagonalise(fk.load_potential("x**2/2 + x**4/4")).ground_state
