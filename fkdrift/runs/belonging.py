@@ -59,14 +59,14 @@ def leaves(values: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 def check_state(value: Any, like: Any, where: str = "") -> None:
     """Refuse a saved state whose names, types, dtypes or shapes are not those of the state that it is to replace.
 
-    What is not yet known in `like` (None, an empty tensor, list or dict) may be anything plain.
+    What is not yet known in `like` (None, an empty list or dict, a size of 0 in a tensor) may be anything plain.
 
     Raises:
         BadConfig: with the name of the first entry that does not fit.
     """
     if isinstance(like, Tensor):
-        fits = isinstance(value, Tensor) and value.dtype == like.dtype
-        fits = fits and (value.shape == like.shape or (like.numel() == 0 and value.ndim == like.ndim))
+        fits = isinstance(value, Tensor) and value.dtype == like.dtype and value.ndim == like.ndim
+        fits = fits and all(a == b for a, b in zip(value.shape, like.shape, strict=True) if b)
     elif isinstance(like, Mapping):
         fits = isinstance(value, Mapping) and (not like or like.keys() == value.keys())
     elif isinstance(like, list | tuple):

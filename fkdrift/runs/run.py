@@ -276,7 +276,7 @@ class Run(ABC):
                 raise BadConfig(f"{'; '.join(found)}; undo that, or accept it by --force (force=True)")
             self.forced = [*state["forced"], *(text for text in found if text not in state["forced"])]
             fresh = self.state_dict()
-            same = ("model", "generator", "phases", "finished", "seconds")
+            same = ("model", "generator", "phases", "history", "finished", "seconds")
             check_state({name: state[name] for name in same}, {name: fresh[name] for name in same})
             self.model.load_state_dict(state["model"])
             for phase in self.phases:

@@ -152,8 +152,9 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}; choose another") from None
+    except (OSError, ValueError) as error:  # a null byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise CannotWrite(f"cannot make the folder {str(folder)!r}: {reason}; choose another") from None
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
