@@ -171,8 +171,13 @@ def digest(potential: Potential) -> str:
 
 def _code(code: types.CodeType) -> bytes:
     """What a function does, whatever its file and lines."""
-    inner = b"".join(_code(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts)
-    return code.co_code + inner + repr((code.co_names, code.co_varnames)).encode()
+
+    def plain(value: object) -> bytes:
+        if isinstance(value, types.CodeType):
+            return _code(value)
+        return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value).encode()
+
+    return code.co_code + b"".join(map(plain, code.co_consts)) + repr((code.co_names, code.co_varnames)).encode()
 
 
 def _text_of(kind: type) -> bytes:

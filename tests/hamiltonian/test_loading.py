@@ -323,3 +323,37 @@ def test_a_bare_callable_cannot_be_loaded_from_its_name():
         "parameters": {"n_particles": 1, "n_dims": 2, "identical": False},
         "reloadable": False,
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 5000,
+        "x" * 5000,
+        "a" * 5000 + ".csv",
+        "a" * 5000 + ".py:X",
+        "~x.csv",
+        "~x.py:X",
+        "x\0.csv",
+        "x\0",
+        "\0.py:X",
+    ],
+)
+def test_names_that_no_file_can_have(text):
+    with pytest.raises(InputError) as refusal:
+        load_potential(text)
+    assert len(str(refusal.value)) < 700
+
+
+def test_a_digest_follows_what_a_potential_is_made_from(tmp_path):
+    x = np.linspace(-4, 4, 40)
+    for k, V in enumerate((x**2, x**2, x**2 + 1e-12 * x)):
+        np.savez(tmp_path / f"{k}.npz", x=x, V=V)
+    first, same, other = (digest(load_potential(tmp_path / f"{k}.npz")) for k in range(3))
+    assert first == same != other
+    assert digest(load_potential(lambda r: r.square().sum((-2, -1)))) == digest(
+        load_potential(lambda r: r.square().sum((-2, -1)))
+    )
+    assert digest(load_potential(lambda r: r.square().sum((-2, -1)))) != digest(
+        load_potential(lambda r: 2 * r.square().sum((-2, -1)))
+    )
