@@ -17,21 +17,22 @@ from fkdrift.runs.starting import OVERHEAD, Cost, available_memory, first_step, 
 CPU = torch.device("cpu")
 
 
+def start(max_seconds, act):
+    with starting("wells", max_seconds):
+        act()
+
+
 def test_a_start_ends_after_max_seconds():
     began = time.monotonic()
     with pytest.raises(OutOfTime, match=r"wells was not ready to begin after max_seconds = 0\.1: give it more time"):
-        with starting("wells", 0.1):
-            while time.monotonic() < began + 20:
-                time.sleep(0.01)
+        start(0.1, lambda: [time.sleep(0.01) for _ in range(2000)])
     assert time.monotonic() < began + 10
-    with starting("wells", 60.0):
-        pass
+    start(60.0, lambda: None)
 
 
 def test_ctrl_c_is_ctrl_c():
-    with pytest.raises(KeyboardInterrupt), starting("wells", 60.0):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)
+    with pytest.raises(KeyboardInterrupt):
+        start(60.0, lambda: [os.kill(os.getpid(), signal.SIGINT), time.sleep(10)])
 
 
 def test_memory_of_a_first_step_is_in_proportion_to_the_walkers():
