@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from fkdrift.errors import BadConfig, FkdriftError
 from fkdrift.hamiltonian.units import Units
-from fkdrift.runs.belonging import code_in
+from fkdrift.runs.belonging import code_in, differences
 from fkdrift.runs.methods import METHODS
 from fkdrift.runs.report import Block, progress_line
 from fkdrift.runs.run import Run
@@ -156,6 +156,13 @@ def show(
     """
     result = read_result(Path(folder), force)
     kind = find_kind(result, folder)
+    if not force and (config := Path(folder) / "config.toml").exists():
+        about = {name: value for name, value in read_toml(config).items() if name in result and name != "settings"}
+        if found := differences(about, {name: result[name] for name in about}):
+            raise BadConfig(
+                f"result.json and config.toml in {folder} are not of one run: {'; '.join(found)}; fkdrift resume "
+                "compares both with the checkpoint, --force shows the result as it is"
+            )
     try:
         if energy_unit or length_unit:
             natural, shown = (Units(**result.get("units", {}).get(name, {})) for name in ("natural", "shown"))
