@@ -62,7 +62,7 @@ class _Peak(TorchDispatchMode):
                 self._add(tensor.untyped_storage())
         return result
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
+    def _add(self, storage: Any) -> None:
         if getattr(storage, "_counted", False):
             return
         storage._counted = True
