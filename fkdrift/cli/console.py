@@ -91,6 +91,8 @@ def new_folder(name: str) -> Path:
 
 def finish(run: Run, request: Request) -> None:
     """Print what a run found; after an interruption save it first, and say how to go on."""
+    from fkdrift.runs.belonging import code_in  # here: it imports torch
+
     out = request.out
     if not run.finished and out is None:
         out = run.save(new_folder(f"fkdrift-{run.title}-seed{run.settings.seed}"))
@@ -98,7 +100,9 @@ def finish(run: Run, request: Request) -> None:
     plain = json.dumps(run.result, indent=2, allow_nan=False) if request.json else None
     typer.echo(plain or (block.headline if request.quiet else str(block)))
     if not run.finished:
-        typer.echo(f"interrupted; everything is saved. Go on with: fkdrift resume {shlex.quote(str(out))}", err=True)
+        trust = " --trust" if code_in(run.config) else ""  # it was trusted a moment ago
+        resume = f"fkdrift resume {shlex.quote(str(out))}{trust}"
+        typer.echo(f"interrupted; everything is saved. Go on with: {resume}", err=True)
         raise typer.Exit(INTERRUPTED)
     if out is not None and not request.quiet and not request.json:
         typer.echo(f"\n  saved to {out}")

@@ -23,8 +23,9 @@ def method_command(name: str) -> Any:
         refuse_to_replace(request)
         loaded, settings = potential_and_settings(potential, param, method.settings_class, request)
         from fkdrift.runs.driver import cpu_threads, drive
+        from fkdrift.runs.starting import starting
 
-        with cpu_threads(settings.threads):
+        with cpu_threads(settings.threads), starting(loaded.name, settings.max_seconds, request.progress):
             run = method(loaded, settings)
         finish(drive(run, out=request.out, progress=request.progress), request)
 

@@ -16,6 +16,8 @@ from fkdrift.runs.settings import Settings
 from fkdrift.settings import extensible
 
 RESUME = "Go on with an interrupted run of any kind, or take a finished one further."
+Trust = Annotated[bool, typer.Option(help="Execute the code that the folder names, such as wells.py:Quartic.")]
+Force = Annotated[bool, typer.Option(help="Accept what was changed since the run was saved; the result says so.")]
 Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="DIR")]
 
 
@@ -24,10 +26,11 @@ def resume_command(name: str) -> Any:
     kinds = [Settings, *(METHODS.find(method).settings_class for method in METHODS.names())]
 
     @computing(extensible(*kinds), common=("quiet", "json"))
-    def resume(request: Request, folder: Folder) -> None:
+    def resume(request: Request, folder: Folder, trust: Trust = False, force: Force = False) -> None:
         from fkdrift.runs.driver import resume as run
 
-        finish(run(folder, progress=request.progress, **request.given), replace(request, out=folder))
+        found = run(folder, trust=trust, force=force, progress=request.progress, **request.given)
+        finish(found, replace(request, out=folder))
 
     return made_command(
         name,
@@ -36,11 +39,17 @@ def resume_command(name: str) -> Any:
     )
 
 
-def show(folder: Folder, energy_unit: EnergyUnit = None, length_unit: LengthUnit = None, as_json: Json = False) -> None:
+def show(
+    folder: Folder,
+    energy_unit: EnergyUnit = None,
+    length_unit: LengthUnit = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
     """Print the result of a saved run of any kind."""
     with errors():
         from fkdrift.runs.driver import show as block
         from fkdrift.runs.run_folder import read_result
 
-        shown = block(folder, energy_unit=energy_unit, length_unit=length_unit)
-        typer.echo(json.dumps(read_result(folder), indent=2) if as_json else str(shown))
+        shown = block(folder, energy_unit=energy_unit, length_unit=length_unit, force=force)
+        typer.echo(json.dumps(read_result(folder, force), indent=2) if as_json else str(shown))

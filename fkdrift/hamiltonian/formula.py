@@ -52,6 +52,8 @@ PAIR_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 MAX_LENGTH = 2000
 MAX_DEPTH = 150
+LARGEST = torch.finfo(torch.float32).max
+"""Of a constant: V is evaluated in float32 too."""
 
 _OPERATORS: dict[type[ast.operator], Callable] = {
     ast.Add: operator.add,
@@ -239,7 +241,7 @@ class _Translator:
         if name == "where":
             condition = self.condition(node.args[0], depth)
             yes, no = (self.piece(arg, depth) for arg in node.args[1:])
-            return lambda v: torch.where(condition(v), _tensor(yes, v), _tensor(no, v))
+            return lambda v: _branches(condition(v), yes, no, v)
         function: Callable[..., Tensor] = FUNCTIONS.get(name) or PAIR_FUNCTIONS[name]
         pieces = [self.piece(arg, depth) for arg in node.args]
         if all(not callable(piece) for piece in pieces):
@@ -276,8 +278,8 @@ class _Translator:
             value = compute()
         except (OverflowError, ZeroDivisionError) as error:
             self.refuse(node, f"this constant has no finite value ({error})")
-        if isinstance(value, complex) or not math.isfinite(value):
-            self.refuse(node, f"this constant is {value}; only real, finite numbers are allowed")
+        if isinstance(value, complex) or not abs(value) <= LARGEST:
+            self.refuse(node, f"this constant is {value}; only real, finite numbers up to {LARGEST:.1e} are allowed")
         return value
 
     def refuse(self, node: ast.expr, reason: str) -> NoReturn:
@@ -285,6 +287,16 @@ class _Translator:
         start = len(encoded[: node.col_offset].decode())
         end = len(encoded[: node.end_col_offset].decode())
         raise BadFormula(f"{reason}\n{_mark(self.text, start, end)}")
+
+
+def _branches(condition: Tensor, yes: Piece, no: Piece, v: Variables) -> Tensor:
+    """Each branch where it is taken: where the other one is, its value or gradient need not exist."""
+    result = torch.zeros_like(next(iter(v.values())))
+    for taken, piece in ((condition, yes), (~condition, no)):
+        if taken.any():
+            inside = _tensor(piece, {name: value[taken] for name, value in v.items()})
+            result = result.masked_scatter(taken, inside)
+    return result
 
 
 def _value(piece: Piece, v: Variables) -> float | Tensor:

@@ -33,12 +33,13 @@ from torch import Tensor
 
 from fkdrift.errors import BadParameter, UnknownPotential
 from fkdrift.hamiltonian.formula import FormulaPotential
-from fkdrift.hamiltonian.names import distribution, installed, refuse_unknown
+from fkdrift.hamiltonian.names import code_file, distribution, file_called, installed, refuse_unknown
 from fkdrift.hamiltonian.potential import FunctionPotential, KnownEnergy, Potential
 from fkdrift.hamiltonian.surface import Surface, named_calculator
 from fkdrift.hamiltonian.table import TablePotential
 
 _FILES = "fkdrift_files"  # modules executed from a user's file are called fkdrift_files.<digest>.<stem>
+_DIGEST = "__digest__"  # in such a module: SHA-256 of the text that was executed
 
 
 def load_potential(
@@ -145,6 +146,51 @@ def describe(potential: Potential) -> dict[str, Any]:
     return {"name": name or potential.name, "parameters": parameters, "reloadable": name is not None}
 
 
+def digest(potential: Potential) -> str:
+    """SHA-256 of what a potential was made from: another one means that V may be another function.
+
+    That is the text of the Python file it is defined in as it was executed, the numbers of a table, the code of a
+    Python callable, and the files that its parameters name.  Modules that the file imports, and variables that a
+    callable refers to, are not part of it.
+
+    Returns:
+        the digest in hexadecimal digits; empty where nothing is known, as for a class typed into a notebook.
+    """
+    source = potential.function if isinstance(potential, FunctionPotential | Surface) else potential
+    if isinstance(potential, TablePotential):
+        content = potential.spline.coefficients.tobytes() + b"".join(t.tobytes() for t in potential.spline.knots)
+    elif isinstance(source, types.FunctionType):
+        content = _code(source.__code__)
+    else:
+        content = _text_of(type(source))
+    named = (file_called(value) for value in potential.parameters.values() if isinstance(value, str))
+    for file in named:
+        content += file.read_bytes() if file is not None and file.is_file() else b""
+    return hashlib.sha256(content).hexdigest() if content else ""
+
+
+def _code(code: types.CodeType) -> bytes:
+    """What a function does, whatever its file and lines."""
+
+    def plain(value: object) -> bytes:
+        if isinstance(value, types.CodeType):
+            return _code(value)
+        return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value).encode()
+
+    return code.co_code + b"".join(map(plain, code.co_consts)) + repr((code.co_names, code.co_varnames)).encode()
+
+
+def _text_of(kind: type) -> bytes:
+    """The file a class is defined in, as it was executed; nothing where there is none."""
+    module = sys.modules.get(kind.__module__)
+    if module is not None and hasattr(module, _DIGEST):
+        return str(getattr(module, _DIGEST)).encode()
+    try:
+        return Path(inspect.getfile(kind)).read_bytes()
+    except (TypeError, OSError):
+        return b""
+
+
 # The five ways
 
 
@@ -157,9 +203,8 @@ def _load_text(text: str, parameters: dict[str, object]) -> Potential:
         return _build(plug_in.potential, parameters)
     if text.startswith("ase:"):
         return named_calculator(text, parameters)
-    path, colon, name = text.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _load_object(from_file(path, name), parameters)
+    if (path := code_file(text)) is not None:
+        return _load_object(from_file(path, text.rpartition(":")[2]), parameters)
     if text.endswith((".csv", ".npz")):
         return _build(TablePotential, parameters, text)
     refuse_unknown(text)
@@ -201,12 +246,14 @@ def from_file(path: str, name: str) -> Any:
     Raises:
         UnknownPotential: there is no such file, it cannot be executed, or it has no such name.
     """
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise UnknownPotential(f"there is no file {path!r} (looked for {file}); check the path")
+    file = file_called(path)
+    if file is None or not file.is_file():
+        raise UnknownPotential(f"there is no file {path[:200]!r}; check the path")
+    file = file.resolve()
     content = file.read_bytes()
     digest = hashlib.sha256(str(file).encode() + b"\0" + content).hexdigest()[:12]
     module = sys.modules.get(f"{_FILES}.{digest}.{file.stem}") or _execute(file, f"{_FILES}.{digest}.{file.stem}")
+    module.__dict__[_DIGEST] = hashlib.sha256(content).hexdigest()
     if not hasattr(module, name):
         names = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
         raise UnknownPotential(f"{path} has no {name!r}; it defines {', '.join(names) or 'nothing'}")

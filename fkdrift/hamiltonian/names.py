@@ -38,17 +38,33 @@ def refuse_unknown(text: str) -> None:
         UnknownPotential: it cannot; the message has the closest names.
     """
     text = text.strip()
-    path, colon, _ = text.rpartition(":")
-    if text in installed() or (colon and path.endswith(".py")) or text.endswith((".csv", ".npz")):
-        return
-    if text.startswith("ase:"):
+    if text in installed() or code_file(text) is not None or text.endswith((".csv", ".npz")):
         return
     if text.endswith(".py"):
         raise UnknownPotential(f"{text!r} is a file: say which potential in it, as {text}:Name")
-    if text and Path(text).exists():
+    if text and (found := file_called(text)) is not None and found.exists():
         raise UnknownPotential(f"{text!r} exists, but is not of a kind that can be read: give {_WAYS}")
     if not is_formula(text):
         raise UnknownPotential(_unknown(text))
+
+
+def code_file(text: str) -> str | None:
+    """What would be executed for a name: the file of file.py:Name, or the whole of ase:module:Class; otherwise None."""
+    text = text.strip()
+    path, colon, _ = text.rpartition(":")
+    return text if text.startswith("ase:") else path if colon and path.endswith(".py") else None
+
+
+def file_called(text: str) -> Path | None:
+    """The absolute path of a file by a name that somebody gave; None where no file can have that name."""
+    try:
+        file = Path(text).expanduser().absolute()
+        file.stat()
+    except FileNotFoundError:
+        return file
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, ~ of nobody
+        return None
+    return file
 
 
 def is_formula(text: str) -> bool:
@@ -65,4 +81,4 @@ def _unknown(text: str) -> str:
     entries = installed()
     close = difflib.get_close_matches(text.lower().replace("-", "_"), entries, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"unknown potential {text!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."
+    return f"unknown potential {text[:80]!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."

@@ -241,7 +241,7 @@ class FunctionPotential(Potential):
         r = torch.zeros(2, self.n_particles, self.n_dims).normal_(generator=torch.Generator().manual_seed(0))
         found: object = None
         raised: Exception | None = None
-        for positions, kind in ((r, Tensor), (r.double().numpy(), np.ndarray)):
+        for positions, kind in ((r.clone().requires_grad_(), Tensor), (r.double().numpy(), np.ndarray)):
             try:
                 value = self.function(positions)  # type: ignore[arg-type]
             except Exception as error:  # what it raises for tensors counts, unless it takes arrays
@@ -255,11 +255,10 @@ class FunctionPotential(Potential):
             raise BadParameter(
                 f"{self.name} raised {type(raised).__name__}: {raised}, for positions {tuple(r.shape)}"
             ) from raised
-        require(
-            False,
-            "function",
-            f"returning {getattr(found, 'shape', type(found).__name__)} for positions {tuple(r.shape)}",
-            "a callable that takes (batch, particle, dim) to (batch,)",
+        what = f"{type(found).__name__} {tuple(getattr(found, 'shape', ()))}".removesuffix(" ()")
+        raise BadParameter(
+            f"{self.name} returns {what} for positions {tuple(r.shape)}: give a function that takes (batch, "
+            "particle, dim) to (batch,), tensors to tensors or arrays to arrays, such as r.square().sum((-2, -1))"
         )
 
     def __call__(self, r: Positions) -> PerWalker:

@@ -322,8 +322,10 @@ def named_calculator(text: str, given: Mapping[str, Any]) -> Surface:
         raise BadParameter(
             f"{text} needs a package that is not installed ({error}): pip install 'fkdrift[ase]'"
         ) from None
-    except (AttributeError, ValueError):
-        raise BadParameter(f"there is no {text}: write ase:module:Class, such as ase:ase.calculators.emt:EMT") from None
+    except (AttributeError, ValueError, TypeError):
+        raise BadParameter(
+            f"there is no {text[:80]}: write ase:module:Class, such as ase:ase.calculators.emt:EMT"
+        ) from None
     atoms = given.get("atoms")
     if not atoms:
         raise BadParameter(f"which atoms? Give --param atoms=FILE with a geometry near a minimum for {text}")

@@ -25,11 +25,14 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import BadTable, OutsideTable
+from fkdrift.hamiltonian.names import file_called
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.tensor_types import PerWalker, Positions
 
 AXES = ("x", "y", "z")
 MIN_POINTS = 4
+MOST_BYTES = 2 << 30
+"""Of a table, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class TablePotential(Potential):
     formula = "V interpolated in a table"
 
     def __post_init__(self) -> None:
-        file = Path(self.path).expanduser().absolute()
+        file = file_called(self.path)
+        if file is None:
+            raise BadTable(f"there is no table {self.path[:200]!r}; check the path")
         object.__setattr__(self, "path", str(file))
         object.__setattr__(self, "spline", CubicSpline(*read_table(file)))
         object.__setattr__(self, "n_dims", len(self.spline.knots))
@@ -91,6 +96,7 @@ class CubicSpline:
     def __init__(self, axes: tuple[np.ndarray, ...], values: np.ndarray) -> None:
         from scipy.interpolate import make_interp_spline  # here: it takes half a second to import
 
+        self.open_edge = _open_edge(axes, values)
         self.domain = tuple((float(axis[0]), float(axis[-1])) for axis in axes)
         self.knots = []
         self.coefficients = values
@@ -130,8 +136,17 @@ class CubicSpline:
         ranges = ", ".join(f"{a} from {low:g} to {high:g}" for a, (low, high) in zip(AXES, self.domain, strict=False))
         raise OutsideTable(
             f"{int(outside.sum())} of {len(outside)} walkers are outside the table, such as {AXES[k]} = {where:g}: "
-            f"it covers {ranges}. Extend the table to where V is far above the ground-state energy"
+            f"it covers {ranges}. {self.open_edge}Extend the table to where V is far above the ground-state energy"
         )
+
+
+def _open_edge(axes: tuple[np.ndarray, ...], values: np.ndarray) -> str:
+    """A sentence where V is lowest at the edge of the grid, so that nothing keeps a particle inside."""
+    if not values.min() < values[(slice(1, -1),) * values.ndim].min():
+        return ""
+    place = zip(AXES, axes, np.unravel_index(values.argmin(), values.shape), strict=False)
+    where = ", ".join(f"{name} = {axis[i]:g}" for name, axis, i in place)
+    return f"V is lowest at its edge, at {where}: nothing keeps a particle inside. "
 
 
 def _on_axis(k: int, n_dims: int) -> list[int]:
@@ -176,18 +191,28 @@ def read_table(file: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
 
 
 def _read_npz(file: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    remedy = f"write it with numpy.savez({file.name!r}, x=x, V=V)"
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise BadTable(
-            f"{file.name} cannot be read as npz: {error}; write it with numpy.savez({file.name!r}, x=x, V=V)"
-        ) from error
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            foreign = sorted(name for name in archive.namelist() if not name.endswith(".npy"))
+        if size > MOST_BYTES:
+            raise BadTable(f"{file.name} unpacks to {size / 1e9:.3g} GB; at most {MOST_BYTES / 1e9:g} GB are read")
+        if foreign:
+            raise BadTable(f"{file.name} holds {foreign[0]!r}, which is no array; {remedy}")
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except BadTable:
+        raise
+    except Exception as error:  # a damaged archive, or a header that claims too much, can fail anywhere
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise BadTable(f"{file.name} cannot be read as npz: {reason}; {remedy}") from error
     names = _axis_names(file, list(arrays))
     for name in (*names, "V"):
         if arrays[name].dtype.kind not in "fiu":
             raise BadTable(f"{file.name}: the array {name} holds {arrays[name].dtype}; it must hold real numbers")
-        arrays[name] = arrays[name].astype(np.float64)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            arrays[name] = arrays[name].astype(np.float64)
     axes = tuple(arrays[name] for name in names)
     for name, axis in zip(names, axes, strict=True):
         if axis.ndim != 1:
@@ -203,6 +228,8 @@ def _read_npz(file: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
 
 
 def _read_csv(file: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    if file.stat().st_size > MOST_BYTES:
+        raise BadTable(f"{file.name} has {file.stat().st_size / 1e9:.3g} GB; at most {MOST_BYTES / 1e9:g} GB are read")
     try:
         lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
         header = [name.strip() for name in lines[0].split(",")] if lines else []

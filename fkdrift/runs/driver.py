@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from fkdrift.errors import BadConfig
+from fkdrift.errors import BadConfig, FkdriftError
 from fkdrift.hamiltonian.units import Units
 from fkdrift.numerics.allocator import keep_freed_memory
+from fkdrift.runs.belonging import code_in, differences
 from fkdrift.runs.methods import METHODS
 from fkdrift.runs.report import Block, progress_line
 from fkdrift.runs.run import Run
-from fkdrift.runs.run_folder import make_folder, read_checkpoint, read_result
+from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
+from fkdrift.runs.starting import starting
 
 CHECKPOINT_SECONDS = 30.0
 """Between two saves while running: what a killed process may lose."""
@@ -44,14 +46,13 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
 
     Raises:
         ComputationError: the computation failed.
-        CannotWrite: `out` cannot be written to.
+        CannotWrite: `out` cannot be written to, or another process works in it.
     """
-    if out is not None:
-        make_folder(out)
     keep_freed_memory()
     saved = time.monotonic()
     line = progress_line(run.title, progress, run.symbol)
-    with cpu_threads(run.settings.threads), interruptible() as interrupted:
+    held = nullcontext() if out is None else locked(out)
+    with held, cpu_threads(run.settings.threads), interruptible() as interrupted:
         with line as show:
             for step in run.advance():
                 show(step)
@@ -65,7 +66,7 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
     return run
 
 
-def load(folder: str | Path, source: Any = None, **changes: Any) -> Any:
+def load(folder: str | Path, source: Any = None, *, trust: bool = False, force: bool = False, **changes: Any) -> Any:
     """The run saved in a folder: a `GroundState`, a `Learning` or a `Bridge`.
 
     Args:
@@ -87,28 +88,45 @@ def load(folder: str | Path, source: Any = None, **changes: Any) -> Any:
     folder = Path(folder)
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}")
-    config = read_toml(folder / "config.toml")
-    run = find_kind(config, folder).rebuild(config, source, changes)
     state = read_checkpoint(folder)
-    if state.get("kind") != run.kind:
-        raise BadConfig(f"the checkpoint in {folder} is of a {state.get('kind')}, and its config.toml of a {run.kind}")
+    config = read_toml(folder / "config.toml") if (folder / "config.toml").exists() else state.get("config", {})
+    used = config if source is None else {**config, "potential": {}}
+    if not trust and (named := code_in(used)):
+        raise BadConfig(
+            f"{folder} names code, {', '.join(named)}, which is not executed unless you say so: if it is yours, or you "
+            "have read it, add --trust (trust=True)"
+        )
+    kind = find_kind(config, folder)
+    if state.get("kind") != kind.kind:
+        raise BadConfig(f"the checkpoint in {folder} is of a {state.get('kind')}, and its config.toml of a {kind.kind}")
+    with starting(str(folder), changes.get("max_seconds"), show=False):
+        run = kind.rebuild(config, source, changes)
     with cpu_threads(run.settings.threads):
-        run.load_state_dict(state)
+        run.load_state_dict(state, force)
     return run
 
 
-def resume(folder: str | Path, source: Any = None, *, progress: bool | None = None, **changes: Any) -> Any:
+def resume(
+    folder: str | Path,
+    source: Any = None,
+    *,
+    trust: bool = False,
+    force: bool = False,
+    progress: bool | None = None,
+    **changes: Any,
+) -> Any:
     """Go on with a saved run, and save it to the same folder.
 
     An interrupted run ends, on the CPU, bit for bit where it would have ended without the interruption; a finished one
     goes further if `changes` ask for more.
 
     Args:
-        folder, source, changes: as for `load`.
+        folder, source, trust, force, changes: as for `load`.
         progress: as for `drive`.
 
     Raises:
         BadConfig: as for `load`.
+        CannotWrite: as for `drive`.
 
     Example (more updates make a finished run go further):
         >>> data = np.eye(8, dtype=int)
@@ -116,28 +134,48 @@ def resume(folder: str | Path, source: Any = None, *, progress: bool | None = No
         >>> fk.resume("runs/eye", data, n_updates=20).n_updates
         20
     """
-    return drive(load(folder, source, **changes), out=Path(folder), progress=progress)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadConfig(f"there is no folder {folder}")
+    with locked(folder):  # before it is read, so that nobody goes on from the same checkpoint
+        run = load(folder, source, trust=trust, force=force, **changes)
+        return drive(run, out=folder, progress=progress)
 
 
-def show(folder: str | Path, *, energy_unit: str | None = None, length_unit: str | None = None) -> Block:
+def show(
+    folder: str | Path, *, energy_unit: str | None = None, length_unit: str | None = None, force: bool = False
+) -> Block:
     """What the run in a folder found: the block that its command printed.
 
     Args:
         folder: of the run.
         energy_unit, length_unit: other units to show it in.
+        force: show a result that was changed after it was written.
 
     Raises:
-        BadConfig: the folder is not a saved run, or is damaged.
+        BadConfig: the folder is not a saved run, is damaged, or was changed.
         BadParameter: a unit is not known, or the result has none.
     """
-    result = read_result(Path(folder))
-    if energy_unit or length_unit:
-        natural, shown = (Units(**result.get("units", {}).get(name, {})) for name in ("natural", "shown"))
-        result = {**result, "units": natural.plain(shown.changed(energy_unit, length_unit))}
+    result = read_result(Path(folder), force)
+    kind = find_kind(result, folder)
+    if not force and (config := Path(folder) / "config.toml").exists():
+        about = {name: value for name, value in read_toml(config).items() if name in result and name != "settings"}
+        if found := differences(about, {name: result[name] for name in about}):
+            raise BadConfig(
+                f"result.json and config.toml in {folder} are not of one run: {'; '.join(found)}; fkdrift resume "
+                "compares both with the checkpoint, --force shows the result as it is"
+            )
     try:
-        return find_kind(result, folder).block(result)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadConfig(f"result.json in {folder} is not that of a run: {error!r} is missing or wrong") from None
+        if energy_unit or length_unit:
+            natural, shown = (Units(**result.get("units", {}).get(name, {})) for name in ("natural", "shown"))
+            result = {**result, "units": natural.plain(shown.changed(energy_unit, length_unit))}
+        block = kind.block(result)
+        str(block)
+        return block
+    except FkdriftError:
+        raise
+    except Exception as error:  # a result that was changed can be wrong anywhere
+        raise BadConfig(f"result.json in {folder} is not that of a run: {error!r} is missing or wrong") from error
 
 
 def find_kind(values: Mapping[str, Any], where: str | Path) -> type[Run]:
@@ -146,7 +184,7 @@ def find_kind(values: Mapping[str, Any], where: str | Path) -> type[Run]:
     Raises:
         BadConfig: there is no such kind.
     """
-    kind = values.get("kind")
+    kind = values.get("kind") if isinstance(values.get("kind"), str) else None
     if kind in METHODS.names():
         return METHODS.find(kind)
     if kind not in KINDS:

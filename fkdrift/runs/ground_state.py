@@ -50,6 +50,7 @@ from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
 from fkdrift.runs.report import Block
 from fkdrift.runs.settings import MOST_BLOCKS, Settings
+from fkdrift.runs.starting import WORTH_A_TRIAL, first_step, require_room, starting
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
@@ -148,7 +149,9 @@ class GroundState(OfPotential):
         if start is not None:
             _take_over(model, start)
         self.process = Process(model, self.system)
-        walkers = self.system.initial_walkers(settings.n_walkers or _n_walkers(potential, settings), generator)
+        n_walkers = settings.n_walkers or _n_walkers(potential, settings)
+        self._require_room(settings, n_walkers)
+        walkers = self.system.initial_walkers(n_walkers, generator)
         if start is not None:
             walkers = _settled(self.process, self.system, walkers, generator)
         self.training = Training(
@@ -223,6 +226,23 @@ class GroundState(OfPotential):
         samplers += [self.excitations] if settings.levels > 1 else []
         samplers += [self.correlations] if correlated else []
         super().__init__(settings, model, generator, [self.training, *samplers, self.exact])
+
+    def _require_room(self, settings: Settings, n_walkers: int) -> None:
+        """Refuse so many walkers where their first step would not fit; small runs always do."""
+        numbers = math.prod(self.system.shape) * settings.width
+        if n_walkers * numbers < WORTH_A_TRIAL or settings.method == "flow":
+            return
+
+        def step(n: int) -> None:
+            generator = torch.Generator(self.system.device).manual_seed(0)
+            process = Process(make_drift(self.system, settings), self.system)
+            walkers = self.system.initial_walkers(n, generator)
+            make_method(process, self.system, settings, n).update(walkers, 0, generator)
+
+        numbers = getattr(self.process.drift, "numbers_per_walker", numbers)
+        cost = first_step(step, n_walkers, numbers)
+        remedy = f"give fewer than n_walkers = {n_walkers} (--n-walkers), or a smaller width"
+        require_room(cost, self.system.device, settings.max_seconds, remedy)
 
     @property
     def time_scale(self) -> float:
@@ -600,8 +620,9 @@ def solve(
     given |= {"observables": None if observables is None else tuple(observables)}
     given |= {"correlations": None if correlations is None else tuple(correlations)}
     settings = (settings or Settings()).changed(**given)
-    with cpu_threads(settings.threads):
-        state = GroundState(load_potential(potential, **parameters), settings, start)
+    loaded = load_potential(potential, **parameters)
+    with cpu_threads(settings.threads), starting(loaded.name, settings.max_seconds, progress):
+        state = GroundState(loaded, settings, start)
     return drive(state, out=None if out is None else Path(out), progress=progress)
 
 

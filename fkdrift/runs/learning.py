@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
 from fkdrift.numerics.estimates import Estimate, from_walkers
+from fkdrift.runs.belonging import check_state
 from fkdrift.runs.driver import drive, load
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Once, Training
@@ -236,14 +237,16 @@ def load_model(source: str | Path) -> nn.Module:
     state = read_checkpoint(source)
     if state.get("kind") != Learning.kind:
         raise BadConfig(f"{source} holds no generative model, but a {state.get('kind')}: fk.load loads any run")
-    config = state["config"]
-    recipe = MODELS.find(config["model"])
-    settings = recipe.settings.from_values(config["settings"])
-    model = recipe.build(settings, blank(config["data"])).to(settings.torch_dtype)
     try:
+        config = state["config"]
+        recipe = MODELS.find(config["model"])
+        settings = recipe.settings.from_values(config["settings"])
+        model = recipe.build(settings, blank(config["data"])).to(settings.torch_dtype)
+        check_state(state["model"], model.state_dict(), "model")
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise BadConfig(f"the numbers in {source} do not fit its settings: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a state that nobody here wrote can fail anywhere
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise BadConfig(f"the numbers in {source} do not fit its settings: {reason}") from error
     return model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from fkdrift.errors import BadConfig
-from fkdrift.hamiltonian.loading import describe, load_potential
+from fkdrift.hamiltonian.loading import describe, digest, load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.runs.run import Run
 from fkdrift.runs.settings import table
@@ -31,6 +31,10 @@ class OfPotential(Run):
     @property
     def subject(self) -> dict[str, Any]:
         return {"potential": describe(self.potential)}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        return {**super().sources, "potential": digest(self.potential)}
 
     @classmethod
     def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.runs.run import Phase, State
+from fkdrift.runs.belonging import State, check_state
+from fkdrift.runs.run import Phase
 from fkdrift.training.loop import Optimiser, Step, converged, fit
 
 MINIMUM_BLOCKS = 32
@@ -180,6 +181,7 @@ class Sampling(Phase):
     def load_state_dict(self, state: State) -> None:
         if state:
             self.sampler, self._found = self.make(), None
+            check_state(state, self.sampler.state_dict(), self.name)
             self.sampler.load_state_dict(state)
 
 

@@ -203,9 +203,16 @@ def effort(result: Mapping[str, Any], *of: str, model: str = "") -> list[Row]:
     """
     parameters = f"{model} {result['n_parameters']:,} parameters".lstrip()
     training = ", ".join([f"{result['n_updates']:,} updates", *of, parameters, f"seed {result['seed']}"])
+    return [Row("training", training), *time_taken(result)]
+
+
+def time_taken(result: Mapping[str, Any]) -> list[Row]:
+    """How long a run took, whether that was long enough, and whether it is one computation."""
     seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU on {result['device']}"
     dtype = result["settings"].get("dtype")
-    rows = [Row("training", training), Row("time", seconds + (f" in {dtype}" if dtype else ""))]
+    rows = [Row("time", seconds + (f" in {dtype}" if dtype else ""))]
     if ended := result.get("out_of_time"):
         rows.append(Row("", f"max_seconds ended {' and '.join(ended)} before what was asked for had been reached"))
+    if forced := result.get("forced"):
+        rows.append(Row("forced", f"not one computation: {'; '.join(forced)}"))
     return rows

@@ -24,15 +24,13 @@ from torch import nn
 
 from fkdrift.errors import BadConfig
 from fkdrift.numerics.estimates import Estimate
+from fkdrift.runs.belonging import State, check_state, code_digests, differences
 from fkdrift.runs.report import Block, Progress
 from fkdrift.runs.run_folder import FORMAT, write_folder
 from fkdrift.settings import RunSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-State = dict[str, Any]
-"""Tensors, numbers, text, lists and dicts: what a checkpoint may hold."""
 
 
 class Phase(ABC):
@@ -92,6 +90,8 @@ class Run(ABC):
     Attributes:
         history: rows (step, energy, error, wall seconds) by the name of the phase.
         finished: whether everything has been done.
+        fingerprint: SHA-256 of the sources that the numbers depend on, by name, and the version of fkdrift.
+        forced: differences between what was saved and what went on from it, which somebody accepted.
         wall_seconds, cpu_seconds: spent over all sessions, in phases that count.
     """
 
@@ -107,6 +107,8 @@ class Run(ABC):
         self.history: dict[str, list[list[float]]] = {phase.name: [] for phase in phases}
         self.finished = False
         self.out_of_time: list[str] = []
+        self.forced: list[str] = []
+        self.fingerprint = {"fkdrift": version("fkdrift"), **self.sources}
         self.wall_seconds = self.cpu_seconds = 0.0
 
     # What a kind of run brings
@@ -120,6 +122,11 @@ class Run(ABC):
     @abstractmethod
     def subject(self) -> dict[str, Any]:
         """What config.toml needs beside the settings to have the run again, as plain values."""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """SHA-256 of every source outside fkdrift that the numbers depend on, by name."""
+        return code_digests(self.config)
 
     @classmethod
     @abstractmethod
@@ -202,6 +209,7 @@ class Run(ABC):
             "seed": self.settings.seed,
             "settings": self.settings.to_dict(),
             "versions": versions(),
+            "fingerprint": self.fingerprint,
             "device": str(self.generator.device),
             "wall_seconds": self.wall_seconds,
             "cpu_seconds": self.cpu_seconds,
@@ -214,6 +222,8 @@ class Run(ABC):
         merge(found, self.entries(found))
         if self.out_of_time:
             about["out_of_time"] = list(self.out_of_time)
+        if self.forced:
+            about["forced"] = list(self.forced)
         return {**about, **found}
 
     @property
@@ -238,6 +248,8 @@ class Run(ABC):
         return {
             "kind": self.kind,
             "config": self.config,
+            "fingerprint": self.fingerprint,
+            "forced": list(self.forced),
             "model": self.model.state_dict(),
             "generator": self.generator.get_state(),
             "phases": {phase.name: phase.state_dict() for phase in self.phases},
@@ -247,13 +259,25 @@ class Run(ABC):
             "seconds": [self.wall_seconds, self.cpu_seconds],
         }
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state: State, force: bool = False) -> None:
         """Take over a saved state.
 
+        Args:
+            state: as `state_dict` gives it.
+            force: accept another subject, settings or sources than it was made with, and say so in the result.
+
         Raises:
-            BadConfig: it does not belong to this run and its settings.
+            BadConfig: it does not belong to this run, its settings and its sources.
         """
         try:
+            found = differences(state["config"], self.config, type(self.settings))
+            found += differences(state["fingerprint"], self.fingerprint)
+            if found and not force:
+                raise BadConfig(f"{'; '.join(found)}; undo that, or accept it by --force (force=True)")
+            self.forced = [*state["forced"], *(text for text in found if text not in state["forced"])]
+            fresh = self.state_dict()
+            same = ("model", "generator", "phases", "history", "finished", "seconds")
+            check_state({name: state[name] for name in same}, {name: fresh[name] for name in same})
             self.model.load_state_dict(state["model"])
             for phase in self.phases:
                 phase.load_state_dict(state["phases"][phase.name])
@@ -261,9 +285,9 @@ class Run(ABC):
             self.history = {phase.name: state["history"][phase.name].tolist() for phase in self.phases}
             self.finished, self.out_of_time = state["finished"], list(state["out_of_time"])
             self.wall_seconds, self.cpu_seconds = state["seconds"]
-        except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BadConfig(f"the checkpoint does not fit {self.title} and these settings: {reason}") from None
+        except Exception as error:  # a state of other settings can fail anywhere in any phase
+            reason = (str(error) if isinstance(error, BadConfig) else repr(error)).splitlines()[0]
+            raise BadConfig(f"the checkpoint does not fit {self.title} and these settings: {reason}") from error
 
     def __str__(self) -> str:
         return str(self.block(self.result))

@@ -73,7 +73,7 @@ def test_solve_writes_a_folder(tmp_path, small):
     assert str(out) in result.stdout
     files = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
     figures = {f"figures/{name}.png" for name in ("energy", "wavefunction", "trajectories")}
-    assert files == {"result.json", "config.toml", "history.csv", "checkpoint.pt"} | figures
+    assert files == {".lock", "result.json", "config.toml", "history.csv", "checkpoint.pt"} | figures
     written = tomllib.loads((out / "config.toml").read_text())
     assert written["potential"]["parameters"]["omega"] == 2.0
     assert written["settings"]["seed"] == 3
@@ -298,13 +298,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
     assert stopped.returncode == 130, stopped.stderr
     (saved,) = set(folder.iterdir()) - before
     assert saved.name.startswith("fkdrift-")
-    assert f"fkdrift resume {saved.name}" in stopped.stderr
+    assert f"fkdrift resume {saved.name} --trust" in stopped.stderr
     assert json.loads((saved / "result.json").read_text())["status"] == "interrupted"
     rows, all_rows = history(saved), history(folder / "whole")
     assert 1 < len(rows) < len(all_rows)
     assert rows == all_rows[: len(rows)]
     assert rows[-1][0] in phases
-    resumed = fkdrift("resume", saved.name, "--quiet", folder=folder)
+    resumed = fkdrift("resume", saved.name, "--trust", "--quiet", folder=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == printed
     assert history(saved) == all_rows
@@ -312,6 +312,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, name, at, phases):
     results = [json.loads((path / "result.json").read_text()) for path in (saved, folder / "whole")]
     assert results[0]["energies"] == results[1]["energies"]
     assert results[0]["status"] == "finished"
+
+
+def test_code_in_a_folder_needs_trust(whole):
+    folder, _, _ = whole
+    refused = invoke("resume", folder / "whole")
+    assert refused.exit_code == 2
+    assert re.search(r"^fkdrift: .* names code, .*own\.py:Quartic, .*add --trust", refused.stderr)
+    assert invoke("show", folder / "whole").exit_code == 0  # plain data
 
 
 def test_interrupted_runs_do_not_replace_each_other(tmp_path, monkeypatch):

@@ -216,3 +216,25 @@ def test_any_text_is_a_formula_or_a_clear_refusal(text):
     except BadFormula:
         return
     assert V(torch.ones(2, 1, V.n_dims)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("expression", "slopes"),
+    [
+        ("where(x <= 0, x**2, sqrt(x))", [-4.0, 0.0, 0.5]),
+        ("where(x > 0, x*log(x), 0)", [0.0, 0.0, 1.0]),
+        ("where(x > 0, where(x > 1, log(x - 1), x), 3*x)", [3.0, 3.0, 1.0]),
+        ("where(x < 5, 1/(x - 7), exp(1000*x))", [-1 / 81, -1 / 49, -1 / 36]),
+    ],
+)
+def test_the_gradient_of_where_is_that_of_the_branch_taken(expression, slopes):
+    """Whatever the other one is there: NaN, infinite, or not differentiable."""
+    x = torch.tensor([[[-2.0]], [[0.0]], [[1.0]]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(FormulaPotential(expression)(x).sum(), x)
+    torch.testing.assert_close(gradient.flatten(), torch.tensor(slopes, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("expression", ["x**2 + 1e300", "where(x < 1e39, x, 1)", "x*3**400", "maximum(x, -1e39)"])
+def test_constants_that_single_precision_does_not_have(expression):
+    with pytest.raises(BadFormula, match=r"only real, finite numbers up to 3\.4e\+38"):
+        FormulaPotential(expression)

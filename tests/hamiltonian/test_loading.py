@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import types
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from fkdrift.errors import BadFormula, BadParameter, BadTable, UnknownPotential
-from fkdrift.hamiltonian.loading import available, describe, load_potential, parse_parameters
+from fkdrift.errors import BadFormula, BadParameter, BadTable, InputError, UnknownPotential
+from fkdrift.hamiltonian.loading import available, describe, digest, load_potential, parse_parameters
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 
 OWN = """
@@ -323,3 +324,26 @@ def test_a_bare_callable_cannot_be_loaded_from_its_name():
         "parameters": {"n_particles": 1, "n_dims": 2, "identical": False},
         "reloadable": False,
     }
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    "text", [LONG, "x" * 5000, f"{LONG}.csv", f"{LONG}.py:X", "~x.csv", "~x.py:X", "x\0.csv", "x\0", "\0.py:X"]
+)
+def test_names_that_no_file_can_have(text):
+    with pytest.raises(InputError) as refusal:
+        load_potential(text)
+    assert len(str(refusal.value)) < 700
+
+
+def test_a_digest_follows_what_a_potential_is_made_from(tmp_path):
+    x = np.linspace(-4, 4, 40)
+    for k, V in enumerate((x**2, x**2, x**2 + 1e-12 * x)):
+        np.savez(tmp_path / f"{k}.npz", x=x, V=V)
+    first, same, other = (digest(load_potential(tmp_path / f"{k}.npz")) for k in range(3))
+    assert first == same != other
+    one, two = lambda r: r.sum((1, 2)) ** 2, lambda r: r.sum((1, 2)) ** 4
+    again = types.FunctionType(one.__code__.replace(co_firstlineno=1, co_filename="other.py"), globals())
+    assert digest(load_potential(one)) == digest(load_potential(again)) != digest(load_potential(two))

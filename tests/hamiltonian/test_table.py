@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
@@ -177,3 +178,42 @@ def test_files_that_are_not_tables(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BadTable, match="cannot be read"):
             TablePotential(str(tmp_path / name))
+
+
+def header(shape: str) -> bytes:
+    """The beginning of a .npy file of this shape, and a little of what it announces."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(400)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"README": b"text"}, "holds 'README', which is no array; write it with"),
+        ({"V.npz": b"PK"}, "holds 'V.npz', which is no array"),
+        ({"x.npy": header("(999999999999,)")}, "cannot be read as npz: Unable to allocate"),
+        ({"x.npy": header("('a',)")}, "cannot be read as npz"),
+    ],
+)
+def test_archives_of_something_else(tmp_path, members, words):
+    path = tmp_path / "well.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(BadTable, match=words):
+        TablePotential(str(path))
+
+
+def test_archives_that_unpack_to_more_than_is_sensible(tmp_path, monkeypatch):
+    x = np.linspace(-4, 4, 99)
+    path = save(tmp_path / "well.npz", x, function=lambda x: x**2)
+    monkeypatch.setattr("fkdrift.hamiltonian.table.MOST_BYTES", 1000)
+    with pytest.raises(BadTable, match=r"unpacks to .* GB; at most"):
+        TablePotential(path)
+
+
+def test_a_table_that_is_lowest_at_its_edge_says_so(tmp_path):
+    x = np.linspace(-3, 3, 31)
+    V = TablePotential(save(tmp_path / "hill.npz", x, function=lambda x: -(x**2)))
+    with pytest.raises(OutsideTable, match="V is lowest at its edge, at x = -3: nothing keeps a particle inside"):
+        V(torch.tensor([[[4.0]]]))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import threading
 import tomllib
+import types
 from itertools import islice
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -15,8 +19,9 @@ from runs import SMALL, assert_same, checkpoint, history, small
 
 import fkdrift as fk
 from fkdrift.errors import BadConfig, BadParameter, UnknownPotential
-from fkdrift.runs.driver import drive, interruptible
+from fkdrift.runs.driver import drive, interruptible, show
 from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.run_folder import read_checkpoint, sealed
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -155,26 +160,139 @@ def test_load_needs_the_callable_again(tmp_path):
     assert fk.load(tmp_path, bowl).energy == state.energy
 
 
-def test_load_refuses_what_does_not_fit(tmp_path):
-    solve("anharmonic", out=tmp_path)
+@pytest.fixture(scope="module")
+def anharmonic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("anharmonic") / "run"
+    return solve("anharmonic").save(folder, figures=False)
+
+
+@pytest.fixture
+def saved(anharmonic, tmp_path):
+    """A finished run in a folder of its own."""
+    return shutil.copytree(anharmonic, tmp_path / "saved")
+
+
+def test_load_refuses_what_does_not_fit(saved, tmp_path):
     with pytest.raises(BadConfig, match="no folder"):
         fk.load(tmp_path / "nowhere")
-    config = tmp_path / "config.toml"
+    config = saved / "config.toml"
     config.write_text(config.read_text().replace(f"width = {SMALL['width']}", "width = 5"))
     with pytest.raises(BadConfig, match="does not fit"):
-        fk.load(tmp_path)
+        fk.load(saved)
     written = config.read_text()
     for lost, words in (("potential", "which potential"), ("kind", "kind None"), ("settings", "does not fit")):
         document = {name: value for name, value in tomllib.loads(written).items() if name != lost}
         config.write_text(tomli_w.dumps(document))
         with pytest.raises(BadConfig, match=words):
-            fk.load(tmp_path)
+            fk.load(saved)
     config.write_text(tomli_w.dumps({**tomllib.loads(written), "potential": "harmonic"}))
     with pytest.raises(BadConfig, match="must be a table"):
-        fk.load(tmp_path)
-    config.unlink()
-    with pytest.raises(BadConfig, match="no configuration file"):
-        fk.load(tmp_path)
+        fk.load(saved)
+    config.write_text("[potential")
+    with pytest.raises(BadConfig, match="as TOML"):
+        fk.load(saved)
+    config.unlink()  # the checkpoint has it too
+    assert fk.load(saved).potential == fk.load_potential("anharmonic")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seed = 0", "seed = 1", r"settings\.seed = 1 \(it was 0\)"),
+        ("n_walkers = 32", "n_walkers = 31", r"settings\.n_walkers = 31 \(it was 32\)"),
+        ("lam = 1.0", "lam = 1.5", r"potential\.parameters\.lam = 1\.5 \(it was 1\.0\)"),
+    ],
+)
+def test_an_edited_configuration_is_refused_by_name(saved, old, new, words):
+    config = saved / "config.toml"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(BadConfig, match=words):
+        fk.resume(saved, progress=False)
+    if old.startswith("n_walkers"):
+        with pytest.raises(BadConfig, match=r"phases\.training\.walkers is float32 of shape \(32, 1, 1\), not"):
+            fk.load(saved, force=True)
+        return
+    forced = fk.resume(saved, progress=False, force=True, n_blocks=10)
+    assert re.fullmatch(words, forced.result["forced"][0])
+    assert fk.load(saved, n_blocks=12).result["forced"] == forced.result["forced"]  # for good
+    assert f"not one computation: {forced.result['forced'][0][:20]}" in " ".join(str(show(saved)).split())
+
+
+def test_settings_that_shape_a_run_cannot_be_changed(saved):
+    with pytest.raises(BadConfig, match=r"settings\.seed = 1"):
+        fk.load(saved, seed=1)
+    assert fk.load(saved, n_blocks=50).settings.n_blocks == 50
+
+
+QUARTIC = """
+from dataclasses import dataclass
+from fkdrift import Potential
+
+@dataclass(frozen=True)
+class Quartic(Potential):
+    formula = "V = x^4"
+
+    def __call__(self, r):
+        return r.pow(4).sum((-2, -1))
+"""
+
+
+def test_an_edited_source_is_refused_by_name(tmp_path):
+    """The file of a class, a table, and a Python callable."""
+    file, table = tmp_path / "own.py", tmp_path / "well.csv"
+    file.write_text(QUARTIC)
+    solve(f"{file}:Quartic", out=tmp_path / "class")
+    assert fk.load(tmp_path / "class", trust=True).finished
+    file.write_text(QUARTIC.replace("4)", "6)"))
+    with pytest.raises(BadConfig, match=rf"{file.name}:Quartic = .*potential = .*accept it by --force"):
+        fk.load(tmp_path / "class", trust=True)
+    x = np.linspace(-8, 8, 81)
+    np.savetxt(table, np.stack([x, x**2], 1), delimiter=",", header="x,V", comments="")
+    solve(str(table), out=tmp_path / "table")
+    np.savetxt(table, np.stack([x, x**2 + 1e-9 * x], 1), delimiter=",", header="x,V", comments="")
+    with pytest.raises(BadConfig, match="potential = "):
+        fk.load(tmp_path / "table")
+    solve(bowl, n_dims=2, out=tmp_path / "callable")
+    steeper = types.FunctionType((lambda r: 2 * r.square().sum((-2, -1))).__code__, globals(), "bowl")
+    with pytest.raises(BadConfig, match="potential = "):
+        fk.load(tmp_path / "callable", steeper)
+
+
+def test_code_that_a_folder_names_is_not_executed_unasked(tmp_path):
+    victim = tmp_path / "executed"
+    file = tmp_path / "own.py"
+    file.write_text(QUARTIC)
+    solve(f"{file}:Quartic", out=tmp_path / "run")
+    file.write_text(f"open({str(victim)!r}, 'w')\n{QUARTIC}")
+    for read in (fk.load, fk.resume):
+        with pytest.raises(BadConfig, match=r"names code, .*own\.py:Quartic.*add --trust"):
+            read(tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    written = config.read_text()
+    for name in ("ase:os:system", f" {file}:Quartic "):
+        config.write_text(written.replace(f"{file}:Quartic", name))
+        with pytest.raises(BadConfig, match="names code"):
+            fk.load(tmp_path / "run")
+    config.write_text(written.replace('drift = "gradient"', f'drift = "{file}:Quartic"'))
+    with pytest.raises(BadConfig, match="names code"):
+        fk.load(tmp_path / "run", fk.load_potential("harmonic"))
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("entry", ["walkers", "n_updates", "ended", "method", "generator", "seconds", "history"])
+def test_a_forged_checkpoint_is_refused_in_one_line(saved, tmp_path, entry):
+    """One entry of another type or shape, under a checksum that fits."""
+    for value in (None, "text", [], {}, 1.5, torch.zeros(3, 2), torch.zeros(2, dtype=torch.uint8)):
+        state = read_checkpoint(saved)
+        place = state["phases"]["training"] if entry in state["phases"]["training"] else state
+        place[entry] = value
+        folder = tmp_path / "forged"
+        folder.mkdir(exist_ok=True)
+        (folder / "checkpoint.pt").write_bytes(sealed(state))
+        with pytest.raises(BadConfig, match="does not fit") as refusal:
+            fk.load(folder)
+        assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"drift": "mlp"}, {"optimiser": "adam"}])

@@ -25,7 +25,7 @@ from fkdrift.generative.linear import principal_components
 from fkdrift.runs.driver import load, resume
 from fkdrift.runs.learning import Learning, learn, load_model
 from fkdrift.runs.recipes import MODELS
-from fkdrift.runs.run_folder import FORMAT
+from fkdrift.runs.run_folder import sealed
 
 TINY = {"latents": 3, "width": 16, "depth": 1, "n_updates": 30, "batch_size": 32, "progress": False}
 
@@ -176,7 +176,7 @@ def test_files_that_are_no_models(place, tmp_path):
     (place / "checkpoint.pt").write_bytes((place / "checkpoint.pt").read_bytes()[:500])
     with pytest.raises(BadConfig, match="damaged"):
         load_model(place)
-    torch.save({"format": FORMAT, "kind": "other"}, place / "checkpoint.pt")
+    (place / "checkpoint.pt").write_bytes(sealed({"kind": "other"}))
     with pytest.raises(BadConfig, match="no generative model"):
         load_model(place)
 

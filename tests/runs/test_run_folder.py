@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
+import subprocess
+import sys
+import tomllib
+import zipfile
 
 import pytest
 import torch
@@ -12,7 +17,7 @@ from runs import SMALL
 
 from fkdrift.errors import BadConfig, CannotWrite
 from fkdrift.runs import run_folder as archive
-from fkdrift.runs.run_folder import FORMAT, read_checkpoint, read_result, write_folder
+from fkdrift.runs.run_folder import FORMAT, locked, read_checkpoint, read_result, write_folder
 from fkdrift.runs.settings import Settings, read_config
 
 POTENTIAL = {"name": "gaussian_bosons", "parameters": {"n_particles": 3, "g": 1.5}, "reloadable": True}
@@ -54,7 +59,7 @@ def test_round_trip(tmp_path):
     assert rows[0] == "phase,step,energy,error,seconds"
     assert rows[2].split(",")[:2] == ["sampling", "7"]
     assert float(rows[2].split(",")[2]) == -1.0 / 3.0
-    assert sorted(os.listdir(folder)) == ["checkpoint.pt", "config.toml", "history.csv", "result.json"]
+    assert sorted(os.listdir(folder)) == [".lock", "checkpoint.pt", "config.toml", "history.csv", "result.json"]
 
 
 @pytest.mark.parametrize(
@@ -70,11 +75,13 @@ def test_settings_survive_toml(tmp_path, settings):
 # Checkpoints that cannot be trusted
 
 
-@pytest.mark.parametrize("save_evil", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_a_checkpoint_cannot_run_code(tmp_path, save_evil):
+@pytest.mark.parametrize(
+    ("evil_bytes", "words"), [(archive.sealed, "plain tensors"), (pickle.dumps, "not a checkpoint")]
+)
+def test_a_checkpoint_cannot_run_code(tmp_path, evil_bytes, words):
     victim = tmp_path / "created by the pickle"
-    save_evil({"format": archive.FORMAT, "drift": Evil(victim)}, tmp_path / "checkpoint.pt")
-    with pytest.raises(BadConfig, match="plain tensors"):
+    (tmp_path / "checkpoint.pt").write_bytes(evil_bytes({"drift": Evil(victim)}))
+    with pytest.raises(BadConfig, match=words):
         read_checkpoint(tmp_path)
     assert not victim.exists()
 
@@ -94,11 +101,47 @@ def test_truncated_checkpoints_are_refused(tmp_path, length):
         read_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("value", [{"format": archive.FORMAT + 1}, {}, [1, 2], torch.zeros(3)])
+@pytest.mark.parametrize("value", [{}, {"format": archive.FORMAT}, [1, 2], torch.zeros(3)])
 def test_foreign_checkpoints_are_refused(tmp_path, value):
+    """What torch.save alone has written has no checksum, and a format of the future is not guessed at."""
     torch.save(value, tmp_path / "checkpoint.pt")
+    with pytest.raises(BadConfig, match="not a checkpoint of format"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(archive.sealed({"format": archive.FORMAT + 1}))
     with pytest.raises(BadConfig, match="another version"):
         read_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_is_still_what_torch_saves(tmp_path):
+    """The checksum is the comment of the archive: torch and unzip read it as it is."""
+    save(tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["n_updates"] == 3
+    with zipfile.ZipFile(tmp_path / "checkpoint.pt") as file:
+        assert file.testzip() is None
+        assert len(file.comment) == 64
+
+
+def test_every_changed_byte_is_noticed(tmp_path):
+    """Not only those that the archive's own checksums cover."""
+    save(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = path.read_bytes()
+    for k in range(0, len(content), 7):
+        path.write_bytes(content[:k] + bytes([content[k] ^ 1]) + content[k + 1 :])
+        with pytest.raises(BadConfig, match="damaged"):
+            read_checkpoint(tmp_path)
+
+
+def test_a_changed_result_is_refused(tmp_path):
+    save(tmp_path)
+    path = tmp_path / "result.json"
+    path.write_text(path.read_text().replace("0.333", "0.332"))
+    with pytest.raises(BadConfig, match="was changed after it was written; fkdrift resume writes it again"):
+        read_result(tmp_path)
+    assert read_result(tmp_path, force=True)["energies"]["variational"]["mean"] < 0.333
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": 3}))
+    with pytest.raises(BadConfig, match="was changed"):
+        read_result(tmp_path)
 
 
 def test_missing_files(tmp_path):
@@ -120,13 +163,13 @@ def test_a_failed_write_leaves_the_old_run(tmp_path, monkeypatch):
     save(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
-    def full(value, path):
-        path.write_bytes(b"half of it")
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CannotWrite, match=r"cannot write .*checkpoint\.pt.*make room"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CannotWrite, match=r"cannot write to .*No space left.*make room"):
         save(tmp_path, result={"other": 1})
+    monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -140,7 +183,53 @@ def test_results_are_standard_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         save(tmp_path, result={"mean": float("nan")})
     save(tmp_path, result={"mean": None})
-    assert json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail) == {"mean": None}
+    written = json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)
+    assert written.keys() == {"mean", "sha256"}
+    assert written["mean"] is None
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("at", range(9))
+def test_a_kill_at_any_moment_of_a_save_leaves_one_whole_run(tmp_path, monkeypatch, at):
+    """Another run takes the folder of a first: the checkpoint is whole, and no view of the other is beside it."""
+    old, new = {"which": "first"}, {"which": "second"}
+    save(tmp_path, checkpoint=old, config=old, result={"format": FORMAT, **old})
+    calls = iter(range(100))
+
+    def until(function):
+        def call(*arguments, **options):
+            if next(calls) == at:
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "replace", until(os.replace))
+    monkeypatch.setattr(os, "fsync", until(os.fsync))
+    with contextlib.suppress(Killed):
+        save(tmp_path, checkpoint=new, config=new, result={"format": FORMAT, **new})
+    monkeypatch.undo()
+    which = read_checkpoint(tmp_path)["which"]
+    config, result = tmp_path / "config.toml", tmp_path / "result.json"
+    assert not config.exists() or tomllib.loads(config.read_text()) == {"which": which}
+    assert not result.exists() or read_result(tmp_path)["which"] == which
+    assert which == ("first" if at < 5 else "second")
+
+
+def test_a_folder_belongs_to_one_process(tmp_path):
+    """Another one is refused, the same thread may come again, and the lock ends with its process."""
+    code = "import sys, time; from pathlib import Path; from fkdrift.runs.run_folder import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(CannotWrite, match="another process is working in"):
+            save(tmp_path)
+        other.kill()
+    with locked(tmp_path), locked(tmp_path):
+        save(tmp_path)
 
 
 # Settings

@@ -24,10 +24,11 @@ from fkdrift.exact.propagator import Propagator
 from fkdrift.exact.spectrum import Array
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.numerics.estimates import Estimate, log_mean
+from fkdrift.runs.belonging import State
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.report import Block, Row, effort, number
-from fkdrift.runs.run import Phase, State
+from fkdrift.runs.run import Phase
 from fkdrift.settings import RunSettings, default, setting
 
 if TYPE_CHECKING:

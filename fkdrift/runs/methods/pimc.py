@@ -28,7 +28,7 @@ from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.driver import cpu_threads, drive
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Sampling
-from fkdrift.runs.report import Block, Row, named, number
+from fkdrift.runs.report import Block, Row, named, number, time_taken
 from fkdrift.settings import RunSettings, setting
 
 if TYPE_CHECKING:
@@ -239,8 +239,7 @@ class Pimc(OfPotential):
             moves = ", ".join(f"{name} {rate:.0%}" for name, rate in result["acceptance"].items())
             remarks.append(Row("accepted", moves))
         chains = f"{settings['n_chains']} chains, {result.get('n_blocks', 0)} blocks, seed {result['seed']}"
-        seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU on {result['device']}"
-        remarks += [Row("sampling", chains), Row("time", seconds)]
+        remarks += [Row("sampling", chains), *time_taken(result)]
         title = f"{named(result['potential'])}   T = {settings['temperature']:g}"
         return Block(title, headline, numbers, remarks, result["status"] == "finished")
 

@@ -61,7 +61,7 @@ def test_a_resumed_bridge_ends_where_it_would_have(tmp_path: Path, stop: int) ->
 def test_files(tmp_path: Path) -> None:
     finish(small()).save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "result.json", "config.toml", "history.csv", "checkpoint.pt", "figures",
+        ".lock", "result.json", "config.toml", "history.csv", "checkpoint.pt", "figures",
     }  # fmt: skip
     assert (tmp_path / "figures" / "trajectories.png").stat().st_size > 5000
     result = json.loads((tmp_path / "result.json").read_text())

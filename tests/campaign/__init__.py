@@ -1,0 +1,1 @@
+"""Faults on purpose: nothing wrong, nothing lost, nothing executed (docs/reliability.md)."""

@@ -1,0 +1,119 @@
+"""Damaged, edited and forged run folders of every kind: refused in one line, or the numbers are the same."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from runs import small
+
+import fkdrift as fk
+from campaign.inputs import damaged
+from campaign.tally import Tally
+from fkdrift.runs.driver import drive, load, show
+from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
+from fkdrift.runs.methods.pimc import Pimc, PimcSettings
+from fkdrift.runs.run import Run
+from fkdrift.runs.run_folder import read_checkpoint, sealed
+
+FILES = ("checkpoint.pt", "config.toml", "result.json")
+
+
+def small_runs() -> dict[str, Callable[[], Run]]:
+    """A small run of every kind that takes about a second."""
+    from fkdrift.runs.ground_state import GroundState
+    from fkdrift.runs.learning import Learning, find_data
+    from fkdrift.runs.recipes import MODELS
+
+    def learning() -> Run:
+        recipe = MODELS.find("vae")
+        return Learning(recipe, recipe.settings(latents=1, width=8, n_updates=20), find_data("digits"))
+
+    well = fk.load_potential("x**2/2 + x**4/10")
+    bridge = BridgeSettings(start=(-1.0,), end=(1.0,), time=1.0, dt=1 / 4, n_updates=8, n_paths=64)
+    thermal = PimcSettings(temperature=0.5, n_chains=8, n_blocks=6, n_equilibration=2, n_slices=4, check_slices=False)
+    return {
+        "ground state": lambda: GroundState(well, small()),
+        "bridge": lambda: Bridge(well, bridge),
+        "pimc": lambda: Pimc(well, thermal),
+        "learned model": learning,
+    }
+
+
+def folders(n: int, seed: int, folder: Path) -> Tally:
+    """Random damage and edits."""
+    tally, rng = Tally("run folders"), random.Random(seed)
+    whole: dict[str, tuple[Path, dict[str, Any], str]] = {}
+    for k, (name, make) in enumerate(small_runs().items()):
+        place = drive(make(), progress=False).save(folder / str(k), figures=False)
+        whole[name] = place, _numbers(load(place)), str(show(place))
+    names, work = list(whole), folder / "work"
+    for k in range(n):
+        name = rng.choices(names, [6, 3, 3, 1])[0]  # the last one takes longest to load
+        origin, result, block = whole[name]
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(origin, work)
+        what = _spoil(work, rng, [place for place, _, _ in whole.values()])
+        what = f"folder {k}, a {name} with {what}"
+        tally.attempt(what, lambda: _numbers(load(work)), lambda found, result=result: found == result)
+        tally.attempt(what, lambda: str(show(work)), lambda found, block=block: found == block)
+    return tally
+
+
+def _numbers(run: Run) -> dict[str, Any]:
+    """What the result says, without the clock and the settings that may be changed."""
+    return {name: value for name, value in run.result.items() if name not in ("settings", "status")}
+
+
+def _spoil(work: Path, rng: random.Random, others: list[Path]) -> str:
+    """Do something to a folder; returns what."""
+    file = work / rng.choice(FILES)
+    kind = rng.randrange(6)
+    if kind == 0:
+        file.unlink()
+        return f"no {file.name}"
+    if kind == 1:
+        other = rng.choice(others)
+        shutil.copy(other / file.name, file)
+        return f"the {file.name} of {other.name}"
+    if kind == 2:
+        return _edit(work / "config.toml", rng)
+    if kind == 3:
+        return _forge(work, rng)
+    file.write_bytes(damaged(file.read_bytes(), rng))
+    return f"a damaged {file.name}"
+
+
+def _edit(config: Path, rng: random.Random) -> str:
+    """Another number or word in config.toml."""
+    text = config.read_text()
+    values = list(re.finditer(r"= (.+)", text))
+    chosen = rng.choice(values)
+    new = rng.choice(("3", "-1", '"x**4"', "true", "[1, 2]", "0.5", '"/etc/passwd"', '"own.py:X"', "{}", "1e400", '""'))
+    config.write_text(text[: chosen.start(1)] + new + text[chosen.end(1) :])
+    return f"{text[max(0, chosen.start() - 20) : chosen.end()]!r} set to {new}"
+
+
+def _forge(work: Path, rng: random.Random) -> str:
+    """A checkpoint with one entry of another type or shape, under a checksum that fits."""
+    state = read_checkpoint(work)
+    table, path = state, []
+    while True:
+        key = rng.choice(list(table))
+        path.append(str(key))
+        if not isinstance(table[key], dict) or not table[key]:
+            break
+        table = table[key]
+    old = table[key]
+    new: list[Any] = [None, "text", [1, 2, 3], {"a": 1}, torch.zeros(2, 5, dtype=torch.float16), 2**70, -1, b"bytes"]
+    new += (
+        [old.unsqueeze(0), old[..., :-1] if old.ndim else old] if isinstance(old, torch.Tensor) else [[old], str(old)]
+    )
+    table[key] = rng.choice(new)
+    (work / "checkpoint.pt").write_bytes(sealed({k: v for k, v in state.items() if k != "format"}))
+    return f"{'.'.join(path)} set to {type(table[key]).__name__}"

@@ -1,0 +1,30 @@
+"""The short part of the campaign: every part with a few faults and a fixed seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from campaign.__main__ import PARTS, run
+
+SHORT = {
+    "formulas": 150,
+    "tables": 60,
+    "folders": 40,
+    "streams": 60,
+    "odd_places": 12,
+    "together": 1,
+    "full_disk": 1,
+    "global_state": 2,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_nothing_wrong_and_nothing_lost(name: str) -> None:
+    tally = run(name, SHORT[name], seed=1)
+    assert tally.clean, tally.examples
+    assert tally.tried >= SHORT[name]
+    assert tally.counts["refused"] or name == "global_state"
+
+
+def test_the_parts_have_names_of_their_own() -> None:
+    assert set(SHORT) < set(PARTS)

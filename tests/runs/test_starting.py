@@ -1,0 +1,60 @@
+"""Before the first block: a start that ends, and a first step that is measured before it is made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+import fkdrift as fk
+from fkdrift.errors import OutOfTime, TooLarge
+from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.starting import OVERHEAD, Cost, available_memory, first_step, require_room, starting
+
+CPU = torch.device("cpu")
+
+
+def start(max_seconds, act):
+    with starting("wells", max_seconds):
+        act()
+
+
+def test_a_start_ends_after_max_seconds():
+    began = time.monotonic()
+    with pytest.raises(OutOfTime, match=r"wells was not ready to begin after max_seconds = 0\.1: give it more time"):
+        start(0.1, lambda: [time.sleep(0.01) for _ in range(2000)])
+    assert time.monotonic() < began + 10
+    start(60.0, lambda: None)
+
+
+def test_ctrl_c_is_ctrl_c():
+    with pytest.raises(KeyboardInterrupt):
+        start(60.0, lambda: [os.kill(os.getpid(), signal.SIGINT), time.sleep(10)])
+
+
+def test_memory_of_a_first_step_is_in_proportion_to_the_walkers():
+    """Two tensors of n x 1000 numbers in float64, of which one is given back before the second is made."""
+
+    def step(n):
+        torch.ones(n, 1000, dtype=torch.float64).sum()
+        return torch.ones(n, 1000, dtype=torch.float64).sum()
+
+    for n in (100, 10**9):
+        assert first_step(step, n, 1000).bytes == pytest.approx(OVERHEAD * 8000 * n, rel=0.01)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(TooLarge, match=r"about 1e\+06 GB of memory and 1 s, and .* GB are free: fewer walkers"):
+        require_room(Cost(1e15, 1.0), CPU, None, "fewer walkers")
+    with pytest.raises(TooLarge, match="far longer than max_seconds = 2"):
+        require_room(Cost(1e6, 1e3), CPU, 2.0, "fewer walkers")
+    require_room(Cost(1e6, 1.0), CPU, 2.0, "")
+    assert 1e7 < available_memory(CPU) < 1e15
+
+
+def test_walkers_beyond_memory_are_refused_before_they_are_made():
+    with pytest.raises(TooLarge, match="fewer than n_walkers = 1000000000000"):
+        GroundState(fk.load_potential("harmonic"), fk.Settings(n_walkers=10**12, width=8))
