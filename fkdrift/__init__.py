@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from fkdrift.runs.methods.pimc import Pimc as Pimc
     from fkdrift.runs.methods.pimc import PimcSettings as PimcSettings
     from fkdrift.runs.methods.pimc import pimc as pimc
+    from fkdrift.runs.scan import ParameterScan as ParameterScan
+    from fkdrift.runs.scan import scan as scan
+    from fkdrift.runs.scan_settings import ScanSettings as ScanSettings
     from fkdrift.runs.settings import Settings as Settings
     from fkdrift.training.energy_gradients import IndependentSamples as IndependentSamples
     from fkdrift.training.energy_gradients import MetropolisSamples as MetropolisSamples
@@ -63,6 +66,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "runs.settings": ("Settings",),
+    "runs.scan": ("ParameterScan", "scan"),
+    "runs.scan_settings": ("ScanSettings",),
     "runs.methods.pimc": ("Pimc", "PimcSettings", "pimc"),
     "wavefunction.neural": ("NeuralWavefunction", "NeuralVectorField"),
     "wavefunction.protocol": ("AutogradWavefunction", "Drift", "Wavefunction"),

@@ -20,6 +20,7 @@ from fkdrift.cli.methods import method_command
 from fkdrift.cli.options import CONTEXT, made_on_demand
 from fkdrift.cli.potentials import potentials
 from fkdrift.cli.saved import RESUME, resume_command, show
+from fkdrift.cli.scan import scan
 from fkdrift.runs.methods import METHODS
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings=CONTEXT,
 )
 app.command()(solve)
+app.command()(scan)
 app.command()(show)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)

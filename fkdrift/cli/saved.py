@@ -12,7 +12,7 @@ import typer
 from fkdrift.cli.console import errors, finish
 from fkdrift.cli.options import EnergyUnit, Json, LengthUnit, Request, computing, made_command
 from fkdrift.runs.methods import METHODS
-from fkdrift.runs.settings import Settings
+from fkdrift.runs.scan_settings import ScanSettings
 from fkdrift.settings import extensible
 
 RESUME = "Go on with an interrupted run of any kind, or take a finished one further."
@@ -21,7 +21,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="
 
 def resume_command(name: str) -> Any:
     """`fkdrift resume`, with the settings of every kind of run that may be changed; made when it is asked for."""
-    kinds = [Settings, *(METHODS.find(method).settings_class for method in METHODS.names())]
+    kinds = [ScanSettings, *(METHODS.find(method).settings_class for method in METHODS.names())]
 
     @computing(extensible(*kinds), common=("quiet", "json"))
     def resume(request: Request, folder: Folder) -> None:

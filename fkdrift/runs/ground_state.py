@@ -110,8 +110,9 @@ class GroundState(OfPotential):
     Args:
         potential: the potential energy.
         settings: see `Settings`.
-        start: a drift whose parameters training begins with, such as one learned from samples; of the kind and size
-            that the settings name.
+        start: a drift whose parameters training begins with, such as one learned from samples, of the kind and size
+            that the settings name; or its state_dict.
+        first: updates that `start` has been trained with already, which the schedule of the step goes on from.
 
     Raises:
         BadConfig: `start` is of another kind or size.
@@ -133,7 +134,13 @@ class GroundState(OfPotential):
     kind = "ground state"
     settings_class = Settings
 
-    def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        settings: Settings,
+        start: Drift | Mapping[str, Tensor] | None = None,
+        first: int = 0,
+    ) -> None:
         flow = settings.method == "flow"
         self.potential, device = potential, settings.torch_device
         self.shown_units = potential.natural_units.changed(settings.energy_unit, settings.length_unit)
@@ -148,13 +155,14 @@ class GroundState(OfPotential):
         if start is not None:
             _take_over(model, start)
         self.process = Process(model, self.system)
-        walkers = self.system.initial_walkers(settings.n_walkers or _n_walkers(potential, settings), generator)
-        if start is not None:
+        walkers = self.system.initial_walkers(settings.n_walkers or default_walkers(potential, settings), generator)
+        if start is not None and not flow:
             walkers = _settled(self.process, self.system, walkers, generator)
         self.training = Training(
             method := make_method(self.process, self.system, settings, len(walkers)),
             walkers,
             n_updates=settings.n_updates,
+            first=first,
             tolerance=settings.training_tolerance,
             share=TRAINING_SHARE,
             once=True,
@@ -636,12 +644,12 @@ def _make_flow(system: System, settings: Settings) -> Drift:
     return FlowWavefunction(make_flow(system, width=settings.width, depth=settings.depth, seed=settings.seed), system)
 
 
-def _take_over(drift: Drift, start: Drift) -> None:
+def _take_over(drift: Drift, start: Drift | Mapping[str, Tensor]) -> None:
     """Copy the parameters of one drift to another."""
-    if isinstance(drift, FlowWavefunction):
+    if isinstance(drift, FlowWavefunction) and not isinstance(start, FlowWavefunction | Mapping):
         raise BadConfig("a flow cannot start from a drift: leave out `start`, or use method = 'drift'")
     try:
-        drift.load_state_dict(start.state_dict())
+        drift.load_state_dict(start if isinstance(start, Mapping) else start.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise BadConfig(f"the drift to start from is not of the kind and size of the settings: {reason}") from None
@@ -654,8 +662,8 @@ def _settled(process: Process, system: System, walkers: Positions, generator: to
         return evolve(process, walkers, n_steps=n_steps, dt=dt, generator=generator).end
 
 
-def _n_walkers(potential: Potential, settings: Settings) -> int:
-    """How many there are unless the settings say so."""
+def default_walkers(potential: Potential, settings: Settings) -> int:
+    """How many walkers there are unless the settings say so."""
     if settings.method == "flow":
         return N_SYMMETRIC if potential.n_particles > 1 and len(potential.groups) == 1 else N_SAMPLES
     if potential.n_particles * potential.n_dims == 1 and settings.drift == "gradient":

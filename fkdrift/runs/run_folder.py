@@ -59,10 +59,11 @@ def write_folder(
     }
     replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **checkpoint}, path))
     for name, text in texts.items():
-        replace(folder / name, partial(_write_text, text))
+        replace(folder / name, partial(write_text, text))
 
 
-def _write_text(text: str, path: Path) -> None:
+def write_text(text: str, path: Path) -> None:
+    """Write text with the line ends that it has."""
     path.write_text(text, encoding="utf-8", newline="")
 
 
