@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.compress import compress, decompress
+from fkdrift.cli.desk import compare, report
 from fkdrift.cli.doctor import doctor
 from fkdrift.cli.exact import exact
 from fkdrift.cli.ground_state import solve
 from fkdrift.cli.learn import learn
 from fkdrift.cli.methods import method_command
+from fkdrift.cli.new_potential import new_potential
 from fkdrift.cli.options import CONTEXT, made_on_demand
 from fkdrift.cli.potentials import potentials
 from fkdrift.cli.saved import RESUME, resume_command, show
@@ -36,11 +38,14 @@ app = typer.Typer(
 app.command()(solve)
 app.command()(scan)
 app.command()(show)
+app.command()(report)
+app.command()(compare)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)
 app.command()(decompress)
 app.command()(exact)
 app.command()(potentials)
+app.command()(new_potential)
 app.command()(doctor)
 
 

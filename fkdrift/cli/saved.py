@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fkdrift.cli.console import errors, finish
+from fkdrift.cli.console import errors, finish, refuse_no_run
 from fkdrift.cli.options import EnergyUnit, Json, LengthUnit, Request, computing, made_command
 from fkdrift.runs.methods import METHODS
 from fkdrift.runs.scan_settings import ScanSettings
@@ -21,10 +21,11 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="
 
 def resume_command(name: str) -> Any:
     """`fkdrift resume`, with the settings of every kind of run that may be changed; made when it is asked for."""
-    kinds = [ScanSettings, *(METHODS.find(method).settings_class for method in METHODS.names())]
+    kinds = [ScanSettings, *(METHODS.settings(method) for method in METHODS.names())]
 
     @computing(extensible(*kinds), common=("quiet", "json"))
     def resume(request: Request, folder: Folder) -> None:
+        refuse_no_run(folder)
         from fkdrift.runs.driver import resume as run
 
         finish(run(folder, progress=request.progress, **request.given), replace(request, out=folder))
@@ -39,6 +40,7 @@ def resume_command(name: str) -> Any:
 def show(folder: Folder, energy_unit: EnergyUnit = None, length_unit: LengthUnit = None, as_json: Json = False) -> None:
     """Print the result of a saved run of any kind."""
     with errors():
+        refuse_no_run(folder)
         from fkdrift.runs.driver import show as block
         from fkdrift.runs.run_folder import read_result
 

@@ -10,6 +10,7 @@ from fkdrift.cli.console import finish, refuse_to_replace
 from fkdrift.cli.options import Potential, Request, computing
 from fkdrift.cli.subject import described, load
 from fkdrift.errors import BadParameter
+from fkdrift.hamiltonian.names import refuse_unknown, refuse_unknown_parameters
 from fkdrift.runs.scan_settings import ScanSettings
 from fkdrift.settings import fields_of
 
@@ -35,6 +36,8 @@ def scan(request: Request, potential: Potential = None, param: Values = None) ->
     over = {**{k: v for k, v in over.items() if kept is not None}, **scanned}
     if not over:
         raise BadParameter("what is to be scanned? Give --param NAME=START:STOP:STEP, or NAME=A,B,C")
+    refuse_unknown(name)
+    refuse_unknown_parameters(name, over)
     some = {key: values[0] for key, values in over.items()}
     loaded = load(name, fixed, {**(kept or {}), **some})
     from fkdrift.runs.driver import drive

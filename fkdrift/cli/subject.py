@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fkdrift.cli.options import Request
 from fkdrift.errors import BadConfig
+from fkdrift.hamiltonian.names import parse_parameters, refuse_unknown, refuse_unknown_parameters
 from fkdrift.runs.settings import read_config
 from fkdrift.settings import RunSettings
 
@@ -39,12 +40,12 @@ def described(
 
 def load(name: str, param: list[str] | None, kept: dict[str, Any] | None = None) -> Potential:
     """A potential by name, with parameters of the command line over those of a file."""
-    from fkdrift.hamiltonian.names import refuse_unknown
-
     refuse_unknown(name)
-    from fkdrift.hamiltonian.loading import load_potential, parse_parameters
+    given = parse_parameters(param or [])
+    refuse_unknown_parameters(name, given)
+    from fkdrift.hamiltonian.loading import load_potential
 
-    return load_potential(name, **{**(kept or {}), **parse_parameters(param or [])})
+    return load_potential(name, **{**(kept or {}), **given})
 
 
 def _named(name: str | None, about: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:

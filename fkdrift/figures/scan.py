@@ -36,8 +36,8 @@ def scan_figure(rows: Rows, over: Sequence[str], title: str, unit: str) -> Figur
     along = max(over, key=lambda name: len({row[name] for row in rows}))
     slopes = [name for name in (f"dE/d{along}", f"dV/d{along}") if any(row.get(name) is not None for row in rows)]
     known = next((name for name in KNOWN if any(row[name] is not None for row in rows)), None)
-    panels = [("energy", rf"$E_0$ {unit}".rstrip())]
-    panels += [("deviation", rf"$E - E_\mathrm{{{known}}}$ {unit}".rstrip())] if known else []
+    panels = [("energy", " in ".join(filter(None, ("$E_0$", unit))))]
+    panels += [("deviation", " in ".join(filter(None, (rf"$E - E_\mathrm{{{known}}}$", unit))))] if known else []
     panels += [(name, name) for name in slopes]
     with rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 3.7), layout="constrained")

@@ -36,6 +36,7 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
+from fkdrift.runs.compare import summary
 from fkdrift.runs.driver import cpu_threads, drive
 from fkdrift.runs.ground_state_report import (
     extrapolated,
@@ -448,6 +449,16 @@ class GroundState(OfPotential):
             more["observables"] = {name: {"extrapolated": extrapolated(entry)} for name, entry in single.items()}
         verdict = verdict_of(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
         return more if verdict is None else {**more, "deviation": verdict}
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers that matter most as one flat row, see `fkdrift.runs.compare.summary`.
+
+        Example:
+            >>> quick = Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+            >>> round(fk.solve("harmonic", settings=quick).summary()["energy"], 4)
+            0.5
+        """
+        return summary(self.result)
 
     def _first_excited(self, E: Estimate, exact: Mapping[str, Any]) -> tuple[float, str]:
         """E_1 as far as it is known, and how; E is the variational energy."""

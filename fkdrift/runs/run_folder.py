@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 
 from fkdrift.errors import BadConfig, CannotWrite
 
@@ -47,6 +46,8 @@ def write_folder(
     Raises:
         CannotWrite: the disk is full, or the folder cannot be made or written to.
     """
+    import torch  # here: what reads a result needs none
+
     make_folder(folder)
     table = io.StringIO(newline="")
     writer = csv.writer(table)
@@ -102,6 +103,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     Raises:
         BadConfig: there is none, it is damaged, it holds anything but plain data, or it is of another format.
     """
+    import torch
+
     path = folder if folder.is_file() else folder / "checkpoint.pt"
     if not path.is_file():
         raise BadConfig(f"{folder} is not a saved run: it has no checkpoint.pt")

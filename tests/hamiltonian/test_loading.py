@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fkdrift.errors import BadFormula, BadParameter, BadTable, UnknownPotential
-from fkdrift.hamiltonian.loading import available, describe, load_potential, parse_parameters
+from fkdrift.hamiltonian.loading import available, describe, load_potential
+from fkdrift.hamiltonian.names import parse_parameters
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 
 OWN = """
