@@ -1,4 +1,4 @@
-"""`fkdrift report` and `fkdrift compare`: what saved runs look like, alone and side by side."""
+"""`fkdrift report`, `fkdrift animate` and `fkdrift compare`: what saved runs look like, alone and side by side."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from fkdrift.cli.console import console, errors, refuse_no_run, text
 from fkdrift.cli.options import Json
 from fkdrift.cli.saved import Folder
+from fkdrift.errors import BadConfig
 
 COLUMNS = ("run", "energy", "variational", "exact", "reference", "deviation", "from_first", "trusted", "cpu_seconds")
 
@@ -28,6 +29,25 @@ def report(
         from fkdrift.runs.page import write_page
 
         typer.echo(write_page(folder, out))
+
+
+def animate(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; default DIR/walkers.gif.", metavar="FILE.gif")
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", help="How many pictures, 12 a second.", min=1)] = 60,
+) -> None:
+    """Draw the walkers of a ground state as they follow the learned drift, as a GIF."""
+    with errors():
+        refuse_no_run(folder)
+        from fkdrift.runs.driver import load
+        from fkdrift.runs.ground_state import GroundState
+
+        state = load(folder)
+        if not isinstance(state, GroundState):
+            raise BadConfig(f"{folder} holds a {state.kind}, which has no walkers to draw: give a run of fkdrift solve")
+        typer.echo(state.animate(out or folder / "walkers.gif", n_frames=frames))
 
 
 def compare(

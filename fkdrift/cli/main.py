@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.compress import compress, decompress
-from fkdrift.cli.desk import compare, report
+from fkdrift.cli.desk import animate, compare, report
 from fkdrift.cli.doctor import doctor
 from fkdrift.cli.exact import exact
 from fkdrift.cli.ground_state import solve
@@ -39,6 +39,7 @@ app.command()(solve)
 app.command()(scan)
 app.command()(show)
 app.command()(report)
+app.command()(animate)
 app.command()(compare)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)

@@ -99,6 +99,8 @@ N_SAMPLES, N_SYMMETRIC = 1024, 256
 """Samples in a batch of a flow; of one for identical particles, each of which costs more."""
 SAMPLE_STEPS, SAMPLE_MOVES = 128, 5
 """Between two batches of `GroundState.sample`: steps in a time scale, or moves of about a quarter of it."""
+N_ANIMATED = 1024
+"""Walkers in an animation, at most."""
 N_DRAWN, N_DRAWN_LEAST, ROUNDS, ROUNDS_LEAST = 4096, 64, 48, 6
 """Numbers in a batch of samples for a figure, walkers at least, and batches, divided by the number of coordinates."""
 Points = Tensor | np.ndarray | list[Any]
@@ -512,6 +514,22 @@ class GroundState(OfPotential):
             spectrum=self._spectrum_so_far,
             more=more,
         )
+
+    def animate(self, path: str | Path, *, n_frames: int = 60, seed: int = 0) -> Path:
+        """Write a GIF of walkers that follow the learned drift, an eighth of a time scale from frame to frame.
+
+        Args:
+            path: of the file, such as walkers.gif.
+            n_frames: how many pictures.
+            seed: of the noise; the run itself is not changed.
+        """
+        from fkdrift.figures.animation import animate  # here: matplotlib takes a second to import
+
+        generator = torch.Generator(self.system.device).manual_seed(seed)
+        scale, some = self.time_scale, self.walkers[:N_ANIMATED]
+        path = Path(path)
+        animate(self.process, self.system, some, path, n_frames=n_frames, time_scale=scale, generator=generator)
+        return path
 
     @property
     def _spectrum_so_far(self) -> Spectrum | None:

@@ -8,6 +8,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+import torch
+from PIL import Image
 from runs import small
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ import fkdrift as fk
 from fkdrift.cli import main as cli
 from fkdrift.cli.new_potential import write_plug_in
 from fkdrift.errors import BadConfig, BadParameter
+from fkdrift.figures.animation import animate
 from fkdrift.hamiltonian.conformance import check_potential
 from fkdrift.hamiltonian.potential import FunctionPotential
 from fkdrift.runs.compare import compare
@@ -95,6 +98,25 @@ def test_runs_are_compared(saved, tmp_path):
     assert (tmp_path / "energies.png").stat().st_size > 1000
     assert json.loads(invoke("compare", folders[0], "--json").stdout) == json.loads(json.dumps(rows[:1]))
     assert invoke("compare", tmp_path).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["double_well", "henon_heiles", "helium", "cosine", "hydrogen"])
+def test_walkers_are_animated(name, tmp_path):
+    system = fk.System(fk.load_potential(name))
+    process = fk.Process(fk.NeuralWavefunction(system, width=4), system)
+    generator = torch.Generator().manual_seed(0)
+    walkers = system.initial_walkers(64, generator)
+    animate(process, system, walkers, tmp_path / "w.gif", n_frames=2, time_scale=1.0, generator=generator)
+    with Image.open(tmp_path / "w.gif") as picture:
+        assert picture.n_frames == 2
+        assert picture.width > 300
+
+
+def test_a_saved_run_is_animated(saved, tmp_path):
+    _, (one, _) = saved
+    assert invoke("animate", one, "--frames", 2, "--out", tmp_path / "w.gif").exit_code == 0
+    with Image.open(tmp_path / "w.gif") as picture:
+        assert picture.n_frames == 2
 
 
 def test_the_history_is_a_frame(saved):
