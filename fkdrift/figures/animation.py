@@ -2,7 +2,7 @@
 
 1 coordinate      walkers on V, beside their histogram and |psi|^2
 2 coordinates     walkers over the contours of V, with the drift as arrows
-more              the first two particles in a plane, and the distances of all pairs, or from the centre
+more              the first two particles in the plane of the nuclei, and the distances of all pairs, or from the centre
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fkdrift.figures.palette import EXACT, LEARNED, PARTICLES, POTENTIAL, STYLE, WALKERS
+from fkdrift.figures.wavefunction import plane as axes_to_see
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.geometry import nearest_image, pair_vectors
 from fkdrift.paths.evolution import evolve
@@ -80,13 +81,14 @@ def _line(process: Process, system: System, walkers: Tensor) -> tuple[Figure, Dr
     well, density = figure.subplots(1, 2)
     well.plot(x, V, color=POTENTIAL, label="$V$")
     (points,) = well.plot([], [], "o", ms=3, color=LEARNED, alpha=0.35, label="walkers")
-    spread = V.max() - V.min()
+    here = np.interp(system.wrap(walkers)[:, 0, 0].double().cpu().numpy(), x, V)
+    spread = 1.5 * (np.quantile(here, 1 - TAIL) - V.min())
     well.set(xlabel="$x$", ylabel="$V(x)$", title="walkers", xlim=(x[0], x[-1]))
-    well.set_ylim(V.min() - 0.08 * spread, V.max() + 0.25 * spread)
+    well.set_ylim(V.min() - 0.08 * spread, V.min() + 1.25 * spread)
     density.plot(x, p, color=LEARNED, label=r"$|\psi|^2$ learned")
     edges = np.linspace(x[0], x[-1], 41)
     bars = density.bar(edges[:-1], 0 * edges[1:], np.diff(edges), align="edge", color=WALKERS, label="walkers")
-    density.set(xlabel="$x$", ylabel=r"$|\psi(x)|^2$", title="density", ylim=(0, 1.5 * p.max()))
+    density.set(xlabel="$x$", ylabel=r"$|\psi(x)|^2$", title="density", ylim=(0, 1.8 * p.max()))
     for axes in (well, density):
         axes.legend(loc="upper right")
 
@@ -131,13 +133,16 @@ def _particles(process: Process, system: System, walkers: Tensor) -> tuple[Figur
     now = system.wrap(walkers)
     figure = Figure(figsize=(8.2, 3.9), layout="constrained")
     plane, lengths = figure.subplots(1, 2)
-    second = 1 if dim > 1 else 0
-    reach = [_reach(system, now[..., k].flatten(), 2) for k in (0, second)]
+    nuclei = np.asarray(system.potential.nuclei, dtype=float)
+    a, b = axes_to_see(nuclei, dim) if dim > 1 else (0, 0)
+    reach = [_reach(system, now[..., k].flatten(), 2) for k in (a, b)]
     points = []
     for k in range(min(n, 2)):
         label = "particle" if n == 1 else f"particle {k + 1}"
         points += plane.plot([], [], "o", ms=3, color=PARTICLES[k], alpha=0.5, label=label)
-    plane.set(xlabel="$x$", ylabel="$y$" if dim > 1 else "$x$", title="walkers", xlim=reach[0], ylim=reach[1])
+    if len(nuclei):
+        plane.plot(nuclei[:, a], nuclei[:, b], "+", color=POTENTIAL, ms=10, mew=2, label="nuclei")
+    plane.set(xlabel=f"${'xyz'[a]}$", ylabel=f"${'xyz'[b]}$", title="walkers", xlim=reach[0], ylim=reach[1])
     plane.set_aspect("equal")
     plane.legend(loc="upper right", framealpha=0.9, frameon=True)
 
@@ -154,7 +159,7 @@ def _particles(process: Process, system: System, walkers: Tensor) -> tuple[Figur
 
     def draw(r: Tensor) -> None:
         for k, each in enumerate(points):
-            each.set_data(*r[:N_DRAWN, k, [0, second]].T.double().cpu().numpy())
+            each.set_data(*r[:N_DRAWN, k, [a, b]].T.double().cpu().numpy())
         values = measure(r)
         for bar, height in zip(bars, np.histogram(values, edges)[0] / (len(values) * np.diff(edges)), strict=True):
             bar.set_height(height)

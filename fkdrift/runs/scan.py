@@ -31,6 +31,7 @@ from fkdrift.runs.ground_state import GroundState, default_walkers
 from fkdrift.runs.of_potential import potential_again
 from fkdrift.runs.report import Block, Row, named, number
 from fkdrift.runs.run import Phase, Progress, Run, State
+from fkdrift.runs.run_folder import make_folder
 from fkdrift.runs.scan_settings import ScanSettings
 from fkdrift.runs.settings import Settings, table
 from fkdrift.runs.table import as_frame, plain_table
@@ -266,9 +267,9 @@ class ParameterScan(Run):
 
     def save(self, folder: str | Path, figures: bool = True) -> Path:
         """As every run, with scan.csv and scan.json."""
-        folder = super().save(folder, figures)
-        plain_table(self.records(), folder / "scan")
-        return folder
+        make_folder(Path(folder))
+        plain_table(self.records(), Path(folder) / "scan")
+        return super().save(folder, figures)
 
     def plot(self) -> dict[str, Any]:
         """Energies and derivatives against the parameter, one curve for each value of the others."""

@@ -213,7 +213,7 @@ def test_doctor_reports_a_failure(monkeypatch):
     assert "torch" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["solve", *METHODS.names(), *(f"learn {name}" for name in MODELS.names())])
+@pytest.mark.parametrize("command", ["solve", "scan", *METHODS.names(), *(f"learn {name}" for name in MODELS.names())])
 def test_every_computing_command_has_the_common_options(command):
     shown = invoke(*command.split(), "--help").stdout
     common = ("seed", "out", "overwrite", "config", "max-seconds", "device", "dtype", "threads", "quiet", "json")
