@@ -17,6 +17,10 @@ from fkdrift.errors import BadConfig
 COLUMNS = ("run", "energy", "variational", "exact", "reference", "deviation", "from_first", "trusted", "cpu_seconds")
 
 
+WIDEST = 1000
+"""Characters in a line of a table."""
+
+
 def report(
     folder: Folder,
     out: Annotated[
@@ -81,6 +85,7 @@ def compare(
         for row in rows:
             table.add_row(*(text(_cell(row, name)) for name in shown))
         out = console()
+        out.width = WIDEST  # numbers are never cut short, whatever they are printed to
         for potential in dict.fromkeys(row["potential"] for row in rows):
             out.print(text(potential, "bold"))
         out.print(table)
