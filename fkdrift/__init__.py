@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fkdrift.hamiltonian.potential import Potential as Potential
     from fkdrift.hamiltonian.surface import Surface as Surface
     from fkdrift.hamiltonian.surface import from_ase as from_ase
+    from fkdrift.hamiltonian.symbolic import from_sympy as from_sympy
     from fkdrift.hamiltonian.system import System as System
     from fkdrift.numerics.estimates import Estimate as Estimate
     from fkdrift.paths.evolution import Path as Path
@@ -43,8 +44,11 @@ if TYPE_CHECKING:
     from fkdrift.runs.ground_state import GroundState as GroundState
     from fkdrift.runs.ground_state import solve as solve
     from fkdrift.runs.methods.pimc import Pimc as Pimc
-    from fkdrift.runs.methods.pimc import PimcSettings as PimcSettings
     from fkdrift.runs.methods.pimc import pimc as pimc
+    from fkdrift.runs.methods.pimc_settings import PimcSettings as PimcSettings
+    from fkdrift.runs.scan import ParameterScan as ParameterScan
+    from fkdrift.runs.scan import scan as scan
+    from fkdrift.runs.scan_settings import ScanSettings as ScanSettings
     from fkdrift.runs.settings import Settings as Settings
     from fkdrift.training.energy_gradients import IndependentSamples as IndependentSamples
     from fkdrift.training.energy_gradients import MetropolisSamples as MetropolisSamples
@@ -63,7 +67,10 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "runs.settings": ("Settings",),
-    "runs.methods.pimc": ("Pimc", "PimcSettings", "pimc"),
+    "runs.scan": ("ParameterScan", "scan"),
+    "runs.scan_settings": ("ScanSettings",),
+    "runs.methods.pimc": ("Pimc", "pimc"),
+    "runs.methods.pimc_settings": ("PimcSettings",),
     "wavefunction.neural": ("NeuralWavefunction", "NeuralVectorField"),
     "wavefunction.protocol": ("AutogradWavefunction", "Drift", "Wavefunction"),
     "estimators.energies": ("Energies",),
@@ -84,6 +91,7 @@ _NAMES = {
     "runs.driver": ("load", "resume"),
     "numerics.estimates": ("Estimate",),
     "hamiltonian.surface": ("Surface", "from_ase"),
+    "hamiltonian.symbolic": ("from_sympy",),
     "hamiltonian.system": ("System",),
     "training.energy_gradients": ("IndependentSamples", "MetropolisSamples", "Pathwise"),
     "training.natural_gradient": ("NaturalGradient",),

@@ -18,6 +18,7 @@ from fkdrift.cli import main as cli
 from fkdrift.runs.ground_state import solve
 from fkdrift.runs.methods.pimc import pimc
 from fkdrift.runs.recipes import MODELS
+from fkdrift.runs.scan import scan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +42,11 @@ def quick_pimc(potential, *, temperature, **options):
     return pimc(potential, settings=settings, **options)
 
 
+def quick_scan(*what, settings, **options):
+    """`fk.scan` without projection."""
+    return scan(*what, settings=settings.changed(n_walkers=64, n_updates=3, n_blocks=20, project=False), **options)
+
+
 QUICK = {"n_updates": 5, "n_paths": 256}
 
 
@@ -56,6 +62,7 @@ def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.setattr("fkdrift.estimators.correlation.STEPS_IN_SCALE", 8)
     monkeypatch.setattr(fk, "solve", quick_solve)
     monkeypatch.setattr(fk, "pimc", quick_pimc)
+    monkeypatch.setattr(fk, "scan", quick_scan)
     monkeypatch.setattr(fk, "bridge", lambda *where, **options: bridge(*where, **options | QUICK))
     monkeypatch.setattr(fk.generative, "infer", lambda problem, **options: infer(problem, **options | QUICK))
     names: dict[str, object] = {}

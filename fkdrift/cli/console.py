@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def errors() -> Iterator[None]:
 
 
 def complain(message: str, code: int) -> NoReturn:
-    typer.secho(f"fkdrift: {message}", fg="red", err=True)
+    typer.secho(f"fkdrift: {message}", fg=None if os.environ.get("NO_COLOR") else "red", err=True)
     raise typer.Exit(code)
 
 
@@ -78,6 +79,14 @@ def refuse_to_replace(request: Request) -> None:
             f"{out} already holds a run: choose another --out, add --overwrite, or go on with it by "
             f"`fkdrift resume {shlex.quote(str(out))}`"
         )
+
+
+def refuse_no_run(folder: Path) -> None:
+    """Say so at once if a folder holds no run."""
+    if not folder.is_dir():
+        raise BadConfig(f"there is no folder {folder}")
+    if not (folder / "result.json").is_file():
+        raise BadConfig(f"{folder} is not a saved run: it has no result.json")
 
 
 def new_folder(name: str) -> Path:

@@ -12,14 +12,17 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.compress import compress, decompress
+from fkdrift.cli.desk import animate, compare, report
 from fkdrift.cli.doctor import doctor
 from fkdrift.cli.exact import exact
 from fkdrift.cli.ground_state import solve
 from fkdrift.cli.learn import learn
 from fkdrift.cli.methods import method_command
+from fkdrift.cli.new_potential import new_potential
 from fkdrift.cli.options import CONTEXT, made_on_demand
 from fkdrift.cli.potentials import potentials
 from fkdrift.cli.saved import RESUME, resume_command, show
+from fkdrift.cli.scan import scan
 from fkdrift.runs.methods import METHODS
 
 app = typer.Typer(
@@ -33,12 +36,17 @@ app = typer.Typer(
     context_settings=CONTEXT,
 )
 app.command()(solve)
+app.command()(scan)
 app.command()(show)
+app.command()(report)
+app.command()(animate)
+app.command()(compare)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)
 app.command()(decompress)
 app.command()(exact)
 app.command()(potentials)
+app.command()(new_potential)
 app.command()(doctor)
 
 

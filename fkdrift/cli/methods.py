@@ -16,17 +16,17 @@ from fkdrift.settings import fields_of
 
 def method_command(name: str) -> Any:
     """The command of one method."""
-    method = METHODS.find(name)
+    settings_class = METHODS.settings(name)
 
-    @computing(fields_of(method.settings_class))
+    @computing(fields_of(settings_class))
     def compute(request: Request, potential: Potential = None, param: Parameters = None) -> None:
         refuse_to_replace(request)
-        loaded, settings = potential_and_settings(potential, param, method.settings_class, request)
+        loaded, settings = potential_and_settings(potential, param, settings_class, request)
         from fkdrift.runs.driver import cpu_threads, drive
         from fkdrift.runs.starting import starting
 
         with cpu_threads(settings.threads), starting(loaded.name, settings.max_seconds, request.progress):
-            run = method(loaded, settings)
+            run = METHODS.find(name)(loaded, settings)
         finish(drive(run, out=request.out, progress=request.progress), request)
 
     return made_command(name, compute, METHODS.summary(name))

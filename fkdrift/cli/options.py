@@ -20,12 +20,19 @@ from typer.core import TyperGroup
 
 from fkdrift.cli.console import errors
 from fkdrift.errors import BadConfig
+from fkdrift.hamiltonian.names import installed
 from fkdrift.runs.settings import ENERGY_UNITS, LENGTH_UNITS
 from fkdrift.settings import SettingField
 
 Potential = Annotated[
     str | None,
-    typer.Option("--potential", "-p", help="A plug-in's name, file.py:Name, a formula, or a table.", metavar="NAME"),
+    typer.Option(
+        "--potential",
+        "-p",
+        help="A plug-in's name, file.py:Name, a formula, or a table.",
+        metavar="NAME",
+        autocompletion=lambda incomplete: [name for name in installed() if name.startswith(incomplete)],
+    ),
 ]
 Parameters = Annotated[
     list[str] | None,

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fkdrift.cli.console import errors, finish
+from fkdrift.cli.console import errors, finish, refuse_no_run
 from fkdrift.cli.options import EnergyUnit, Json, LengthUnit, Request, computing, made_command
 from fkdrift.runs.methods import METHODS
-from fkdrift.runs.settings import Settings
+from fkdrift.runs.scan_settings import ScanSettings
 from fkdrift.settings import extensible
 
 RESUME = "Go on with an interrupted run of any kind, or take a finished one further."
@@ -23,10 +23,11 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="
 
 def resume_command(name: str) -> Any:
     """`fkdrift resume`, with the settings of every kind of run that may be changed; made when it is asked for."""
-    kinds = [Settings, *(METHODS.find(method).settings_class for method in METHODS.names())]
+    kinds = [ScanSettings, *(METHODS.settings(method) for method in METHODS.names())]
 
     @computing(extensible(*kinds), common=("quiet", "json"))
     def resume(request: Request, folder: Folder, trust: Trust = False, force: Force = False) -> None:
+        refuse_no_run(folder)
         from fkdrift.runs.driver import resume as run
 
         found = run(folder, trust=trust, force=force, progress=request.progress, **request.given)
@@ -48,6 +49,7 @@ def show(
 ) -> None:
     """Print the result of a saved run of any kind."""
     with errors():
+        refuse_no_run(folder)
         from fkdrift.runs.driver import show as block
         from fkdrift.runs.run_folder import read_result
 

@@ -13,9 +13,7 @@ Nothing has to be stored for that: a class knows its module, and the module its 
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
 import hashlib
 import importlib.util
 import inspect
@@ -23,7 +21,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -33,7 +31,14 @@ from torch import Tensor
 
 from fkdrift.errors import BadParameter, UnknownPotential
 from fkdrift.hamiltonian.formula import FormulaPotential
-from fkdrift.hamiltonian.names import code_file, distribution, file_called, installed, refuse_unknown
+from fkdrift.hamiltonian.names import (
+    code_file,
+    distribution,
+    file_called,
+    installed,
+    refuse_unknown,
+    refuse_unknown_names,
+)
 from fkdrift.hamiltonian.potential import FunctionPotential, KnownEnergy, Potential
 from fkdrift.hamiltonian.surface import Surface, named_calculator
 from fkdrift.hamiltonian.table import TablePotential
@@ -66,25 +71,6 @@ def load_potential(
     if isinstance(source, Path):
         source = str(source)
     return _load_text(source.strip(), parameters) if isinstance(source, str) else _load_object(source, parameters)
-
-
-def parse_parameters(assignments: Iterable[str]) -> dict[str, object]:
-    """Parameters from the command line: ["omega=2", "n_dims=3"] to {"omega": 2, "n_dims": 3}.
-
-    Values are Python literals (numbers, true/false, tuples); anything else stays a string.
-
-    Raises:
-        BadParameter: an assignment has no `=`, no name, or a name given before.
-    """
-    parameters: dict[str, object] = {}
-    for assignment in assignments:
-        name, equals, text = (part.strip() for part in assignment.partition("="))
-        if not (equals and name.isidentifier() and text):
-            raise BadParameter(f"cannot read the parameter {assignment!r}: write name=value, such as omega=2")
-        if name in parameters:
-            raise BadParameter(f"the parameter {name} was given twice: {parameters[name]!r} and {text}; keep one")
-        parameters[name] = _literal(text)
-    return parameters
 
 
 @dataclass(frozen=True)
@@ -281,10 +267,7 @@ def _build(potential: type[Potential], parameters: dict[str, object], *first: ob
     """An instance, with every parameter checked against the signature."""
     allowed = dict(list(_signature(potential).items())[len(first) :])
     label = potential.__name__
-    for name in parameters.keys() - allowed.keys():
-        close = difflib.get_close_matches(name, allowed, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise BadParameter(f"{label} has no parameter {name!r}: {hint}It has {', '.join(allowed) or 'none'}.")
+    refuse_unknown_names(label, parameters, allowed)
     missing = [name for name, p in allowed.items() if p.default is p.empty and name not in parameters]
     if missing:
         raise BadParameter(f"{label} needs a value for {', '.join(missing)}: add --param {missing[0]}=VALUE")
@@ -347,15 +330,6 @@ def _finite(value: object) -> bool:
         return math.isfinite(float(value))  # type: ignore[arg-type]
     except OverflowError:
         return False
-
-
-def _literal(text: str) -> object:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text) if len(text) <= 1000 else text
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
 
 
 # The way back

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
-from fkdrift.errors import UnknownPotential
+from fkdrift.errors import BadParameter, UnknownPotential
 
 GROUP = "fkdrift.potentials"
 VARIABLES = ("x", "y", "z", "r")
@@ -65,6 +68,80 @@ def file_called(text: str) -> Path | None:
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, ~ of nobody
         return None
     return file
+
+
+def parse_parameters(assignments: Iterable[str]) -> dict[str, object]:
+    """Parameters from the command line: ["omega=2", "n_dims=3"] to {"omega": 2, "n_dims": 3}.
+
+    Values are Python literals (numbers, true/false, tuples); anything else stays a string.
+
+    Raises:
+        BadParameter: an assignment has no `=`, no name, or a name given before.
+    """
+    parameters: dict[str, object] = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not (equals and name.isidentifier() and text):
+            raise BadParameter(f"cannot read the parameter {assignment!r}: write name=value, such as omega=2")
+        if name in parameters:
+            raise BadParameter(f"the parameter {name} was given twice: {parameters[name]!r} and {text}; keep one")
+        parameters[name] = _literal(text)
+    return parameters
+
+
+def refuse_unknown_parameters(text: str, names: Iterable[str]) -> None:
+    """Raise where a plug-in or a class in a file has no parameter of one of these names.
+
+    The fields are read from the source, which is not imported; where that does not say all of them, because the class
+    inherits some or is no dataclass, nothing is refused here.
+
+    Raises:
+        BadParameter: it has no such parameter; the message has the closest.
+    """
+    path, colon, name = text.strip().rpartition(":")
+    if entry := installed().get(text.strip()):
+        module, _, name = entry.value.partition(":")
+        spec = find_spec(module)
+        path, colon = (spec.origin if spec and spec.origin else ""), ":"
+    if colon and path.endswith(".py") and Path(path).is_file():
+        for node in ast.parse(Path(path).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name == name and _says_all(node):
+                fields = [
+                    ast.unparse(line.target)
+                    for line in node.body
+                    if isinstance(line, ast.AnnAssign) and _is_field(line)
+                ]
+                refuse_unknown_names(name, names, fields)
+
+
+def refuse_unknown_names(label: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise BadParameter, with the closest, where a name is not allowed."""
+    allowed = list(allowed)
+    for name in names:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise BadParameter(f"{label} has no parameter {name!r}: {hint}It has {', '.join(allowed) or 'none'}.")
+
+
+def _says_all(node: ast.ClassDef) -> bool:
+    """Whether all parameters of a class are fields that are written in it: a dataclass, and nothing but a Potential."""
+    bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    return bases == ["Potential"] and any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+
+
+def _is_field(line: ast.AnnAssign) -> bool:
+    """Whether an annotated line of a dataclass is a field."""
+    return isinstance(line.target, ast.Name) and "ClassVar" not in ast.unparse(line.annotation)
+
+
+def _literal(text: str) -> object:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text) if len(text) <= 1000 else text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def is_formula(text: str) -> bool:

@@ -12,6 +12,9 @@ from typing import Any
 
 from fkdrift.errors import BadParameter
 
+BESIDE = "_settings"
+"""How a file beside that of a thing ends, with its settings alone."""
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -34,7 +37,7 @@ class Folder:
         return [
             file.name.replace("_", "-")
             for file in pkgutil.iter_modules(import_module(self.package).__path__)
-            if file.name not in self.others
+            if file.name not in self.others and not file.name.endswith(BESIDE)
         ]
 
     def summary(self, name: str) -> str:
@@ -56,6 +59,18 @@ class Folder:
         if name not in self.names():
             raise BadParameter(f"there is no {self.noun} called {name!r}: choose from {', '.join(self.names())}")
         return getattr(import_module(self._module(str(name))), self.attribute)
+
+    def settings(self, name: str) -> Any:
+        """The class of settings of this name: the `SETTINGS` of my_model_settings.py, where there is one to be read
+        without what my_model.py needs, else the `settings_class` of the thing itself.
+
+        Raises:
+            BadParameter: nothing goes by it.
+        """
+        beside = self._module(name) + BESIDE
+        if name in self.names() and find_spec(beside) is not None:
+            return import_module(beside).SETTINGS
+        return self.find(name).settings_class
 
     def _module(self, name: str) -> str:
         return f"{self.package}.{name.replace('-', '_')}"

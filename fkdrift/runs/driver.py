@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -28,7 +29,7 @@ from fkdrift.runs.starting import starting
 CHECKPOINT_SECONDS = 30.0
 """Between two saves while running: what a killed process may lose."""
 
-KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:Learning"}
+KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:Learning", "scan": "scan:ParameterScan"}
 """Kinds of run by name, and where in `fkdrift.runs` their class is; others are files in `fkdrift.runs.methods`."""
 
 AnyRun = TypeVar("AnyRun", bound=Run)
@@ -67,7 +68,7 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
 
 
 def load(folder: str | Path, source: Any = None, *, trust: bool = False, force: bool = False, **changes: Any) -> Any:
-    """The run saved in a folder: a `GroundState`, a `Learning` or a `Bridge`.
+    """The run saved in a folder: a `GroundState`, a `ParameterScan`, a `Learning` or a method's.
 
     Args:
         folder: written by `save`, or by a command with --out.
@@ -210,16 +211,21 @@ def cpu_threads(n: int) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread nothing changes."""
+    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread nothing changes.
+
+    Where one run drives others, the flags of all of them are set.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def catch(number: int, frame: object) -> None:
+    def catch(number: int, frame: FrameType | None) -> None:
         caught.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, outer := before[signal.Signals(number)])
+        if callable(outer) and getattr(outer, "__qualname__", "") == catch.__qualname__:
+            outer(number, frame)
 
     for number in before:
         signal.signal(number, catch)

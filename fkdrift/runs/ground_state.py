@@ -36,6 +36,7 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
+from fkdrift.runs.compare import summary
 from fkdrift.runs.driver import cpu_threads, drive
 from fkdrift.runs.ground_state_report import (
     extrapolated,
@@ -99,6 +100,8 @@ N_SAMPLES, N_SYMMETRIC = 1024, 256
 """Samples in a batch of a flow; of one for identical particles, each of which costs more."""
 SAMPLE_STEPS, SAMPLE_MOVES = 128, 5
 """Between two batches of `GroundState.sample`: steps in a time scale, or moves of about a quarter of it."""
+N_ANIMATED = 1024
+"""Walkers in an animation, at most."""
 N_DRAWN, N_DRAWN_LEAST, ROUNDS, ROUNDS_LEAST = 4096, 64, 48, 6
 """Numbers in a batch of samples for a figure, walkers at least, and batches, divided by the number of coordinates."""
 Points = Tensor | np.ndarray | list[Any]
@@ -111,8 +114,9 @@ class GroundState(OfPotential):
     Args:
         potential: the potential energy.
         settings: see `Settings`.
-        start: a drift whose parameters training begins with, such as one learned from samples; of the kind and size
-            that the settings name.
+        start: a drift whose parameters training begins with, such as one learned from samples, of the kind and size
+            that the settings name; or its state_dict.
+        first: updates that `start` has been trained with already, which the schedule of the step goes on from.
 
     Raises:
         BadConfig: `start` is of another kind or size.
@@ -134,7 +138,13 @@ class GroundState(OfPotential):
     kind = "ground state"
     settings_class = Settings
 
-    def __init__(self, potential: Potential, settings: Settings, start: Drift | None = None) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        settings: Settings,
+        start: Drift | Mapping[str, Tensor] | None = None,
+        first: int = 0,
+    ) -> None:
         flow = settings.method == "flow"
         self.potential, device = potential, settings.torch_device
         self.shown_units = potential.natural_units.changed(settings.energy_unit, settings.length_unit)
@@ -149,15 +159,16 @@ class GroundState(OfPotential):
         if start is not None:
             _take_over(model, start)
         self.process = Process(model, self.system)
-        n_walkers = settings.n_walkers or _n_walkers(potential, settings)
+        n_walkers = settings.n_walkers or default_walkers(potential, settings)
         self._require_room(settings, n_walkers)
         walkers = self.system.initial_walkers(n_walkers, generator)
-        if start is not None:
+        if start is not None and not flow:
             walkers = _settled(self.process, self.system, walkers, generator)
         self.training = Training(
             method := make_method(self.process, self.system, settings, len(walkers)),
             walkers,
             n_updates=settings.n_updates,
+            first=first,
             tolerance=settings.training_tolerance,
             share=TRAINING_SHARE,
             once=True,
@@ -461,6 +472,16 @@ class GroundState(OfPotential):
         verdict = verdict_of(self.energy, {**found.get("energies", {}), **values}, projected=E.projection is not None)
         return more if verdict is None else {**more, "deviation": verdict}
 
+    def summary(self) -> dict[str, Any]:
+        """The numbers that matter most as one flat row, see `fkdrift.runs.compare.summary`.
+
+        Example:
+            >>> quick = Settings(n_updates=5, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+            >>> round(fk.solve("harmonic", settings=quick).summary()["energy"], 4)
+            0.5
+        """
+        return summary(self.result)
+
     def _first_excited(self, E: Estimate, exact: Mapping[str, Any]) -> tuple[float, str]:
         """E_1 as far as it is known, and how; E is the variational energy."""
         if "first_excited" in exact:
@@ -513,6 +534,22 @@ class GroundState(OfPotential):
             spectrum=self._spectrum_so_far,
             more=more,
         )
+
+    def animate(self, path: str | Path, *, n_frames: int = 60, seed: int = 0) -> Path:
+        """Write a GIF of walkers that follow the learned drift, an eighth of a time scale from frame to frame.
+
+        Args:
+            path: of the file, such as walkers.gif.
+            n_frames: how many pictures.
+            seed: of the noise; the run itself is not changed.
+        """
+        from fkdrift.figures.animation import animate  # here: matplotlib takes a second to import
+
+        generator = torch.Generator(self.system.device).manual_seed(seed)
+        scale, some = self.time_scale, self.walkers[:N_ANIMATED]
+        path = Path(path)
+        animate(self.process, self.system, some, path, n_frames=n_frames, time_scale=scale, generator=generator)
+        return path
 
     @property
     def _spectrum_so_far(self) -> Spectrum | None:
@@ -657,12 +694,12 @@ def _make_flow(system: System, settings: Settings) -> Drift:
     return FlowWavefunction(make_flow(system, width=settings.width, depth=settings.depth, seed=settings.seed), system)
 
 
-def _take_over(drift: Drift, start: Drift) -> None:
+def _take_over(drift: Drift, start: Drift | Mapping[str, Tensor]) -> None:
     """Copy the parameters of one drift to another."""
-    if isinstance(drift, FlowWavefunction):
+    if isinstance(drift, FlowWavefunction) and not isinstance(start, FlowWavefunction | Mapping):
         raise BadConfig("a flow cannot start from a drift: leave out `start`, or use method = 'drift'")
     try:
-        drift.load_state_dict(start.state_dict())
+        drift.load_state_dict(start if isinstance(start, Mapping) else start.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise BadConfig(f"the drift to start from is not of the kind and size of the settings: {reason}") from None
@@ -675,8 +712,8 @@ def _settled(process: Process, system: System, walkers: Positions, generator: to
         return evolve(process, walkers, n_steps=n_steps, dt=dt, generator=generator).end
 
 
-def _n_walkers(potential: Potential, settings: Settings) -> int:
-    """How many there are unless the settings say so."""
+def default_walkers(potential: Potential, settings: Settings) -> int:
+    """How many walkers there are unless the settings say so."""
     if settings.method == "flow":
         return N_SYMMETRIC if potential.n_particles > 1 and len(potential.groups) == 1 else N_SAMPLES
     if potential.n_particles * potential.n_dims == 1 and settings.drift == "gradient":

@@ -27,6 +27,7 @@ from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.belonging import State, check_state, code_digests, differences
 from fkdrift.runs.report import Block, Progress
 from fkdrift.runs.run_folder import FORMAT, write_folder
+from fkdrift.runs.table import as_frame
 from fkdrift.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -242,6 +243,16 @@ class Run(ABC):
 
             save_figures(self.plot(), folder / "figures")
         return folder
+
+    def to_dataframe(self) -> Any:
+        """How it came about, as history.csv has it, as a pandas DataFrame: phase, step, the quantity, error, seconds.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        names = ("step", self.quantity, "error", "seconds")
+        rows = [(phase, row) for phase, rows in self.history.items() for row in rows]
+        return as_frame([{"phase": phase, **dict(zip(names, row, strict=True))} for phase, row in rows])
 
     def state_dict(self) -> State:
         """The whole state, and what it belongs to."""

@@ -23,7 +23,6 @@ from typing import Any
 
 import filelock
 import tomli_w
-import torch
 
 from fkdrift.errors import BadConfig, CannotWrite
 
@@ -62,12 +61,16 @@ def write_folder(
     signed = {**result, "sha256": _digest_of_result(result)}
     texts = (tomli_w.dumps(config), table.getvalue(), json.dumps(signed, indent=2, allow_nan=False) + "\n")
     contents = {CHECKPOINT: sealed(checkpoint), **{n: t.encode() for n, t in zip(VIEWS, texts, strict=True)}}
+    config_now = folder / VIEWS[0]
     with locked(folder):
-        replace_all(folder, contents)
+        another = config_now.exists() and config_now.read_bytes() != contents[VIEWS[0]]
+        replace_all(folder, contents, stale=VIEWS if another else ())
 
 
 def sealed(checkpoint: Mapping[str, Any]) -> bytes:
     """A checkpoint as torch.save writes it, with its SHA-256 as the comment of the archive."""
+    import torch  # here: what reads a result needs none
+
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **checkpoint}, buffer)
     archive = buffer.getvalue()
@@ -81,8 +84,13 @@ def _digest_of_result(result: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def replace_all(folder: Path, contents: Mapping[str, bytes]) -> None:
+def replace_all(folder: Path, contents: Mapping[str, bytes], stale: Iterable[str] = ()) -> None:
     """Write every file beside the old one and flush it to the disk, then put the new ones in their places in order.
+
+    Args:
+        folder: of the files.
+        contents: by name.
+        stale: names of files that are taken away before the first new one is in its place.
 
     Raises:
         CannotWrite: there is no room, or no permission; the old files are still there.
@@ -94,10 +102,8 @@ def replace_all(folder: Path, contents: Mapping[str, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        config = folder / VIEWS[0]
-        if config.exists() and config.read_bytes() != contents[VIEWS[0]]:
-            for name in VIEWS:
-                (folder / name).unlink(missing_ok=True)
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
         for name, path in new.items():
             os.replace(path, folder / name)
         _flush(folder)
@@ -163,6 +169,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     Raises:
         BadConfig: there is none, it is damaged, it holds anything but plain data, or it is of another format.
     """
+    import torch
+
     path = folder if folder.is_file() else folder / CHECKPOINT
     if not path.is_file():
         raise BadConfig(f"{folder} is not a saved run: it has no {CHECKPOINT}")

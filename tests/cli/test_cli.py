@@ -59,6 +59,61 @@ def test_version_and_help_do_not_import_torch():
     assert result.stdout.split() == ["False", "False", "False"]
 
 
+WRONG = (
+    ("slve",),
+    ("solve", "-p", "harmonc"),
+    ("solve", "--potental", "harmonic"),
+    ("solve", "-p", "harmonic", "-P", "omga=2"),
+    ("solve", "-p", "harmonic", "--n-walkers", "1"),
+    ("scan", "-p", "h2", "-P", "r=1:2:0.5"),
+    ("exact", "-p", "harmonc"),
+    ("bridge", "-p", "harmonc", "--from", "0", "--to", "1", "-T", "1"),
+    ("bridge", "-p", "harmonic", "--form", "0"),
+    ("pimc", "-p", "harmonc", "-T", "1"),
+    ("resume", "nowhere"),
+    ("resume", "nowhere", "--attol", "1"),
+    ("show", "nowhere"),
+    ("learn", "veo"),
+    ("compress", "nothing.npy", "--model", "nowhere", "-o", "x"),
+)
+"""Command lines with a name or an option that is not there."""
+
+
+def test_what_is_wrong_is_said_without_torch(tmp_path):
+    """Importing torch is what takes seconds; no answer below waits for it."""
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from fkdrift.cli.main import app
+for line in {WRONG!r}:
+    result = CliRunner().invoke(app, line)
+    print(result.exit_code, 'torch' in sys.modules, *line)
+for line in (["--help"], ["solve", "--help"], ["bridge", "--help"], ["resume", "--help"], ["--version"]):
+    assert CliRunner().invoke(app, line).exit_code == 0
+assert "torch" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout.splitlines() == [f"2 False {' '.join(line)}" for line in WRONG], result.stderr
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_potentials(shell):
+    begun = {"bash": {"COMP_WORDS": "fkdrift solve -p harm", "COMP_CWORD": "3"}}
+    words = {"_TYPER_COMPLETE_ARGS": "fkdrift solve -p harm", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    environment = {"_FKDRIFT_COMPLETE": f"complete_{shell}", **begun.get(shell, words)}
+    found = RUNNER.invoke(cli.app, [], prog_name="fkdrift", env=environment).stdout
+    assert "harmonic_bosons" in found
+    assert "morse" not in found
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_can_be_left_out(no_color, coloured):
+    shown = RUNNER.invoke(cli.app, ["solve", "-p", "harmonc"], color=True, env={"NO_COLOR": no_color}).stderr
+    assert "harmonic" in shown
+    assert ("\x1b[" in shown) == coloured
+
+
 def test_version():
     result = invoke("--version")
     assert result.exit_code == 0
@@ -158,7 +213,7 @@ def test_doctor_reports_a_failure(monkeypatch):
     assert "torch" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["solve", *METHODS.names(), *(f"learn {name}" for name in MODELS.names())])
+@pytest.mark.parametrize("command", ["solve", "scan", *METHODS.names(), *(f"learn {name}" for name in MODELS.names())])
 def test_every_computing_command_has_the_common_options(command):
     shown = invoke(*command.split(), "--help").stdout
     common = ("seed", "out", "overwrite", "config", "max-seconds", "device", "dtype", "threads", "quiet", "json")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from fkdrift.errors import BadFormula, BadParameter, BadTable, InputError, UnknownPotential
-from fkdrift.hamiltonian.loading import available, describe, digest, load_potential, parse_parameters
+from fkdrift.hamiltonian.loading import available, describe, digest, load_potential
+from fkdrift.hamiltonian.names import parse_parameters
 from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 
 OWN = """

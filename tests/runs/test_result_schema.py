@@ -21,6 +21,8 @@ from fkdrift.runs.methods import METHODS
 from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
 from fkdrift.runs.methods.pimc import Pimc, PimcSettings
 from fkdrift.runs.recipes import MODELS
+from fkdrift.runs.scan import ParameterScan
+from fkdrift.runs.scan_settings import ScanSettings
 
 SCHEMA = json.loads((files("fkdrift.runs") / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -69,6 +71,12 @@ def warmed(potential, n_steps=None, **parameters):
     return run.result
 
 
+def scanned(values, n_steps=None):
+    run = ParameterScan(fk.load_potential("harmonic"), {"omega": values}, ScanSettings.from_values(SMALL))
+    list(islice(run.advance(), n_steps))
+    return run.result
+
+
 def springs(x):
     """Of three atoms, in cm-1 and angstrom."""
     bonds = ((x[:, (0, 0, 1)] - x[:, (1, 2, 2)]) ** 2).sum(-1) ** 0.5
@@ -102,6 +110,8 @@ CASES = {
     "warm oscillator": lambda: warmed("harmonic"),
     "warm bosons": lambda: warmed("harmonic", n_particles=2, n_dims=2),
     "interrupted pimc": lambda: warmed("harmonic", 1),
+    "scan": lambda: scanned([1.0, 2.0]),
+    "interrupted scan": lambda: scanned([1.0, 2.0], 1),
     "vae": lambda: learned("vae", latents=2, depth=1),
     "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=8, depth=1),
     "diffusion": lambda: learned("diffusion", steps=4),
@@ -126,7 +136,13 @@ def test_results_are_valid(results, name):
     assert [error.message for error in VALIDATOR.iter_errors(results[name])] == []
 
 
-PARTS = {"ground state": "ground_state", "learned model": "learned_model", "bridge": "bridge", "pimc": "pimc"}
+PARTS = {
+    "ground state": "ground_state",
+    "learned model": "learned_model",
+    "bridge": "bridge",
+    "pimc": "pimc",
+    "scan": "scan",
+}
 
 
 def test_the_cases_cover_the_schema(results):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,16 @@ from torch import Tensor, nn
 from fkdrift.bridges.conditioned import Conditioned, GuidedDrift, Weighted
 from fkdrift.bridges.trajectories import CHUNK, Trajectories, collect, path_adam, weigh_in_parts
 from fkdrift.bridges.transition import bridge_problem
-from fkdrift.errors import BadConfig
 from fkdrift.exact.propagator import Propagator
 from fkdrift.exact.spectrum import Array
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.numerics.estimates import Estimate, log_mean
 from fkdrift.runs.belonging import State
+from fkdrift.runs.methods.bridge_settings import BridgeSettings
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Phase
-from fkdrift.settings import RunSettings, default, setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,41 +38,6 @@ REACH, N_GRID = 6.0, 800
 """How far an exact grid extends beyond the ends, in widths sigma sqrt(T), and its points: log K to about 1e-8."""
 N_TIME_STEPS = 128
 """Steps of the whole time by default."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BridgeSettings(RunSettings):
-    """What a bridge depends on besides its potential; each field says what it is.
-
-    Raises:
-        BadConfig: a value is out of range; the message says what is allowed.
-    """
-
-    start: tuple[float, ...] = setting(
-        MISSING, "Where the paths begin: a number for each coordinate.", above=float("-inf"), flags=("--from",)
-    )
-    end: tuple[float, ...] = setting(MISSING, "Where they end.", above=float("-inf"), flags=("--to",))
-    time: float = setting(MISSING, "How long they take.", flags=("--time", "-T"))
-    noise: float = setting(0.0, "Standard deviation of the end; 0 pins it.", least=0)
-    dynamics: str = setting(
-        "imaginary",
-        "Imaginary time (log of the propagator), or transition paths (log of a transition density).",
-        choices=("imaginary", "overdamped"),
-    )
-    loss: str = setting("kl", "What training minimises.", choices=("kl", "log_variance"))
-    dt: float | None = setting(
-        None, "The longer of the two time steps of the extrapolation; training takes twice this.", adopted="time / 128"
-    )
-    n_updates: int = setting(200, "Steps of Adam.", least=0, flags=("--n-updates", "--updates"), extends=True)
-    device: str = default(RunSettings, "device", "auto", help="Bridges run on the CPU.", choices=("auto", "cpu"))
-    dtype: str | None = default(RunSettings, "dtype", "float64", help="Of network and paths.", choices=("float64",))
-    n_paths: int = setting(8192, "Weighted paths at the end.", least=2, flags=("--n-paths", "--paths"), extends=True)
-    width: int = setting(48, "Units in each hidden layer.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dt is not None and self.dt > self.time:
-            raise BadConfig(f"dt = {self.dt} is longer than the whole time {self.time}: make it shorter")
 
 
 class Weighing(Phase):

@@ -1,0 +1,109 @@
+"""`fkdrift report`, `fkdrift animate` and `fkdrift compare`: what saved runs look like, alone and side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fkdrift.cli.console import console, errors, refuse_no_run, text
+from fkdrift.cli.options import Json
+from fkdrift.cli.saved import Folder
+from fkdrift.errors import BadConfig
+
+COLUMNS = ("run", "energy", "variational", "exact", "reference", "deviation", "from_first", "trusted", "cpu_seconds")
+
+
+WIDEST = 1000
+"""Characters in a line of a table."""
+
+
+def report(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; default DIR/report.html.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write a run as one HTML page: result, error budget, tests of trust, figures, and how to repeat it."""
+    with errors():
+        refuse_no_run(folder)
+        from fkdrift.runs.page import write_page
+
+        typer.echo(write_page(folder, out))
+
+
+def animate(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; default DIR/walkers.gif.", metavar="FILE.gif")
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", help="How many pictures, 12 a second.", min=1)] = 60,
+) -> None:
+    """Draw the walkers of a ground state as they follow the learned drift, as a GIF."""
+    with errors():
+        refuse_no_run(folder)
+        from fkdrift.runs.driver import load
+        from fkdrift.runs.ground_state import GroundState
+
+        state = load(folder)
+        if not isinstance(state, GroundState):
+            raise BadConfig(f"{folder} holds a {state.kind}, which has no walkers to draw: give a run of fkdrift solve")
+        typer.echo(state.animate(out or folder / "walkers.gif", n_frames=frames))
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of saved ground states.", metavar="DIR...")],
+    figure: Annotated[
+        Path | None, typer.Option("--figure", "-f", help="Draw the energies to this PNG file.", metavar="FILE.png")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Energies of several runs against what is known and against the first, in standard errors."""
+    with errors():
+        for folder in folders:
+            refuse_no_run(folder)
+        from fkdrift.runs.compare import compare as compare_runs
+
+        rows = compare_runs(folders)
+        if figure is not None:
+            from fkdrift.figures.compare import compare_figure
+            from fkdrift.figures.files import save_figures
+
+            save_figures({figure.stem: compare_figure(rows)}, figure.parent)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2, allow_nan=False))
+            return
+        from rich.table import Table
+
+        shown = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
+        table = Table(box=None, pad_edge=False)
+        for name in shown:
+            table.add_column(name.replace("_", " "), justify="left" if name == "run" else "right")
+        for row in rows:
+            table.add_row(*(text(_cell(row, name)) for name in shown))
+        out = console()
+        out.width = WIDEST  # numbers are never cut short, whatever they are printed to
+        for potential in dict.fromkeys(row["potential"] for row in rows):
+            out.print(text(potential, "bold"))
+        out.print(table)
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    """One number of the table."""
+    from fkdrift.runs.report import number
+
+    value = row[name]
+    if name == "energy":
+        return number({"mean": value, "error": row["error"]})
+    if value is None:
+        return ""
+    if name in ("deviation", "from_first"):
+        return f"{value:+.1f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "cpu_seconds":
+        return f"{value:.1f}"
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
