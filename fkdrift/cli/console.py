@@ -49,7 +49,8 @@ def errors() -> Iterator[None]:
 
 
 def complain(message: str, code: int) -> NoReturn:
-    typer.secho(f"fkdrift: {message}", fg=None if os.environ.get("NO_COLOR") else "red", err=True)
+    line = f"fkdrift: {message}"
+    typer.echo(line if os.environ.get("NO_COLOR") else typer.style(line, fg="red"), err=True)
     raise typer.Exit(code)
 
 

@@ -342,7 +342,7 @@ def _reloadable_name(potential: Potential) -> str | None:
     if isinstance(potential, Surface):
         return potential.source
     source = potential.function if isinstance(potential, FunctionPotential) else type(potential)
-    module, name = getattr(source, "__module__", ""), getattr(source, "__qualname__", "")
+    module, name = getattr(source, "__module__", "") or "", getattr(source, "__qualname__", "")
     for entry in installed().values():
         if entry.value == f"{module}:{name}":
             return entry.name

@@ -241,7 +241,7 @@ class FunctionPotential(Potential):
         r = torch.zeros(2, self.n_particles, self.n_dims).normal_(generator=torch.Generator().manual_seed(0))
         found: object = None
         raised: Exception | None = None
-        for positions, kind in ((r.clone().requires_grad_(), Tensor), (r.double().numpy(), np.ndarray)):
+        for positions, kind in ((r, Tensor), (r.double().numpy(), np.ndarray)):
             try:
                 value = self.function(positions)  # type: ignore[arg-type]
             except Exception as error:  # what it raises for tensors counts, unless it takes arrays

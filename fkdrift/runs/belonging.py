@@ -59,7 +59,8 @@ def leaves(values: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 def check_state(value: Any, like: Any, where: str = "") -> None:
     """Refuse a saved state whose names, types, dtypes or shapes are not those of the state that it is to replace.
 
-    What is not yet known in `like` (None, an empty list or dict, a size of 0 in a tensor) may be anything plain.
+    What is not yet known in `like` (None, an empty list or dict, a size of 0 in a tensor) may be anything plain, and
+    lists of numbers may have any length.
 
     Raises:
         BadConfig: with the name of the first entry that does not fit.
@@ -70,7 +71,8 @@ def check_state(value: Any, like: Any, where: str = "") -> None:
     elif isinstance(like, Mapping):
         fits = isinstance(value, Mapping) and (not like or like.keys() == value.keys())
     elif isinstance(like, list | tuple):
-        fits = isinstance(value, list | tuple) and (not like or len(like) == len(value))
+        some = isinstance(like, list) and all(type(each) in (int, float) for each in like)  # any number of numbers
+        fits = isinstance(value, list | tuple) and (some or len(like) == len(value))
     elif isinstance(like, bool) or not isinstance(like, int | float):
         fits = like is None or type(value) is type(like)
     else:
@@ -80,9 +82,9 @@ def check_state(value: Any, like: Any, where: str = "") -> None:
     if isinstance(like, Mapping):
         for name, inner in like.items():
             check_state(value[name], inner, f"{where}.{name}".lstrip("."))
-    elif isinstance(like, list | tuple):
-        for k, inner in enumerate(like):
-            check_state(value[k], inner, f"{where}[{k}]")
+    elif isinstance(like, list | tuple) and like:
+        for k, inner in enumerate(value):
+            check_state(inner, like[min(k, len(like) - 1)], f"{where}[{k}]")
 
 
 def _kind(value: Any) -> str:

@@ -33,6 +33,8 @@ WORTH_A_TRIAL = 2**23
 """Numbers (walkers x coordinates x width) from which on a first step is tried before it is made."""
 LONG, TOO_LONG = 10.0, 10.0
 """Seconds that are announced, and times max_seconds that are refused: few walkers take longer each than many."""
+LEAST = 10.0
+"""Seconds that every start may take, whatever max_seconds is."""
 OVERHEAD = 2.0
 """Memory over that of all tensors, for what is used inside of one operation and for gaps."""
 
@@ -129,7 +131,7 @@ def available_memory(device: torch.device) -> float | None:
 
 @contextmanager
 def starting(what: str, max_seconds: float | None = None, show: bool | None = None) -> Iterator[None]:
-    """Show that a run is being made, where someone is looking, and end that after so many seconds.
+    """Show that a run is being made, where someone is looking, and end that after so many seconds, 10 at least.
 
     Args:
         what: is being made.
@@ -146,7 +148,7 @@ def starting(what: str, max_seconds: float | None = None, show: bool | None = No
         _thread.interrupt_main()
 
     main = threading.current_thread() is threading.main_thread()
-    timer = threading.Timer(max_seconds, end) if max_seconds is not None and main else None
+    timer = threading.Timer(max(max_seconds, LEAST), end) if max_seconds is not None and main else None
     if timer is not None:
         timer.daemon = True
         timer.start()

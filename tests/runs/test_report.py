@@ -15,7 +15,7 @@ from runs import SMALL, assert_same, small
 import fkdrift as fk
 from fkdrift.errors import BadParameter
 from fkdrift.figures.files import save_figures
-from fkdrift.runs import driver
+from fkdrift.runs import driver, run_folder
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.report import Progress, progress_line
 
@@ -160,7 +160,9 @@ def test_units_change_what_is_shown_only():
 
 
 def test_a_saved_result_is_shown_in_other_units(tmp_path):
-    (tmp_path / "result.json").write_text(json.dumps(in_units()))
+    result = {"format": run_folder.FORMAT, **in_units()}
+    signed = {**result, "sha256": run_folder._digest_of_result(result)}
+    (tmp_path / "result.json").write_text(json.dumps(signed))
     assert str(driver.show(tmp_path, energy_unit="mK")) == summary(in_units(energy="mK"))
     assert str(driver.show(tmp_path)) == summary(in_units())
     with pytest.raises(BadParameter, match="unknown length unit 'inch'"):
