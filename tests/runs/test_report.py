@@ -160,7 +160,7 @@ def test_units_change_what_is_shown_only():
 
 
 def test_a_saved_result_is_shown_in_other_units(tmp_path):
-    result = {"format": run_folder.FORMAT, **in_units()}
+    result = {**in_units(), "format": run_folder.FORMAT}
     signed = {**result, "sha256": run_folder._digest_of_result(result)}
     (tmp_path / "result.json").write_text(json.dumps(signed))
     assert str(driver.show(tmp_path, energy_unit="mK")) == summary(in_units(energy="mK"))
