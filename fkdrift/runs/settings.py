@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DRIFT, FLOW = {"method": "drift"}, {"method": "flow"}
 GRADIENT, FREE = {"drift": "gradient"}, {"drift": "mlp"}
-MOST_BLOCKS = 256
+MOST_BLOCKS = 64
 """Of a projection whose error was not asked for: what has not been reached then is said by the error bar."""
 ENERGY_UNITS = ("K", "mK", "cm-1", "meV", "eV", "hartree", "kcal/mol", "kJ/mol")
 LENGTH_UNITS = ("angstrom", "bohr")
