@@ -82,12 +82,12 @@ def refuse_to_replace(request: Request) -> None:
         )
 
 
-def refuse_no_run(folder: Path) -> None:
-    """Say so at once if a folder holds no run."""
+def refuse_no_run(folder: Path, file: str = "result.json") -> None:
+    """Say so at once if a folder holds no run, or not the file of it that is needed."""
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}")
-    if not (folder / "result.json").is_file():
-        raise BadConfig(f"{folder} is not a saved run: it has no result.json")
+    if not (folder / file).is_file():
+        raise BadConfig(f"{folder} is not a saved run: it has no {file}")
 
 
 def new_folder(name: str) -> Path:

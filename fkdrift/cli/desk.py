@@ -11,7 +11,7 @@ import typer
 
 from fkdrift.cli.console import console, errors, refuse_no_run, text
 from fkdrift.cli.options import Json
-from fkdrift.cli.saved import Folder
+from fkdrift.cli.saved import Folder, Trust
 from fkdrift.errors import BadConfig
 
 COLUMNS = ("run", "energy", "variational", "exact", "reference", "deviation", "from_first", "trusted", "cpu_seconds")
@@ -41,14 +41,15 @@ def animate(
         Path | None, typer.Option("--out", "-o", help="The file; default DIR/walkers.gif.", metavar="FILE.gif")
     ] = None,
     frames: Annotated[int, typer.Option("--frames", help="How many pictures, 12 a second.", min=1)] = 60,
+    trust: Trust = False,
 ) -> None:
     """Draw the walkers of a ground state as they follow the learned drift, as a GIF."""
     with errors():
-        refuse_no_run(folder)
+        refuse_no_run(folder, "checkpoint.pt")
         from fkdrift.runs.driver import load
         from fkdrift.runs.ground_state import GroundState
 
-        state = load(folder)
+        state = load(folder, trust=trust)
         if not isinstance(state, GroundState):
             raise BadConfig(f"{folder} holds a {state.kind}, which has no walkers to draw: give a run of fkdrift solve")
         typer.echo(state.animate(out or folder / "walkers.gif", n_frames=frames))

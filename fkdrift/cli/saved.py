@@ -27,7 +27,7 @@ def resume_command(name: str) -> Any:
 
     @computing(extensible(*kinds), common=("quiet", "json"))
     def resume(request: Request, folder: Folder, trust: Trust = False, force: Force = False) -> None:
-        refuse_no_run(folder)
+        refuse_no_run(folder, "checkpoint.pt")
         from fkdrift.runs.driver import resume as run
 
         found = run(folder, trust=trust, force=force, progress=request.progress, **request.given)

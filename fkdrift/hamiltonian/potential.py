@@ -118,9 +118,9 @@ class Potential(ABC):
         return False
 
     @property
-    def failures(self) -> int:
-        """How many geometries had no energy so far, and were repaired: see `fkdrift.Surface`."""
-        return 0
+    def failures(self) -> int | None:
+        """How many geometries had no energy so far, and were repaired, of a `fkdrift.Surface`; None for others."""
+        return None
 
     @property
     def start(self) -> tuple[tuple[float, ...], ...] | None:

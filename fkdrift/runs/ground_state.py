@@ -461,7 +461,7 @@ class GroundState(OfPotential):
         more = {"potential": describe(self.potential), "n_walkers": self.n_walkers, "energies": values}
         if any(natural := self.potential.natural_units):
             more["units"] = natural.plain(self.shown_units)
-        if self.potential.values_only:
+        if self.potential.failures is not None:
             more["repaired"] = self.potential.failures
         if E.projection is not None:
             more["trust"] = self._trust(E).plain()
