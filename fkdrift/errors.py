@@ -7,6 +7,7 @@ reached in `partial`.  Messages say what was wrong, the value, what is allowed, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 
@@ -116,3 +117,11 @@ def require_extra(module: str, extra: str) -> ModuleType:
         raise MissingExtra(
             f"this needs the package {package}: pip install 'fkdrift[{extra}]' -c constraints.txt"
         ) from None
+
+
+def did_you_mean(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> str:
+    """The n closest of the known names as a question with a space after it; nothing where none is close."""
+    import difflib  # here: it is needed in messages only
+
+    close = difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
+    return f"did you mean {' or '.join(close)}? " if close else ""

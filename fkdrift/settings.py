@@ -11,7 +11,6 @@ from these fields, so that a new setting is one line.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -19,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from fkdrift.errors import BadConfig
+from fkdrift.errors import BadConfig, did_you_mean
 
 if TYPE_CHECKING:  # imported where it is used, so that `fkdrift --help` need not wait for it
     import torch
@@ -192,9 +191,10 @@ class RunSettings:
         known = fields_of(cls)
         for name in values:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise BadConfig(f"unknown setting {name!r}{hint} Known settings: {', '.join(known)}")
+                hint = did_you_mean(name, known)
+                raise BadConfig(
+                    f"unknown setting {name!r}{'; ' if hint else ' '}{hint}Known settings: {', '.join(known)}"
+                )
         missing = [field.flags[0] for field in known.values() if field.required and field.name not in values]
         if missing:
             raise BadConfig(f"{', '.join(missing)} missing: a value has to be given for each")

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from fkdrift.errors import BadParameter, UnknownPotential
+from fkdrift.errors import BadParameter, UnknownPotential, did_you_mean
 
 GROUP = "fkdrift.potentials"
 VARIABLES = ("x", "y", "z", "r")
@@ -119,8 +118,7 @@ def refuse_unknown_names(label: str, names: Iterable[str], allowed: Iterable[str
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(name, allowed)
             raise BadParameter(f"{label} has no parameter {name!r}: {hint}It has {', '.join(allowed) or 'none'}.")
 
 
@@ -156,6 +154,5 @@ def _priority(entry: EntryPoint) -> tuple[bool, str]:
 
 def _unknown(text: str) -> str:
     entries = installed()
-    close = difflib.get_close_matches(text.lower().replace("-", "_"), entries, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    hint = did_you_mean(text.lower().replace("-", "_"), entries, n=3)
     return f"unknown potential {text[:80]!r}: {hint}Installed: {', '.join(entries)}. Or give {_WAYS}."

@@ -8,13 +8,12 @@ the isotope named, such as D, T, 3He or 13C; nuclear masses are less by Z electr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from scipy import constants
 
-from fkdrift.errors import BadParameter
+from fkdrift.errors import BadParameter, did_you_mean
 
 ENERGIES = {
     "K": constants.k,
@@ -138,6 +137,5 @@ def known(name: str, table: dict, what: str) -> str:
     """
     if name in table:
         return name
-    close = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(name, table, cutoff=0.5)
     raise BadParameter(f"unknown {what} {name!r}: {hint}Known are {', '.join(table)}")
