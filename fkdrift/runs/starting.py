@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,11 +154,12 @@ def starting(what: str, max_seconds: float | None = None, show: bool | None = No
         timer.daemon = True
         timer.start()
     try:
-        with _elapsed(what, sys.stderr.isatty() if show is None else show):
-            yield
-        if timer is not None:
-            timer.cancel()
-            timer.join()  # what it may have raised arrives here
+        with nullcontext() if timer is None else _heard(ended):
+            with _elapsed(what, sys.stderr.isatty() if show is None else show):
+                yield
+            if timer is not None:
+                timer.cancel()
+                timer.join()  # what it may have raised arrives here
     except KeyboardInterrupt:
         if not ended.is_set():
             raise
@@ -168,6 +170,24 @@ def starting(what: str, max_seconds: float | None = None, show: bool | None = No
     finally:
         if timer is not None:
             timer.cancel()
+
+
+@contextmanager
+def _heard(ended: threading.Event) -> Iterator[None]:
+    """Let the end of the time through where SIGINT is ignored, as it is in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+
+    def act(number: int, frame: object) -> None:
+        if ended.is_set():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, act)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

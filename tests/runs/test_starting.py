@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -22,7 +23,16 @@ def start(max_seconds, act):
         act()
 
 
-def test_a_start_ends_after_max_seconds(monkeypatch):
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["heard", "ignored"])
+def handler(request):
+    """What SIGINT does: it is ignored in the background of a shell."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    assert signal.getsignal(signal.SIGINT) is request.param
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_start_ends_after_max_seconds(monkeypatch, handler):
     monkeypatch.setattr("fkdrift.runs.starting.LEAST", 0.0)
     began = time.monotonic()
     with pytest.raises(OutOfTime, match=r"wells was not ready to begin after max_seconds = 0\.1: give it more time"):
@@ -31,9 +41,10 @@ def test_a_start_ends_after_max_seconds(monkeypatch):
     start(60.0, lambda: None)
 
 
-def test_ctrl_c_is_ctrl_c():
-    with pytest.raises(KeyboardInterrupt):
-        start(60.0, lambda: [os.kill(os.getpid(), signal.SIGINT), time.sleep(10)])
+def test_ctrl_c_is_what_it_was(handler):
+    heard = handler is not signal.SIG_IGN
+    with pytest.raises(KeyboardInterrupt) if heard else nullcontext():
+        start(60.0, lambda: [os.kill(os.getpid(), signal.SIGINT), time.sleep(10 if heard else 0.2)])
 
 
 def test_memory_of_a_first_step_is_in_proportion_to_the_walkers():
