@@ -63,7 +63,7 @@ COARSE_ACCEPTANCE = 0.9  # that the coarsest step is chosen for; smooth potentia
 STEPS_IN_BLOCK = 16
 MOST_STEPS = 2048  # of the finest dt in a projection time, which is cut short where dt is that small
 PROJECTION_SCALES, MOST_SCALES = 6, 20  # projection time in units of the time scale, unless a gap is given; at most
-GAP_FACTOR = 7  # e^-7 = 1e-3 of the excess energy is left after 7 / gap
+LEFT = 1e-3  # of the excess energy, after a projection time of log(1 / LEFT) / gap
 SETTLING_BLOCKS = 8
 N_WALKERS, N_POPULATIONS = 6144, 16  # of all steps together; populations of each step
 INDEPENDENT_ABOVE = 0.3  # effective share in every population, or walkers cannot stay independent chains
@@ -163,7 +163,8 @@ class Projection:
         walkers: (batch, particle, dim) starting positions; copied, or a part of them used, as needed.
         time_scale: of the system.
         observables: averaged beside the energy, mixed and pure.
-        gap: E_1 - E_0 where something is known of it: the projection time is then 7 / gap.
+        gap: E_1 - E_0 where something is known of it: the projection time is then log(1 / left) / gap.
+        left: the part of the excess energy that may be left.
         n_walkers: of all steps and populations together.
         n_populations: independent populations of each step size.
         n_steps: steps in a block.
@@ -196,6 +197,7 @@ class Projection:
         time_scale: float,
         observables: Sequence[Observable] = (),
         gap: float | None = None,
+        left: float = LEFT,
         n_walkers: int = N_WALKERS,
         n_populations: int = N_POPULATIONS,
         n_steps: int = STEPS_IN_BLOCK,
@@ -211,7 +213,7 @@ class Projection:
             )
         self.process, self.observables, self.time_scale, self.n_steps = process, tuple(observables), time_scale, n_steps
         self.free = not isinstance(process.drift, Wavefunction)
-        wanted = PROJECTION_SCALES * time_scale if gap is None else GAP_FACTOR / gap
+        wanted = PROJECTION_SCALES * time_scale if gap is None else math.log(1 / left) / gap
         self.projection_time = min(wanted, MOST_SCALES * time_scale)
         self.shape = (LEVELS, n_populations, n_members)
         zeros = partial(torch.zeros, dtype=torch.float64, device=walkers.device)

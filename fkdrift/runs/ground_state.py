@@ -24,7 +24,7 @@ from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observable, parse_observables
 from fkdrift.estimators.path_action import PathSampler
-from fkdrift.estimators.projection import LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
+from fkdrift.estimators.projection import LEFT, LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
 from fkdrift.estimators.scales import relaxation_time, sum_rule_gap
 from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
@@ -89,9 +89,12 @@ N_SETTLING = 4
 """Blocks in which the projection finds its step; its walkers have forgotten already where they started."""
 PROJECTED_PER_WALKER, PROJECTED_MOST = 3, 6144
 """Walkers of the projection, at all steps together, for each one of the run; and at most."""
-PROJECTED_FEW, PROJECTED_FEW_STEPS, NEGLIGIBLE = 2048, 8, 1e-2
-"""Walkers, and steps in a block, where weights differ so little that more would change nothing: where var(E_L) tau is
-below this part of the error asked for."""
+NEGLIGIBLE = 0.1
+"""Part of the error asked for that an excess energy may have which nothing more is done about."""
+PROJECTED_FEW, PROJECTED_FEW_STEPS = 2048, 8
+"""Walkers, and steps in a block, where weights differ so little that more would change nothing."""
+LEFT_AT_MOST = math.exp(-3)
+"""Of the excess energy after projection, however small it is."""
 VARIATIONAL_FINER = 10
 """The local energy is averaged until its error is so much smaller than the one asked for, or n_blocks are made."""
 BLOCKS_FOR_ONE = 10
@@ -124,6 +127,8 @@ class GroundState(OfPotential):
 
     Attributes:
         system, process: what is solved, and the learned diffusion.
+        asked_for: the standard error to reach: atol, or rtol of the zero-point energies 1 / (2 tau) of all coordinates,
+            added up like independent errors.
         model: the drift that is trained.
 
     Example (a quick one: few walkers, and no projection):
@@ -154,6 +159,8 @@ class GroundState(OfPotential):
                 f"levels = {settings.levels} is not allowed for {potential.name}, which is free: functions that "
                 "excited states are built from would move its centre of mass; use levels = 1, or fkdrift exact"
             )
+        zero_point = math.sqrt(math.prod(self.system.shape)) / (2 * self.system.time_scale)
+        self.asked_for = settings.atol or settings.rtol * zero_point
         generator = torch.Generator(device).manual_seed(settings.seed)
         model = _make_flow(self.system, settings) if flow else make_drift(self.system, settings)
         if start is not None:
@@ -169,13 +176,13 @@ class GroundState(OfPotential):
             walkers,
             n_updates=settings.n_updates,
             first=first,
-            tolerance=settings.training_tolerance,
+            tolerance=self.asked_for * NEGLIGIBLE / 2 if settings.tolerance is None else settings.tolerance,
             share=TRAINING_SHARE,
             once=True,
             settled=lambda: flow and isinstance(method, NaturalGradient) and method.settled,
         )
         free, project = not isinstance(model, Wavefunction), settings.project and not flow
-        asked_for, rounding = settings.rtol / (2 * self.system.time_scale), rounding_error(walkers)
+        rounding = rounding_error(walkers)
         self.trajectories = Sampling(
             "trajectories",
             self._path_sampler,
@@ -192,7 +199,7 @@ class GroundState(OfPotential):
             energy=lambda sampler: sampler.energy().energy,
             results=self._sampling_results,
             n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
-            atol=settings.atol or (None if flow else asked_for / VARIATIONAL_FINER),
+            atol=settings.atol or (None if flow else self.asked_for / VARIATIONAL_FINER),
             most=None if settings.atol else settings.n_blocks,
             rounding=rounding,
             share=SAMPLING_SHARE if project else 1.0,
@@ -203,7 +210,7 @@ class GroundState(OfPotential):
             energy=lambda sampler: sampler.energy().energy,
             results=projection_results,
             n_blocks=MINIMUM_BLOCKS,
-            atol=settings.atol or asked_for,
+            atol=self.asked_for,
             most=None if settings.atol else MOST_BLOCKS,
             rounding=rounding,
         )
@@ -288,6 +295,7 @@ class GroundState(OfPotential):
 
     def _projection_sampler(self) -> Projection:
         tau, n_steps = self.time_scale, STEPS_IN_BLOCK
+        gap = min(1 / tau, sum_rule_gap(self.system, self.walkers))
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
         if self._nothing_to_project:
             wanted, n_steps = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS
@@ -295,7 +303,8 @@ class GroundState(OfPotential):
             self.process,
             self.walkers,
             time_scale=tau,
-            gap=None if self._nothing_to_project else min(1 / tau, sum_rule_gap(self.system, self.walkers)),
+            gap=gap,
+            left=self._left_by_projection(gap),
             n_walkers=max(wanted, 2 * LEVELS * N_POPULATIONS),
             variational=self.sampling.energy,
             observables=self.observables,
@@ -307,10 +316,14 @@ class GroundState(OfPotential):
     def _nothing_to_project(self) -> bool:
         """Whether var(E_L) tau, the size of what the projection can change, is far below the error asked for."""
         deviation = self.training.standard_deviation
-        asked_for = self.projection.atol
-        return bool(
-            deviation is not None and asked_for and deviation**2 * self.system.time_scale < NEGLIGIBLE * asked_for
-        )
+        return deviation is not None and deviation**2 * self.system.time_scale < NEGLIGIBLE * self.asked_for
+
+    def _left_by_projection(self, gap: float) -> float:
+        """The part of the excess, at most var(E_L) / gap, that is negligible beside the error; LEFT where unknown."""
+        if (deviation := self.training.standard_deviation) is None or (found := self.sampling.energy) is None:
+            return LEFT
+        error = min(self.asked_for, found.error)
+        return max(LEFT, min(LEFT_AT_MOST, NEGLIGIBLE * error * gap / max(deviation**2, 1e-300)))
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)

@@ -82,7 +82,7 @@ class Settings(RunSettings):
     tolerance: float | None = setting(
         None,
         "Stop training once the estimated excess energy is below this.",
-        adopted="atol / 10, or 1e-8",
+        adopted="a twentieth of the error asked for, atol or by rtol",
         only=(NATURAL, FLOW),
         extends=True,
     )
@@ -125,7 +125,8 @@ class Settings(RunSettings):
     )
     rtol: float = setting(
         1e-4,
-        "Project until the standard error is below this part of 1 / (2 time scale), unless atol is given; "
+        "Project until the standard error is below this part of sqrt(coordinates) / (2 time scale), unless atol is "
+        "given; "
         f"{MOST_BLOCKS} blocks at most.",
         only=DRIFT,
         extends=True,
@@ -152,11 +153,6 @@ class Settings(RunSettings):
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "dtype": str(self.torch_dtype).removeprefix("torch.")}
-
-    @property
-    def training_tolerance(self) -> float:
-        """The estimated excess energy at which training stops; 0 to make all updates."""
-        return self.tolerance if self.tolerance is not None else (self.atol or 1e-7) / 10
 
     @property
     def torch_dtype(self) -> torch.dtype:
