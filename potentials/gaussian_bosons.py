@@ -19,7 +19,7 @@ TWO_DIMENSIONS = {  # s = 0.5: (n_particles, g): E0
     (3, 15.0): 4.9454492,
     (4, 3.0): 5.68167,
     (4, 6.0): 6.52243,
-    (4, 15.0): 7.62731,
+    (4, 15.0): 7.627215,
 }
 
 
@@ -43,7 +43,7 @@ class GaussianBosons(Potential):
 
     Example:
         >>> GaussianBosons(n_particles=4, g=15.0).known_energy.value
-        7.62731
+        7.627215
     """
 
     n_particles: int = 4

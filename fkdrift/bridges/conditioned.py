@@ -205,7 +205,7 @@ class Conditioned:
         if refine > 1:
             jump = evolve(process, r, n_steps=refine - 1, start=began, **options)
             r = jump.positions[-1]
-        h, c = self.reference.rates(r)
+        h, c, _ = self.reference.rates(r)
         log_density = _log_normal(y, r + h * dt, (self.reference.sigma * dt**0.5).expand(self.start.shape))
         functionals = {name: values[[0, -1]] for name, values in jump.functionals.items()}
         functionals["cost"] = torch.stack([jump.cost[0], jump.cost[-1] + c * dt])

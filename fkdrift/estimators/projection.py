@@ -54,7 +54,7 @@ from fkdrift.numerics.extrapolation import Extrapolation, extrapolate
 from fkdrift.numerics.resampling import systematic
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
-from fkdrift.wavefunction.local_energy import CHUNK, LEAST_AT_ONCE
+from fkdrift.wavefunction.local_energy import local_quantities
 from fkdrift.wavefunction.protocol import Wavefunction
 
 LEVELS = 3
@@ -333,20 +333,15 @@ class Projection:
 
     def _evaluate(self, r: Positions) -> dict[str, Tensor]:
         """Everything a step needs to know at r."""
-        drift, reference = self.process.drift, self.process.reference
-        if self.free or not isinstance(drift, Wavefunction):
-            h, rate = reference.rates(r)
-            return {"positions": r, "velocity": h, "control": drift(r) / self.process.sigma, "energy": rate}
-        variance = self.process.sigma.square()
-        parts = []
-        for part in r.split(max(LEAST_AT_ONCE, CHUNK // drift.numbers_per_walker)):
-            h, rate = reference.rates(part)
-            f, gradient, laplacian = drift.derivatives(part)
-            W = 0.0 if drift.trial_function is None else drift.trial_function(part)
-            kinetic = (variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)
-            E = rate - (h * gradient).sum((-2, -1)) - kinetic / 2
-            parts.append((h + variance * gradient, W + f, E))
-        v, U, E = (torch.cat(column) for column in zip(*parts, strict=True))
+        if self.free:
+            h, rate, _ = self.process.reference.rates(r)
+            return {
+                "positions": r,
+                "velocity": h,
+                "control": self.process.drift(r) / self.process.sigma,
+                "energy": rate,
+            }
+        E, U, v = local_quantities(self.process, r)
         never = torch.zeros(len(r), dtype=torch.bool, device=r.device)
         return {"positions": r, "velocity": v, "log_psi": U, "energy": E, "rejected": never, "stuck": never}
 

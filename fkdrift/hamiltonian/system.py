@@ -32,10 +32,11 @@ N_SEPARATIONS = 4096  # distances of pairs from which their mean and spread are 
 
 
 class Rates(NamedTuple):
-    """The reference drift h (batch, particle, dim) and the killing rate E_W (batch,) at the same positions."""
+    """The reference drift h (batch, particle, dim), the killing rate E_W (batch,), and W (batch,) or None where 0."""
 
     drift: Positions
     killing: PerWalker
+    log_reference: PerWalker | None = None
 
 
 class System:
@@ -131,14 +132,14 @@ class System:
         return mean.to(self.dtype), deviation.to(self.dtype)
 
     def rates(self, r: Positions) -> Rates:
-        """The reference drift h = sigma^2 grad W and the killing rate E_W (V itself where there is no reference)."""
+        """h = sigma^2 grad W, the killing rate E_W, and W (0, V and None where there is no reference)."""
         if self._prepared is not None and self._prepared.table is not None:
             return self._tabulated_rates(r, self._prepared)
         V = self.potential(r)
         if self.trial_function is None:
             return Rates(torch.zeros_like(r), V)
         W, variance = self.trial_function.derivatives(r), self.sigma.square()
-        return Rates(variance * W.gradient, reference_energy(V, W, variance[:, 0]))
+        return Rates(variance * W.gradient, reference_energy(V, W, variance[:, 0]), W.value)
 
     def _tabulated_rates(self, r: Positions, prepared: Preparation) -> Rates:
         """The same in float64, where walls as high as 1e6 cancel; outside of the table E_W is the trial energy."""
@@ -148,7 +149,7 @@ class System:
         somewhere = torch.as_tensor(prepared.typical, device=r.device)
         V = self.potential(torch.where(inside[:, None, None], r.double(), somewhere))
         killing = torch.where(inside, reference_energy(V, W, variance[:, 0]), prepared.energy)
-        return Rates((variance * W.gradient).to(r.dtype), killing.to(r.dtype))
+        return Rates((variance * W.gradient).to(r.dtype), killing.to(r.dtype), W.value.to(r.dtype))
 
     def initial_walkers(self, n_walkers: int, generator: torch.Generator) -> Positions:
         """Independent starting positions drawn from |phi_ref|^2, or uniform in a periodic box without phi_ref."""

@@ -360,7 +360,7 @@ class _Augmented:
         process = self.process.at(t)
         dB = process.at_rest(dB.unflatten(-1, self.shape))
         sigma = process.sigma
-        h, c = process.reference.rates(r)
+        h, c, _ = process.reference.rates(r)
         v = process.drift(r)
         u = v / sigma
         ito = ((u if self.frozen is None else self.frozen.at(t).drift(r) / sigma) * dB).sum((-2, -1))

@@ -93,8 +93,8 @@ NEGLIGIBLE = 0.1
 """Part of the error asked for that an excess energy may have which nothing more is done about."""
 PROJECTED_FEW, PROJECTED_FEW_STEPS = 2048, 8
 """Walkers, and steps in a block, where weights differ so little that more would change nothing."""
-LEFT_AT_MOST = math.exp(-3)
-"""Of the excess energy after projection, however small it is."""
+LEFT_OF_ERROR, LEFT_AT_MOST = 1 / 30, math.exp(-3)
+"""Of the excess energy after projection, in units of the error; and of the excess itself, however small it is."""
 VARIATIONAL_FINER = 10
 """The local energy is averaged until its error is so much smaller than the one asked for, or n_blocks are made."""
 BLOCKS_FOR_ONE = 10
@@ -323,7 +323,7 @@ class GroundState(OfPotential):
         if (deviation := self.training.standard_deviation) is None or (found := self.sampling.energy) is None:
             return LEFT
         error = min(self.asked_for, found.error)
-        return max(LEFT, min(LEFT_AT_MOST, NEGLIGIBLE * error * gap / max(deviation**2, 1e-300)))
+        return max(LEFT, min(LEFT_AT_MOST, LEFT_OF_ERROR * error * gap / max(deviation**2, 1e-300)))
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)

@@ -9,6 +9,8 @@ The line integral from the centre c is exact for a gradient field, and the proje
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -20,6 +22,14 @@ from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
 N_NODES = 32  # of Gauss-Legendre quadrature: exact for polynomials of degree 63 along a ray
 CHUNK = 2**22  # numbers in the largest tensor of one evaluation: more would not fit a processor's cache
 LEAST_AT_ONCE = 16  # walkers: smaller parts would be all overhead
+
+
+class LocalQuantities(NamedTuple):
+    """E_L and log psi (batch,), and v = sigma^2 grad log psi (batch, particle, dim), at the same positions."""
+
+    energy: PerWalker
+    log_psi: PerWalker
+    velocity: Positions
 
 
 @torch.no_grad()
@@ -70,13 +80,25 @@ def local_energy(process: Process, r: Positions) -> PerWalker:
         >>> local_energy(process, torch.tensor([[[0.0]], [[1.0]]])).detach()
         tensor([0.5000, 0.5000])
     """
+    return local_quantities(process, r).energy
+
+
+def local_quantities(process: Process, r: Positions) -> LocalQuantities:
+    """E_L, log psi and sigma^2 grad log psi, at the cost of the first alone.
+
+    Args:
+        process, r: as for `local_energy`.
+
+    Raises:
+        InputError: as for `local_energy`.
+    """
     psi = wavefunction_of(process.drift, "a local energy")
-    at_once = max(LEAST_AT_ONCE, CHUNK // psi.numbers_per_walker)
     variance = process.sigma.square()
-    energies = []
-    for part in r.split(at_once):
-        h, rate = process.reference.rates(part)
-        _, gradient, laplacian = psi.derivatives(part)
+    parts = []
+    for part in r.split(max(LEAST_AT_ONCE, CHUNK // psi.numbers_per_walker)):
+        h, rate, W = process.reference.rates(part)
+        f, gradient, laplacian = psi.derivatives(part)
         kinetic = (variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)
-        energies.append(rate - (h * gradient).sum((-2, -1)) - kinetic / 2)
-    return torch.cat(energies)
+        E = rate - (h * gradient).sum((-2, -1)) - kinetic / 2
+        parts.append((E, f if W is None else W + f, h + variance * gradient))
+    return LocalQuantities(*(torch.cat(column) for column in zip(*parts, strict=True)))

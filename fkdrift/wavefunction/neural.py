@@ -98,19 +98,25 @@ class NeuralWavefunction(Drift):
             gradient = gradient + force.sum(2) - self._to_neighbours(force)
         return self._value(one, pair, states), gradient
 
+    @torch.no_grad()
     def derivatives(self, r: Positions) -> Derivatives:
-        """f, grad f and the Laplacian of f already summed with weights: laplacian.sum(-1) = sum_i sigma_i^2 lap_i f."""
+        """f, grad f and the Laplacian of f already summed with weights: laplacian.sum(-1) = sum_i sigma_i^2 lap_i f.
+
+        Not differentiable: large tensors are overwritten where they are no longer needed.
+        """
         one, pair = self._features(r)
+        sigma = self.variance.sqrt()
         states = self.network(one, pair)
-        tangent = self.network.tangent(states, one, pair, self.variance[:, 0])
-        own = tangent.own @ self.readout.weight[0] + one.jacobian @ self.linear_one.weight[0]
+        tangent = self.network.tangent(states, one, pair, sigma[:, 0])
+        by_state = tangent.slope * self.readout.weight[0]
+        own = _contract(tangent.own, by_state) / sigma + one.jacobian @ self.linear_one.weight[0]
         laplacian = tangent.laplacian @ self.readout.weight[0]
         laplacian = laplacian + self.variance[:, 0] * (one.laplacian @ self.linear_one.weight[0])
         if pair is not None and tangent.others is not None and self.linear_pair is not None:
             weight = self.linear_pair.weight[0]
             force = pair.jacobian @ weight
-            others = tangent.others @ self.readout.weight[0]
-            own = own + force.sum(2) + self._to_neighbours(others - force)
+            others = _contract(tangent.others.flatten(2, 3), by_state).view(force.shape)
+            own = own + force.sum(2) + self._to_neighbours(others / sigma[self.features.neighbours] - force)
             variance = self.variance[:, 0, None] + self.variance[self.features.neighbours, 0]
             laplacian = laplacian + (variance * (pair.laplacian @ weight)).sum(-1)
         return Derivatives(self._value(one, pair, states), own, laplacian)
@@ -141,16 +147,18 @@ class States(NamedTuple):
 
 
 class Tangent(NamedTuple):
-    """Derivatives of the last layer's states h_i.
+    """Derivatives of the last layer's states h_i = tanh(z_i) in the coordinates r / sigma.
 
     Args:
-        own: d h_i / d r_i, (batch, particle, dim, width).
-        others: d h_i / d r_j for the neighbours j, (batch, particle, particle - 1, dim, width).
+        own: d z_i / d r_i times sigma_i, (batch, particle, dim, width).
+        others: d z_i / d r_j times sigma_j for the neighbours j, (batch, particle, particle - 1, dim, width).
+        slope: d h_i / d z_i, (batch, particle, width).
         laplacian: sum_k sigma_k^2 lap_k h_i over all particles k, (batch, particle, width).
     """
 
     own: Tensor
     others: Tensor | None
+    slope: Tensor
     laplacian: Tensor
 
 
@@ -181,11 +189,11 @@ class ParticleNetwork(nn.Module):
         z, message = self.first(one.value), None
         if pair is not None:
             sender = at_neighbours(self.sender(one.value), self.neighbours)
-            message = (self.pair(pair.value) + self.receiver(one.value)[:, :, None] + sender).tanh()
+            message = _tanh(self.pair(pair.value) + self.receiver(one.value)[:, :, None] + sender)
             z = z + self.mean(message.mean(2))
-        hidden = [z.tanh()]
+        hidden = [_tanh(z)]
         for layer in self.layers:
-            hidden.append(layer(hidden[-1]).tanh())
+            hidden.append(_tanh(layer(hidden[-1])))
         return States(message, hidden)
 
     def reverse(self, states: States, by_state: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -201,48 +209,52 @@ class ParticleNetwork(nn.Module):
         by_one = by_one + by_message.sum(2) @ self.receiver.weight + sent @ self.sender.weight
         return by_one, by_message @ self.pair.weight
 
-    def tangent(self, states: States, one: Feature, pair: Feature | None, variance: Tensor) -> Tangent:
-        """Forward pass of first derivatives and of the Laplacian with weights sigma^2 = variance (particle,)."""
-        own = one.jacobian @ self.first.weight.T
-        laplacian = (variance[:, None] * one.laplacian) @ self.first.weight.T
+    def tangent(self, states: States, one: Feature, pair: Feature | None, sigma: Tensor) -> Tangent:
+        """Forward pass of first derivatives and of the Laplacian in the coordinates r / sigma, sigma (particle,)."""
+        jacobian = sigma[:, None, None] * one.jacobian
+        own = jacobian @ self.first.weight.T
+        laplacian = (sigma.square()[:, None] * one.laplacian) @ self.first.weight.T
         others = None
         if pair is not None and states.message is not None:
-            by_receiver, by_sender, message_laplacian = self._message_tangent(states.message, one, pair, variance)
-            own = own + by_receiver.mean(2) @ self.mean.weight.T
-            others = by_sender @ (self.mean.weight.T / by_sender.shape[2])
-            laplacian = laplacian + message_laplacian.mean(2) @ self.mean.weight.T
-        for k, h in enumerate(states.hidden):
+            mean = self.mean.weight.T / states.message.shape[2]
+            by_receiver, by_sender, of_message = self._message_tangent(states.message, jacobian, one, pair, sigma)
+            own, others, laplacian = own + by_receiver @ mean, by_sender @ mean, laplacian + of_message @ mean
+        slopes = [1 - h.square() for h in states.hidden]
+        for k, (h, slope) in enumerate(zip(states.hidden, slopes, strict=True)):
             if k > 0:
-                weight = self.layers[k - 1].weight.T
-                own, laplacian = own @ weight, laplacian @ weight
-                others = None if others is None else others @ weight
-            slope = 1 - h.square()
-            square = variance[:, None] * own.square().sum(-2)
+                weight, before = self.layers[k - 1].weight.T, slopes[k - 1]
+                own, laplacian = own.mul_(before[:, :, None]) @ weight, laplacian @ weight
+                others = None if others is None else others.mul_(before[:, :, None, None]) @ weight
+            square = own.square().sum(-2)
             if others is not None:
-                square = square + (variance[self.neighbours][..., None] * others.square().sum(-2)).sum(2)
-                others = slope[:, :, None, None] * others
+                square = square + others.flatten(2, 3).square().sum(2)
             laplacian = slope * (laplacian - 2 * h * square)
-            own = slope[:, :, None] * own
-        return Tangent(own, others, laplacian)
+        return Tangent(own, others, slopes[-1], laplacian)
 
     def _message_tangent(
-        self, message: Tensor, one: Feature, pair: Feature, variance: Tensor
+        self, message: Tensor, jacobian: Tensor, one: Feature, pair: Feature, sigma: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Derivatives of each message by its receiver's and its sender's position, and its weighted Laplacian."""
-        by_vector = pair.jacobian @ self.pair.weight.T
-        by_receiver = by_vector + (one.jacobian @ self.receiver.weight.T)[:, :, None]
-        by_sender = at_neighbours(one.jacobian @ self.sender.weight.T, self.neighbours) - by_vector
-        here, there = variance[:, None, None], variance[self.neighbours][..., None]
-        laplacian = (here + there) * (pair.laplacian @ self.pair.weight.T)
-        laplacian = laplacian + here * (one.laplacian @ self.receiver.weight.T)[:, :, None]
-        laplacian = laplacian + there * at_neighbours(one.laplacian @ self.sender.weight.T, self.neighbours)
-        square = here * by_receiver.square().sum(-2) + there * by_sender.square().sum(-2)
+        """Derivatives of the messages: by their receiver's position, summed over senders; by their sender's, each; and
+        their Laplacian, summed over senders."""
+        here, there, weight = sigma[:, None, None], sigma[self.neighbours][..., None], self.pair.weight.T
+        of_pair = pair.jacobian @ weight
+        by_sender = at_neighbours(jacobian @ self.sender.weight.T, self.neighbours)
+        by_sender = by_sender.addcmul_(there[..., None], of_pair, value=-1)
+        by_receiver = of_pair.mul_(here[..., None]).add_((jacobian @ self.receiver.weight.T)[:, :, None])
+        square = by_receiver.square().sum(-2) + by_sender.square().sum(-2)
+        of_one = sigma.square()[:, None] * one.laplacian
+        laplacian = (here.square() + there.square()) * (pair.laplacian @ weight)
+        laplacian = laplacian + (of_one @ self.receiver.weight.T)[:, :, None]
+        laplacian = laplacian + at_neighbours(of_one @ self.sender.weight.T, self.neighbours)
         slope = 1 - message.square()
-        return (
-            slope[..., None, :] * by_receiver,
-            slope[..., None, :] * by_sender,
-            slope * (laplacian - 2 * message * square),
-        )
+        laplacian = (slope * (laplacian - 2 * message * square)).sum(2)
+        slope = slope[..., None, :]
+        return by_receiver.mul_(slope).sum(2), by_sender.mul_(slope), laplacian
+
+
+def _tanh(z: Tensor) -> Tensor:
+    """tanh; where nothing will be differentiated by way of the logistic function, which costs a third."""
+    return z.tanh() if torch.is_grad_enabled() else (2 * z).sigmoid_().mul_(2).sub_(1)
 
 
 def _contract(jacobian: Tensor, by_feature: Tensor) -> Tensor:

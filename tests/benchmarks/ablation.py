@@ -53,7 +53,7 @@ from fkdrift.wavefunction.neural import NeuralWavefunction
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/ablation.png"
 SYSTEMS = {"helium": {}, "gaussian_bosons": {"n_particles": 4, "g": 15.0}}
-TITLES = {"helium": "helium, E$_0$ = −2.903724", "gaussian_bosons": "4 bosons in 2D, g = 15, E$_0$ = 7.6273"}
+TITLES = {"helium": "helium, E$_0$ = −2.903724", "gaussian_bosons": "4 bosons in 2D, g = 15, E$_0$ = 7.6272"}
 METHODS = {"natural": "natural gradient", "local": "Adam on E$_L$", "pathwise": "Adam on paths"}
 COLOURS = dict(zip(METHODS, (PARTICLES[0], PARTICLES[1], PARTICLES[2]), strict=True))
 REFERENCES = ("h-transform", "bare")

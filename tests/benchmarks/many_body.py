@@ -72,7 +72,7 @@ ROWS = (
     Row("h2",              "R=2.8",                    -1.07068323348,    5e-5,  5e-5,      90),
     Row("hydrogen",        "",                         -0.5,              1e-5,  1e-5,      30),
     Row("h2_plus",         "R=2.0",                    -0.60263421449495, 1e-5,  1e-5,      45),
-    Row("gaussian_bosons", "n_particles=4 g=15.0",     7.62731,           3e-4,  3e-4,      120),
+    Row("gaussian_bosons", "n_particles=4 g=15.0",     7.627215,           3e-4,  3e-4,      120),
     Row("gaussian_bosons", "n_particles=3 g=6.0",      4.3429169,         3e-4,  3e-4,      90),
     Row("harmonium",       "omega=0.5",                2.0,               1e-4,  1e-4,      60),
     Row("calogero",        "n_particles=5 lam=2.0",    12.5 + 10.0,       1e-3,  1e-3,      120),

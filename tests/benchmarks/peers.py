@@ -59,7 +59,7 @@ class Peer:
 
 HELIUM = Peer("helium", {}, -2.9037243770341, 2, 3, 32, 0.11, 0.2, 30.0, (1e-3, 1e-3), 100, 500)
 PARAMETERS = {"n_particles": 4, "g": 15.0, "s": 0.5}
-BOSONS = Peer("gaussian_bosons", PARAMETERS, 7.62731, 4, 2, 16, 0.12, 0.07, 60.0, (1e-2, 1e-3), 140, 300)
+BOSONS = Peer("gaussian_bosons", PARAMETERS, 7.627215, 4, 2, 16, 0.12, 0.07, 60.0, (1e-2, 1e-3), 140, 300)
 QUARTIC = Peer("anharmonic", {"lam": 1.0}, 0.8037706512342, 1, 1, 32, 0.15, 0.1, 50.0, (1e-2, 1e-3), 100, 1000)
 PEERS = {"helium": HELIUM, "bosons": BOSONS, "quartic": QUARTIC}
 Trace = list[tuple[float, float, float]]

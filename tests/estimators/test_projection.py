@@ -181,6 +181,14 @@ def test_effort_follows_the_tolerance() -> None:
     assert 32 < projection.planned(error / 10) <= 64
 
 
+def test_the_projection_time_follows_what_may_be_left() -> None:
+    system, process = wrong_oscillator(1.0)
+    walkers = system.initial_walkers(96, generator())
+    for left in (1e-3, 1e-2):
+        projection = Projection(process, walkers, time_scale=1.0, gap=2.0, left=left, n_walkers=96)
+        assert math.exp(-2.0 * projection.projection_time) == pytest.approx(left)
+
+
 def test_bad_input() -> None:
     system, process = wrong_oscillator(1.0)
     walkers = system.initial_walkers(8, generator())

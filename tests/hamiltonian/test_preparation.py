@@ -190,7 +190,7 @@ def test_derivatives_are_those_of_the_value(formula: str) -> None:
 
 def test_far_outside_of_the_table_the_rate_is_the_energy() -> None:
     system = System(load_potential("x**2/2 + x**4"))
-    drift, rate = system.rates(torch.tensor([[[50.0]], [[-50.0]]]))
+    drift, rate, _ = system.rates(torch.tensor([[[50.0]], [[-50.0]]]))
     assert rate.tolist() == pytest.approx([0.80377] * 2, rel=1e-4)
     assert drift[0] < 0 < drift[1]
 

@@ -27,6 +27,15 @@ def test_number_of_walkers_follows_the_system() -> None:
     assert GroundState(fk.load_potential("helium"), fk.Settings(n_walkers=16, **TINY)).n_walkers == 16
 
 
+def test_the_error_asked_for_grows_with_the_coordinates() -> None:
+    """rtol of 1 / (2 tau), the zero-point energy of each coordinate; omega = 1."""
+    one = GroundState(fk.load_potential("harmonic"), fk.Settings(rtol=1e-3))
+    four = GroundState(fk.load_potential("harmonic_bosons", n_particles=2, n_dims=2, k=0.0), fk.Settings(rtol=1e-3))
+    assert one.asked_for == pytest.approx(5e-4, rel=1e-3)
+    assert four.asked_for == pytest.approx(1e-3 / four.system.time_scale)
+    assert GroundState(fk.load_potential("harmonic"), fk.Settings(atol=1e-6)).asked_for == 1e-6
+
+
 def test_training_ends_where_nothing_is_left_to_gain() -> None:
     """Hydrogen's reference is exact: training stops by itself, and the energy is exact."""
     run = GroundState(fk.load_potential("hydrogen"), fk.Settings(n_walkers=32, n_blocks=8, dtype="float64"))
