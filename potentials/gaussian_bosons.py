@@ -100,5 +100,5 @@ class GaussianBosons(Potential):
         E0 = TWO_DIMENSIONS[self.n_particles, self.g]
         if self.n_particles == 2:
             return KnownEnergy(E0, "computed", "radial diagonalisation, converged to 1e-8")
-        accuracy = "3e-6" if self.n_particles == 3 else "1e-5 to 1e-4"
+        accuracy = "3e-6" if self.n_particles == 3 else "1e-5"
         return KnownEnergy(E0, "variational", f"correlated Gaussians, converged to {accuracy}")
