@@ -124,3 +124,12 @@ def test_the_tables_of_settings_are_those_of_the_code():
     page = PAGE.read_text()
     assert page == current(page), "run: python tests/settings_tables.py"
     assert shown() >= {MODELS.find(name).settings for name in MODELS.names()}
+
+
+def test_the_site_has_every_page_and_every_public_name():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
+    assert sorted(re.findall(r"(\w+\.md)", nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    described = re.findall(r"^::: fkdrift\.(\S+)\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), flags=re.MULTILINE)
+    names = [name for _, name in described]
+    assert len(names) == len(set(names))
+    assert {*fk.__all__, *fk.generative.__all__} - {*names} == set()
