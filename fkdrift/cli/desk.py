@@ -41,9 +41,12 @@ def animate(
         Path | None, typer.Option("--out", "-o", help="The file; default DIR/walkers.gif.", metavar="FILE.gif")
     ] = None,
     frames: Annotated[int, typer.Option("--frames", help="How many pictures, 12 a second.", min=1)] = 60,
+    training: Annotated[
+        int, typer.Option("--training", help="Pictures of the training before, which is made again.", min=0)
+    ] = 0,
     trust: Trust = False,
 ) -> None:
-    """Draw the walkers of a ground state as they follow the learned drift, as a GIF."""
+    """Draw the walkers of a ground state as they follow the drift, learned or while it is learned, as a GIF."""
     with errors():
         refuse_no_run(folder, "checkpoint.pt")
         from fkdrift.runs.driver import load
@@ -52,7 +55,7 @@ def animate(
         state = load(folder, trust=trust)
         if not isinstance(state, GroundState):
             raise BadConfig(f"{folder} holds a {state.kind}, which has no walkers to draw: give a run of fkdrift solve")
-        typer.echo(state.animate(out or folder / "walkers.gif", n_frames=frames))
+        typer.echo(state.animate(out or folder / "walkers.gif", n_frames=frames, n_training=training))
 
 
 def compare(

@@ -1,13 +1,13 @@
-"""Walkers that follow the learned drift, as a GIF.
+"""Walkers that follow the drift while it is learned and afterwards, as a GIF.
 
-1 coordinate      walkers on V, beside their histogram and |psi|^2
+1 coordinate      walkers on V, their histogram beside |psi|^2, and the drift
 2 coordinates     walkers over the contours of V, with the drift as arrows
 more              the first two particles in the plane of the nuclei, and the distances of all pairs, or from the centre
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,57 +39,72 @@ def animate(
     system: System,
     walkers: Positions,
     path: Path,
-    *,
-    n_frames: int,
-    time_scale: float,
-    generator: torch.Generator,
+    frames: Iterable[tuple[str, Positions]],
 ) -> None:
-    """Write a GIF of walkers in the stationary state, an eighth of a time scale from frame to frame.
+    """Write a GIF.
 
     Args:
-        process, system: the learned diffusion and its system.
-        walkers: (batch, particle, dim) where they are at first.
+        process, system: the diffusion, whose drift may change from frame to frame, and its system.
+        walkers: (batch, particle, dim) in the stationary state: what the axes have to show.
         path: of the GIF.
-        n_frames: how many.
-        time_scale: of the motion.
-        generator: of the noise.
+        frames: what is written above each picture, and its walkers.
     """
     coordinates = walkers.shape[1] * walkers.shape[2]
-    with rc_context(STYLE), torch.no_grad():
-        figure, draw = {1: _line, 2: _plane}.get(coordinates, _particles)(process, system, walkers)
+    with rc_context(STYLE):
+        with torch.no_grad():
+            figure, draw = {1: _line, 2: _plane}.get(coordinates, _particles)(process, system, walkers)
         figure.suptitle(system.potential.name, fontsize=9.5, x=0.01, ha="left", color="#444444")
         stamp = figure.text(0.99, 0.985, "", ha="right", va="top", fontsize=9.5, color="#444444")
         writer = PillowWriter(fps=FPS)
         with writer.saving(figure, str(path), dpi=DPI):
-            for frame in range(n_frames):
-                draw(system.wrap(walkers))
-                stamp.set_text(rf"$t = {frame / FRAMES_IN_SCALE:.1f}\,\tau$")
+            for label, now in frames:
+                with torch.no_grad():
+                    draw(system.wrap(now))
+                stamp.set_text(label)
                 writer.grab_frame(facecolor="white")
-                dt = time_scale / FRAMES_IN_SCALE / STEPS_IN_FRAME
-                walkers = evolve(process, walkers, n_steps=STEPS_IN_FRAME, dt=dt, generator=generator).end
+
+
+def in_equilibrium(
+    process: Process, walkers: Positions, *, n_frames: int, time_scale: float, generator: torch.Generator
+) -> Iterator[tuple[str, Positions]]:
+    """Frames of walkers that follow the drift, an eighth of a time scale from one to the next.
+
+    Args:
+        process: the diffusion.
+        walkers: (batch, particle, dim) where they are at first.
+        n_frames: how many.
+        time_scale: of the motion.
+        generator: of the noise.
+    """
+    for frame in range(n_frames):
+        yield rf"$t = {frame / FRAMES_IN_SCALE:.1f}\,\tau$", walkers
+        dt = time_scale / FRAMES_IN_SCALE / STEPS_IN_FRAME
+        with torch.no_grad():
+            walkers = evolve(process, walkers, n_steps=STEPS_IN_FRAME, dt=dt, generator=generator).end
 
 
 def _line(process: Process, system: System, walkers: Tensor) -> tuple[Figure, Draw]:
-    """V with walkers on it, and their density."""
+    """V with walkers on it, their density, and the drift."""
     x = _reach(system, system.wrap(walkers)[:, 0, 0])
     r = torch.as_tensor(x[:, None, None]).to(walkers)
     V = system.potential(r).double().cpu().numpy()
-    psi = log_psi(process, system, r).double().cpu().numpy()
-    p = np.exp(2 * (psi - psi.max()))
-    p /= np.trapezoid(p, x)
-    figure = Figure(figsize=(7.6, 3.4), layout="constrained")
-    well, density = figure.subplots(1, 2)
+    edges = np.linspace(x[0], x[-1], 41)
+    here = system.wrap(walkers)[:, 0, 0].double().cpu().numpy()
+    top = np.histogram(here, edges, density=True)[0].max()
+    figure = Figure(figsize=(10.2, 3.2), layout="constrained")
+    well, density, field = figure.subplots(1, 3)
     well.plot(x, V, color=POTENTIAL, label="$V$")
     (points,) = well.plot([], [], "o", ms=3, color=LEARNED, alpha=0.35, label="walkers")
-    here = np.interp(system.wrap(walkers)[:, 0, 0].double().cpu().numpy(), x, V)
-    spread = 1.5 * (np.quantile(here, 1 - TAIL) - V.min())
+    spread = 1.5 * (np.quantile(np.interp(here, x, V), 1 - TAIL) - V.min())
     well.set(xlabel="$x$", ylabel="$V(x)$", title="walkers", xlim=(x[0], x[-1]))
     well.set_ylim(V.min() - 0.08 * spread, V.min() + 1.25 * spread)
-    density.plot(x, p, color=LEARNED, label=r"$|\psi|^2$ learned")
-    edges = np.linspace(x[0], x[-1], 41)
+    (p_line,) = density.plot(x, 0 * x, color=LEARNED, label=r"$|\psi|^2$ learned")
     bars = density.bar(edges[:-1], 0 * edges[1:], np.diff(edges), align="edge", color=WALKERS, label="walkers")
-    density.set(xlabel="$x$", ylabel=r"$|\psi(x)|^2$", title="density", ylim=(0, 1.8 * p.max()))
-    for axes in (well, density):
+    density.set(xlabel="$x$", ylabel=r"$|\psi(x)|^2$", title="density", ylim=(0, 1.6 * top))
+    (v_line,) = field.plot(x, 0 * x, color=LEARNED, label="learned")
+    steepest = np.abs(process.velocity(r).double().cpu().numpy()).max()
+    field.set(xlabel="$x$", ylabel="$v(x)$", title="drift", ylim=(-1.3 * steepest - TAIL, 1.3 * steepest + TAIL))
+    for axes in (well, density, field):
         axes.legend(loc="upper right")
 
     def draw(now: Tensor) -> None:
@@ -97,6 +112,10 @@ def _line(process: Process, system: System, walkers: Tensor) -> tuple[Figure, Dr
         points.set_data(values[:N_DRAWN], np.interp(values[:N_DRAWN], x, V))
         for bar, height in zip(bars, np.histogram(values, edges)[0] / (len(values) * np.diff(edges)), strict=True):
             bar.set_height(height)
+        psi = log_psi(process, system, r).double().cpu().numpy()
+        p = np.exp(2 * (psi - psi.max()))
+        p_line.set_ydata(p / np.trapezoid(p, x))
+        v_line.set_ydata(process.velocity(r).flatten().double().cpu().numpy())
 
     return figure, draw
 
@@ -112,16 +131,20 @@ def _plane(process: Process, system: System, walkers: Tensor) -> tuple[Figure, D
     levels = np.quantile(V[np.isfinite(V)], np.linspace(0.02, 0.9, 12))
     axes.contour(x, y, V, levels=np.unique(levels), colors=POTENTIAL, linewidths=0.7, alpha=0.7)
     few = [np.linspace(each[0], each[-1], N_ARROWS) for each in (x, y)]
-    v = process.velocity(_grid(few[0], few[1], walkers)).flatten(1).double().cpu().numpy()
-    v /= np.quantile(np.linalg.norm(v, axis=1), 0.9) or 1.0
-    v /= np.maximum(1, np.linalg.norm(v, axis=1, keepdims=True))
-    axes.quiver(*np.meshgrid(*few), v[:, 0], v[:, 1], color=EXACT, alpha=0.55, width=0.003, scale=22, label="drift")
+
+    def arrows() -> np.ndarray:
+        v = process.velocity(_grid(few[0], few[1], walkers)).flatten(1).double().cpu().numpy()
+        v /= np.quantile(np.linalg.norm(v, axis=1), 0.9) or 1.0
+        return v / np.maximum(1, np.linalg.norm(v, axis=1, keepdims=True))
+
+    field = axes.quiver(*np.meshgrid(*few), *arrows().T, color=EXACT, alpha=0.55, width=0.003, scale=22, label="drift")
     (points,) = axes.plot([], [], "o", ms=2.5, color=LEARNED, alpha=0.5, label="walkers")
     axes.set(xlabel=names[0], ylabel=names[1], xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), aspect="equal")
     axes.grid(False)
     axes.legend(loc="upper right", framealpha=0.9, frameon=True)
 
     def draw(now: Tensor) -> None:
+        field.set_UVC(*arrows().T)
         points.set_data(*now[:N_DRAWN].flatten(1).T.double().cpu().numpy())
 
     return figure, draw

@@ -81,7 +81,7 @@ PANELS = {
 """Title, horizontal axis and label of the panel of each phase; of others, their names."""
 
 
-def energy_figure(history: TrainingHistory, energies: Mapping[str, Any]) -> Figure:
+def energy_figure(history: TrainingHistory, energies: Mapping[str, Any], quantity: str = r"energy $E$") -> Figure:
     """Energy against step, one panel for each phase, each at its own scale; see `draw_figures`."""
     rows = {name: np.asarray(found, dtype=float).reshape(-1, 4) for name, found in history.items() if len(found)}
     rows = rows or {"training": np.empty((0, 4))}
@@ -94,7 +94,7 @@ def energy_figure(history: TrainingHistory, energies: Mapping[str, Any]) -> Figu
         if value is not None:
             axes.axhline(value, color=EXACT, lw=1.3, ls=(0, (5, 2)), label=f"{known} {value:.7g}")
         _limit(axes, table, value)
-        axes.set(title=title, xlabel=xlabel, ylabel=r"energy $E$")
+        axes.set(title=title, xlabel=xlabel, ylabel=quantity)
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.legend(loc="upper right")
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -25,6 +26,9 @@ from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
 from fkdrift.runs.starting import starting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHECKPOINT_SECONDS = 30.0
 """Between two saves while running: what a killed process may lose."""
@@ -55,8 +59,10 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
     held = nullcontext() if out is None else locked(out)
     with held, cpu_threads(run.settings.threads), interruptible() as interrupted:
         with line as show:
+            draw = _live_figure(run) if progress is not False else lambda: None
             for step in run.advance():
                 show(step)
+                draw()
                 if interrupted():
                     break
                 if out is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -65,6 +71,21 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
         if out is not None:
             run.save(out)
     return run
+
+
+def _live_figure(run: Run) -> Callable[[], None]:
+    """In a notebook, what draws the history of a run into one output that follows it; nothing elsewhere."""
+    if "ipykernel" not in sys.modules:
+        return lambda: None
+    from IPython.display import display  # here: only notebooks have it, and matplotlib takes a second to import
+
+    from fkdrift.figures.live import live_figure
+
+    def show(figure: Figure) -> Callable[[Figure], None]:
+        handle = display(figure, display_id=True)
+        return handle.update
+
+    return live_figure(run.history, run.quantity, show)
 
 
 def load(folder: str | Path, source: Any = None, *, trust: bool = False, force: bool = False, **changes: Any) -> Any:

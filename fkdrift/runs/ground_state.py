@@ -9,7 +9,7 @@ The model is a drift, v = sigma^2 grad log psi of a network or a free vector fie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -548,21 +548,44 @@ class GroundState(OfPotential):
             more=more,
         )
 
-    def animate(self, path: str | Path, *, n_frames: int = 60, seed: int = 0) -> Path:
-        """Write a GIF of walkers that follow the learned drift, an eighth of a time scale from frame to frame.
+    def animate(self, path: str | Path, *, n_frames: int = 60, n_training: int = 0, seed: int = 0) -> Path:
+        """Write a GIF of walkers that follow the drift: while it is learned, and afterwards in equilibrium.
 
         Args:
             path: of the file, such as walkers.gif.
-            n_frames: how many pictures.
-            seed: of the noise; the run itself is not changed.
-        """
-        from fkdrift.figures.animation import animate  # here: matplotlib takes a second to import
+            n_frames: how many pictures of the equilibrium, an eighth of a time scale from one to the next.
+            n_training: how many of the training before, at most; it is made again for them, which takes its time.
+            seed: of the noise in equilibrium; the run itself is not changed.
 
-        generator = torch.Generator(self.system.device).manual_seed(seed)
-        scale, some = self.time_scale, self.walkers[:N_ANIMATED]
-        path = Path(path)
-        animate(self.process, self.system, some, path, n_frames=n_frames, time_scale=scale, generator=generator)
+        Raises:
+            BadConfig: the training began with a drift that the run does not know.
+        """
+        from fkdrift.figures.animation import animate, in_equilibrium  # here: matplotlib takes a second to import
+
+        again = GroundState(self.potential, self.settings)
+
+        def frames() -> Iterator[tuple[str, Positions]]:
+            if n_training:
+                yield from self._training_again(again, n_training)
+            again.model.load_state_dict(self.model.state_dict())
+            generator = torch.Generator(self.system.device).manual_seed(seed)
+            scale, some = self.time_scale, self.walkers[:N_ANIMATED]
+            yield from in_equilibrium(again.process, some, n_frames=n_frames, time_scale=scale, generator=generator)
+
+        animate(again.process, self.system, self.walkers[:N_ANIMATED], path := Path(path), frames())
         return path
+
+    def _training_again(self, again: GroundState, n_frames: int) -> Iterator[tuple[str, Positions]]:
+        """Frames of the training of this run, made by an equal one."""
+        made = self.training.step
+        every = max(1, math.ceil(made / n_frames))
+        for index in range(made):
+            if index % every == 0:
+                yield f"update {index}", again.training.walkers[:N_ANIMATED]
+            again.training.advance(again.generator)
+            E = again.training.energy
+            if index == 0 and E is not None and not math.isclose(E.mean, self.history["training"][0][1], rel_tol=1e-3):
+                raise BadConfig("the training began with a drift that the run does not know: animate it without it")
 
     @property
     def _spectrum_so_far(self) -> Spectrum | None:

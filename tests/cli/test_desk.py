@@ -17,10 +17,12 @@ import fkdrift as fk
 from fkdrift.cli import main as cli
 from fkdrift.cli.new_potential import write_plug_in
 from fkdrift.errors import BadConfig, BadParameter
-from fkdrift.figures.animation import animate
+from fkdrift.figures.animation import animate, in_equilibrium
+from fkdrift.figures.live import live_figure
 from fkdrift.hamiltonian.conformance import check_potential
 from fkdrift.hamiltonian.potential import FunctionPotential
 from fkdrift.runs.compare import compare
+from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.page import error_budget, page
 
 
@@ -106,7 +108,8 @@ def test_walkers_are_animated(name, tmp_path):
     process = fk.Process(fk.NeuralWavefunction(system, width=4), system)
     generator = torch.Generator().manual_seed(0)
     walkers = system.initial_walkers(64, generator)
-    animate(process, system, walkers, tmp_path / "w.gif", n_frames=2, time_scale=1.0, generator=generator)
+    frames = in_equilibrium(process, walkers, n_frames=2, time_scale=1.0, generator=generator)
+    animate(process, system, walkers, tmp_path / "w.gif", frames)
     with Image.open(tmp_path / "w.gif") as picture:
         assert picture.n_frames == 2
         assert picture.width > 300
@@ -117,6 +120,32 @@ def test_a_saved_run_is_animated(saved, tmp_path):
     assert invoke("animate", one, "--frames", 2, "--out", tmp_path / "w.gif").exit_code == 0
     with Image.open(tmp_path / "w.gif") as picture:
         assert picture.n_frames == 2
+
+
+def test_the_training_is_animated_as_it_was(saved, tmp_path, monkeypatch):
+    state, _ = saved
+    again = GroundState(state.potential, state.settings)
+    walkers = [now for _, now in state._training_again(again, 100)]
+    assert len(walkers) == state.n_updates
+    assert torch.equal(again.training.walkers, state.training.walkers)
+    state.animate(tmp_path / "w.gif", n_frames=1, n_training=2)
+    with Image.open(tmp_path / "w.gif") as picture:
+        assert picture.n_frames == 3
+    monkeypatch.setitem(state.history, "training", [[1, 9.0, 0.1, 0.0]])
+    with pytest.raises(BadConfig, match="began with a drift"):
+        state.animate(tmp_path / "w.gif", n_frames=1, n_training=1)
+
+
+def test_a_live_figure_is_replaced_in_its_place(saved, monkeypatch):
+    monkeypatch.setattr("fkdrift.figures.live.REFRESH_SECONDS", 0.0)
+    shown, replaced = [], []
+    history: dict[str, list[list[float]]] = {"training": []}
+    step = live_figure(history, "energy", lambda figure: shown.append(figure) or replaced.append)
+    for k in range(3):
+        step()
+        history["training"].append([k, 0.5, 0.1, 0.0])
+    assert (len(shown), len(replaced)) == (1, 1)
+    assert replaced[0].axes[0].get_ylabel() == "energy"
 
 
 def test_the_history_is_a_frame(saved):
