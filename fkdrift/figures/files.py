@@ -19,6 +19,12 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Write each figure to folder/name.png."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        raw = BytesIO()
-        figure.savefig(raw, format="png", dpi=DPI, facecolor="white")
-        Image.open(raw).convert("RGB").quantize(N_COLOURS).save(folder / f"{name}.png", optimize=True)
+        (folder / f"{name}.png").write_bytes(encoded(figure))
+
+
+def encoded(figure: Figure, dpi: int = DPI) -> bytes:
+    """A figure as the contents of a PNG file."""
+    raw, small = BytesIO(), BytesIO()
+    figure.savefig(raw, format="png", dpi=dpi, facecolor="white")
+    Image.open(raw).convert("RGB").quantize(N_COLOURS).save(small, format="png", optimize=True)
+    return small.getvalue()

@@ -6,7 +6,7 @@ from typing import Any
 
 LEARNED, EXACT, WALKERS, POTENTIAL = "#1b5e9e", "#c8500f", "#9dbfdd", "#6b6b6b"
 PARTICLES = ("#1b5e9e", "#c8500f", "#2e7d4f", "#8a4b9e", "#b08a1e", "#3a9ea5", "#a53a5b", "#555555")
-DPI = 120
+DPI, NOTEBOOK_DPI = 120, 72
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 10,

@@ -1,0 +1,59 @@
+"""Every notebook in examples/ runs from a clean kernel, and the numbers asserted in its last cell are found.
+
+python tests/test_notebooks.py [NAME ...]        run notebooks, and keep what they show in their files
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+SECONDS, QUICK = 120, "own_potential"
+LARGEST = 150_000
+"""Bytes of a notebook with what it shows."""
+
+
+def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
+    """A notebook as it is after all its cells have run in a folder."""
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(folder)}}
+    return nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=resources).execute()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path.stem == QUICK else pytest.mark.slow, id=path.stem) for path in NOTEBOOKS],
+)
+def test_a_notebook_runs(path, tmp_path):
+    execute(path, tmp_path)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_little_and_asserts_numbers(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert path.stat().st_size < LARGEST
+    assert any(cell.outputs for cell in cells), f"run: python {Path(__file__).name} {path.stem}"
+    assert "assert " in cells[-1].source
+    errors = [
+        out for cell in cells for out in cell.outputs if out.output_type == "error" or out.get("name") == "stderr"
+    ]
+    assert errors == []
+
+
+if __name__ == "__main__":
+    for path in NOTEBOOKS:
+        if len(sys.argv) == 1 or path.stem in sys.argv[1:]:
+            done = execute(path, path.parent)
+            for cell in done.cells:
+                cell.metadata.pop("execution", None)
+                if cell.cell_type == "code":
+                    cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            nbformat.write(done, path)
+            print(f"{path}  {path.stat().st_size:,} bytes")
