@@ -1,4 +1,4 @@
-"""Pictures; the only package that imports matplotlib.  A notebook is told how to show them, which otherwise pyplot does."""
+"""Pictures; the only package that imports matplotlib.  A notebook is told how to show them, as pyplot would."""
 
 import sys
 
