@@ -123,7 +123,7 @@ def test_the_readme_begins_with_two_commands():
 def test_the_tables_of_settings_are_those_of_the_code():
     page = PAGE.read_text()
     assert page == current(page), "run: python tests/settings_tables.py"
-    assert shown() >= {MODELS.find(name).settings for name in MODELS.names()}
+    assert shown() >= {MODELS.settings(name) for name in MODELS.names()}
 
 
 def test_the_site_has_every_page_and_every_public_name():

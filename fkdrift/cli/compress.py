@@ -5,6 +5,7 @@ A file appears under its name when it is complete.  What the commands do is in `
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.console import errors
+from fkdrift.cli.options import Json
 from fkdrift.errors import BadConfig
 
 Model = Annotated[
@@ -34,6 +36,7 @@ def compress(
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Compress data with a trained model, bits-back: without loss, at the rate of its ELBO."""
     with errors():
@@ -45,8 +48,8 @@ def compress(
 
         with _progress("compressing", quiet) as progress:
             result = run(data, load_model(model), out, step=step, progress=progress)
-        if not quiet:
-            typer.echo(str(result))
+        if as_json or not quiet:
+            typer.echo(json.dumps({"file": str(out), **result.plain()}, indent=2) if as_json else str(result))
 
 
 def decompress(
@@ -55,6 +58,7 @@ def decompress(
     out: Annotated[Path, typer.Option("--out", "-o", help="The array, as a .npy file.", metavar="OUT.npy")],
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Get data back from a compressed file, with the model that it was compressed with."""
     with errors():
@@ -67,8 +71,12 @@ def decompress(
         started = time.perf_counter()
         with _progress("decompressing", quiet) as progress:
             data = run(file, load_model(model), out, progress=progress)
-        if not quiet:
-            speed = data.nbytes / 1e6 / (time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        if as_json:
+            found = {"shape": list(data.shape), "dtype": str(data.dtype), "bytes": data.nbytes, "seconds": seconds}
+            typer.echo(json.dumps({"file": str(out), **found}, indent=2))
+        elif not quiet:
+            speed = data.nbytes / 1e6 / seconds
             typer.echo(f"{len(data)} data of shape {data.shape[1:]}, {data.dtype}, {speed:.2f} MB/s")
 
 

@@ -1,4 +1,4 @@
-"""`fkdrift report`, `fkdrift animate` and `fkdrift compare`: what saved runs look like, alone and side by side."""
+"""`fkdrift report`, `animate`, `sample` and `compare`: what saved runs look like, alone and side by side."""
 
 from __future__ import annotations
 
@@ -58,10 +58,32 @@ def animate(
         typer.echo(state.animate(out or folder / "walkers.gif", n_frames=frames, n_training=training))
 
 
+def sample(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .npy, .npz or .nc file.", metavar="FILE")],
+    n: Annotated[int, typer.Option("-n", "--n-samples", help="How many.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+    trust: Trust = False,
+) -> None:
+    """Draw from |psi|^2 of a ground state, or from a learned model, to a file."""
+    with errors():
+        refuse_no_run(folder, "checkpoint.pt")
+        from fkdrift.numerics.named_arrays import KINDS, write
+        from fkdrift.runs.driver import load
+
+        if out.suffix not in KINDS:
+            raise BadConfig(f"--out {out} cannot be written: give a file that ends in {', '.join(KINDS)}")
+        run = load(folder, trust=trust)
+        if not hasattr(run, "named_samples"):
+            raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift solve or fkdrift learn")
+        typer.echo(write(out, run.named_samples(n, seed)))
+
+
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folders of saved ground states.", metavar="DIR...")],
     figure: Annotated[
-        Path | None, typer.Option("--figure", "-f", help="Draw the energies to this PNG file.", metavar="FILE.png")
+        Path | None,
+        typer.Option("--figure", "-f", help="Draw energies and densities to it.", metavar="FILE.png"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -70,13 +92,14 @@ def compare(
         for folder in folders:
             refuse_no_run(folder)
         from fkdrift.runs.compare import compare as compare_runs
+        from fkdrift.runs.compare import densities
 
         rows = compare_runs(folders)
         if figure is not None:
             from fkdrift.figures.compare import compare_figure
             from fkdrift.figures.files import save_figures
 
-            save_figures({figure.stem: compare_figure(rows)}, figure.parent)
+            save_figures({figure.stem: compare_figure(rows, densities(folders))}, figure.parent)
         if as_json:
             typer.echo(json.dumps(rows, indent=2, allow_nan=False))
             return

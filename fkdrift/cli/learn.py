@@ -37,17 +37,17 @@ def _models() -> None:
 
 
 def model_command(name: str) -> Any:
-    """The command that trains one model."""
-    recipe = MODELS.find(name)
+    """The command that trains one model; torch is imported when it runs."""
+    settings_class = MODELS.settings(name)
 
-    @computing(fields_of(recipe.settings))
+    @computing(fields_of(settings_class))
     def train(request: Request, data: Data = None) -> None:
         refuse_to_replace(request)
         described, written = ({}, {}) if request.config is None else read_config(request.config, "data", "settings")
         source = data or described.get("name")
         if source is None:
             raise BadConfig("which data? Give --data NAME, or a --config file of a training")
-        settings = recipe.settings.from_values({**written, **request.given})
+        settings = settings_class.from_values({**written, **request.given})
         from fkdrift.runs.learning import learn as run
 
         finish(run(name, source, settings=settings, out=request.out, progress=request.progress), request)

@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path as File
 
 import torch
 import torchsde
 from torch import Tensor
 
 from fkdrift.errors import BadParameter, DivergedPath, InputError
+from fkdrift.numerics.named_arrays import write
 from fkdrift.paths.process import Process, TimedProcess
 from fkdrift.tensor_types import Accumulated, History, Positions
 
@@ -122,6 +124,12 @@ class Path:
     times: Tensor
     positions: History
     functionals: dict[str, Accumulated]
+
+    def save(self, path: str | File) -> File:
+        """Write times, positions and functionals to a .npz or .nc file; returns its path."""
+        arrays: dict[str, tuple[tuple[str, ...], Tensor]] = {"times": (("time",), self.times)}
+        arrays["positions"] = (("time", "walker", "particle", "dim"), self.positions)
+        return write(path, arrays | {name: (("time", "walker"), each) for name, each in self.functionals.items()})
 
     @property
     def duration(self) -> float:

@@ -53,6 +53,23 @@ def compare(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
     return [{**row, "from_first": _apart(rows[0], row) if k else None} for k, row in enumerate(rows)]
 
 
+def densities(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """The densities and pair distributions that saved runs have averaged, one entry for each run and each of them.
+
+    Each has `run`, `potential`, `name` such as "density" or "g(r)", `unit`, and lists `centres`, `mean` and `error`: of
+    phi_0^2 where there is a pure estimate.
+    """
+    found = []
+    for folder in folders:
+        result = read_result(Path(folder))
+        for name, entry in result.get("observables", {}).items():
+            if "centres" in entry:
+                best = next(entry[kind] for kind in ("pure", "mixed", "variational") if kind in entry)
+                about = {"run": str(folder), "potential": named(result["potential"]), "name": name}
+                found.append({**about, "unit": entry["unit"], "centres": entry["centres"], **best})
+    return found
+
+
 def _apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
     """(E_b - E_a) / error of the difference, of two runs of one potential."""
     known = None not in (a["energy"], b["energy"], a["error"], b["error"])

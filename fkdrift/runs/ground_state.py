@@ -34,6 +34,7 @@ from fkdrift.hamiltonian.loading import describe, from_file, load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, rounding_error
+from fkdrift.numerics.named_arrays import Named
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.runs.compare import summary
@@ -391,6 +392,14 @@ class GroundState(OfPotential):
         where psi is known, along trajectories with 128 steps in a time scale for a free drift.
         """
         return self._sample(n, self.walkers, seed)
+
+    def named_samples(self, n: int, seed: int = 0) -> Named:
+        """n positions, (sample, particle, dim), and log psi there up to a constant, (sample), for a file."""
+        r = self.sample(n, seed)
+        return {
+            "positions": (("sample", "particle", "dim"), r),
+            "log_psi": (("sample",), torch.cat([self.log_psi(part) for part in r.split(self.n_walkers)])),
+        }
 
     @torch.no_grad()
     def _sample(self, n: int, walkers: Tensor, seed: int) -> Tensor:

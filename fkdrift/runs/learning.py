@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
 from fkdrift.numerics.estimates import Estimate, from_walkers
+from fkdrift.numerics.named_arrays import Named
 from fkdrift.runs.belonging import check_state
 from fkdrift.runs.driver import drive, load
 from fkdrift.runs.ground_state import GroundState
@@ -105,6 +106,17 @@ class Learning(Run):
             ]
         return torch.stack(draws).double().mean(0)
 
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """n data that the model makes, (n, *shape of a datum)."""
+        made = self.recipe.sample(self.model, n, torch.Generator().manual_seed(seed))
+        return made.reshape(n, *self.data.shape)
+
+    def named_samples(self, n: int, seed: int = 0) -> Named:
+        """`sample` for a file: data, (sample, ...)."""
+        x = self.sample(n, seed)
+        return {"data": (("sample", "row", "column", "channel")[: x.ndim], x)}
+
     def _bounds(self) -> dict[str, Any]:
         """Bounds in nats for each datum, and in bits for each component of discrete data; what the recipe adds."""
         parts = {"train": self.data.train[:N_BOUND], "test": self.data.test}
@@ -138,7 +150,7 @@ class Learning(Run):
         found = find_data(described["name"] if source is None else source)
         if found.digest != described["digest"]:
             raise BadConfig(f"the data {found.name!r} are not those that it was trained on: pass those as well")
-        return cls(recipe, recipe.settings.from_values({**table(config, "settings"), **changes}), found)
+        return cls(recipe, recipe.settings_class.from_values({**table(config, "settings"), **changes}), found)
 
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
         last = self.phases[0].energy
@@ -216,7 +228,7 @@ def learn(
         0.22...
     """
     recipe = MODELS.find(model)
-    learning = Learning(recipe, (settings or recipe.settings()).changed(**changes), find_data(data))
+    learning = Learning(recipe, (settings or recipe.settings_class()).changed(**changes), find_data(data))
     return drive(learning, out=None if out is None else Path(out), progress=progress)
 
 
@@ -240,7 +252,7 @@ def load_model(source: str | Path) -> nn.Module:
     try:
         config = state["config"]
         recipe = MODELS.find(config["model"])
-        settings = recipe.settings.from_values(config["settings"])
+        settings = recipe.settings_class.from_values(config["settings"])
         model = recipe.build(settings, blank(config["data"])).to(settings.torch_dtype)
         check_state(state["model"], model.state_dict(), "model")
         model.load_state_dict(state["model"])

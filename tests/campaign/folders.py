@@ -32,7 +32,7 @@ def small_runs() -> dict[str, Callable[[], Run]]:
 
     def learning() -> Run:
         recipe = MODELS.find("vae")
-        return Learning(recipe, recipe.settings(latents=1, width=8, n_updates=20), find_data("digits"))
+        return Learning(recipe, recipe.settings_class(latents=1, width=8, n_updates=20), find_data("digits"))
 
     well = fk.load_potential("x**2/2 + x**4/10")
     bridge = BridgeSettings(start=(-1.0,), end=(1.0,), time=1.0, dt=1 / 4, n_updates=8, n_paths=64)

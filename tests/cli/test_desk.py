@@ -7,10 +7,12 @@ import json
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from runs import small
+from scipy.io import netcdf_file
 from typer.testing import CliRunner
 
 import fkdrift as fk
@@ -18,6 +20,7 @@ from fkdrift.cli import main as cli
 from fkdrift.cli.new_potential import write_plug_in
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.figures.animation import animate, in_equilibrium
+from fkdrift.figures.compare import compare_figure
 from fkdrift.figures.live import live_figure
 from fkdrift.hamiltonian.conformance import check_potential
 from fkdrift.hamiltonian.potential import FunctionPotential
@@ -100,6 +103,31 @@ def test_runs_are_compared(saved, tmp_path):
     assert (tmp_path / "energies.png").stat().st_size > 1000
     assert json.loads(invoke("compare", folders[0], "--json").stdout) == json.loads(json.dumps(rows[:1]))
     assert invoke("compare", tmp_path).exit_code == 2
+
+
+def test_densities_lie_on_top_of_each_other():
+    density = {"potential": "well", "name": "density", "unit": "1 / length"}
+    density |= {"centres": [0.0, 1.0], "mean": [1.0, 2.0], "error": [0.1, 0.1]}
+    row = {"run": "a", "potential": "well", "energy": 1.0, "error": 0.1, "exact": 1.0, "reference": None, "unit": None}
+    figure = compare_figure([row, {**row, "run": "b"}], [{"run": "a", **density}, {"run": "b", **density}])
+    assert [len(axes.lines) for axes in figure.axes] == [4, 2]  # points with caps and the exact line; two curves
+    assert figure.axes[1].get_ylabel() == "density in 1 / length"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".nc"])
+def test_samples_are_a_file(saved, tmp_path, suffix):
+    state, (one, _) = saved
+    file = tmp_path / f"x{suffix}"
+    assert invoke("sample", one, "-n", 10, "-o", file).exit_code == 0
+    if suffix == ".nc":
+        with netcdf_file(file, mmap=False) as found:
+            assert found.variables["positions"].dimensions == ("sample", "particle", "dim")
+            r = torch.as_tensor(found.variables["positions"][:].astype("float32"))
+    else:
+        loaded = np.load(file)
+        r = torch.as_tensor(loaded if suffix == ".npy" else loaded["positions"])
+    assert torch.equal(r, state.sample(10))
+    assert invoke("sample", one, "-o", tmp_path / "x.txt").exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["double_well", "henon_heiles", "helium", "cosine", "hydrogen"])

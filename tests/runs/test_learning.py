@@ -104,7 +104,7 @@ def test_an_interrupted_training_ends_where_it_would_have(model, tmp_path):
     whole = learn(model, "digits", **options)
     del options["progress"]
     recipe = MODELS.find(model)
-    stopped = Learning(recipe, recipe.settings(**options), whole.data)
+    stopped = Learning(recipe, recipe.settings_class(**options), whole.data)
     for step in stopped.advance():
         if step.step == 13:
             break
@@ -185,7 +185,7 @@ def test_files_that_are_no_models(place, tmp_path):
 def test_every_recipe_has_what_it_needs(name):
     recipe = MODELS.find(name)
     assert recipe.name == name
-    assert recipe.settings().seed == 0
+    assert recipe.settings_class().seed == 0
 
 
 def test_unknown_names_are_refused_with_a_hint():

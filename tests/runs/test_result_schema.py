@@ -59,7 +59,7 @@ def bridged(potential, n_steps=None, **options):
 
 def learned(model, data="digits", n_steps=None, **options):
     recipe = MODELS.find(model)
-    run = Learning(recipe, recipe.settings(n_updates=2, width=8, **options), find_data(data))
+    run = Learning(recipe, recipe.settings_class(n_updates=2, width=8, **options), find_data(data))
     list(islice(run.advance(), n_steps))
     return run.result
 

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,6 +66,10 @@ class Compression:
     def gross_rate(self) -> float:
         """Bits per component, of the whole file."""
         return 8 * self.file_bytes / max(1, self.n_items * self.n_components)
+
+    def plain(self) -> dict[str, float]:
+        """As JSON values."""
+        return {**asdict(self), "net_rate": self.net_rate, "gross_rate": self.gross_rate}
 
     def __str__(self) -> str:
         ratio = self.raw_bytes / self.file_bytes

@@ -10,7 +10,6 @@ the bound on the density is one on the probability of the levels, to be compared
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,37 +17,16 @@ from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
+from fkdrift.generative.reverse_diffusion import ancestral
 from fkdrift.numerics.networks import seeded
-from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
-from fkdrift.settings import default, setting
+from fkdrift.runs.recipes.diffusion_settings import FEW, DiffusionSettings
+from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEDULES = {"cosine": cosine_schedule, "linear": linear_schedule}
 N_TERMS = 20
-FEW = 4
-"""With at most so many components the network reads waves of them too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiffusionSettings(LearningSettings):
-    """Settings of a diffusion model; each field says what it is."""
-
-    n_updates: int = default(LearningSettings, "n_updates", 4000)
-    batch_size: int = default(LearningSettings, "batch_size", 256)
-    learning_rate: float = default(LearningSettings, "learning_rate", 3e-3)
-    steps: int = setting(200, "Length T of the chain.")
-    schedule: str = setting("cosine", "Of the noise.", choices=tuple(SCHEDULES))
-    variance: str = setting("learned", "Of the steps back.", choices=("learned", "beta", "beta-tilde"))
-    width: int = setting(256, "Units in a hidden layer.")
-    depth: int = setting(3, "Hidden layers.")
-    waves: int | None = setting(
-        None,
-        "Sines and cosines of every component that the network reads.",
-        least=0,
-        adopted=f"3 up to {FEW} components, 0 above",
-    )
 
 
 def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
@@ -110,4 +88,9 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     return diffusion_figures(cast(DDPM, model), data, generator)
 
 
-RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures)
+def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """n data, (n, size)."""
+    return ancestral(cast(DDPM, model), n, generator)
+
+
+RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample)

@@ -6,42 +6,23 @@ uniform in a cube of volume 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from fkdrift.densities.coupling import Flow, coupling_flow
-from fkdrift.densities.zuko_density import SMOOTHNESS, ZukoDensity
+from fkdrift.densities.zuko_density import ZukoDensity
 from fkdrift.generative.data.datasets import Dataset
-from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
-from fkdrift.settings import default, setting
+from fkdrift.runs.recipes.flow_settings import LAYERED, FlowSettings
+from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LAYERED = ("coupling", *(name for name in SMOOTHNESS if name not in ("BPF", "GMM")))
-"""Flows that are made of transforms one after the other."""
 
 LARGEST_GRID = 2
 N_GRID = 601
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowSettings(LearningSettings):
-    """Settings of a flow; each field says what it is."""
-
-    n_updates: int = default(LearningSettings, "n_updates", 2000)
-    batch_size: int = default(LearningSettings, "batch_size", 512)
-    learning_rate: float = default(LearningSettings, "learning_rate", 5e-3)
-    kind: str = setting(
-        "coupling", "Analytic coupling layers, or one of zuko's flows.", choices=("coupling", *SMOOTHNESS)
-    )
-    couplings: int = setting(4, "Coupling layers, or transforms.", only={"kind": LAYERED})
-    bumps: int = setting(8, "Steps in each monotone map.", only={"kind": "coupling"})
-    width: int = setting(64, "Units in a hidden layer.")
-    depth: int = setting(2, "Hidden layers.")
 
 
 class LearnedFlow(nn.Module):
@@ -61,6 +42,11 @@ class LearnedFlow(nn.Module):
         if self.dither:
             x = x + self.dither * (torch.rand(x.shape, generator=generator, dtype=x.dtype) - 0.5)
         return -self.flow.log_prob(x)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n data, (n, size); discrete ones are rounded."""
+        x = self.flow.sample(n, generator)
+        return (x / self.dither).round() * self.dither if self.dither else x
 
 
 def resolve(settings: FlowSettings, data: Dataset) -> FlowSettings:
@@ -137,4 +123,9 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     return flow_figures(cast(LearnedFlow, model).flow, data.train, generator)
 
 
-RECIPE = Recipe("flow", FlowSettings, resolve, build, objective, evaluate, entries, figures)
+def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """n data, (n, size)."""
+    return cast(LearnedFlow, model).sample(n, generator)
+
+
+RECIPE = Recipe("flow", FlowSettings, resolve, build, objective, evaluate, entries, figures, sample)

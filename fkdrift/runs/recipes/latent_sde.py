@@ -6,7 +6,6 @@ Data are series (n, time, observed), or (n, time) for one quantity, observed at 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 
 from fkdrift.errors import BadConfig
 from fkdrift.generative.data.datasets import Dataset
-from fkdrift.generative.latent_sde import LOSSES, LatentSDE
+from fkdrift.generative.latent_sde import LatentSDE
 from fkdrift.numerics.estimates import from_walkers
-from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
-from fkdrift.settings import default, setting
+from fkdrift.runs.recipes.latent_sde_settings import LatentSDESettings
+from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,26 +26,6 @@ N_IMPORTANCE = 64
 
 N_REPORTED = 200
 """Test series it is computed for, at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentSDESettings(LearningSettings):
-    """Settings of a latent SDE; each field says what it is."""
-
-    latents: int = setting(2, "Components of z.")
-    spacing: float = setting(1.0, "Time between two observations.")
-    dt: float | None = setting(None, "Longest step.", adopted="spacing / 8")
-    width: int = setting(48, "Units of the networks.")
-    context: int = setting(16, "Components of the context.")
-    loss: str = setting("kl", "What training minimises.", choices=LOSSES)
-    adjoint: bool = setting(
-        False,
-        "Gradients by the adjoint equation: less memory, more time, a step error of their own.",
-        only={"loss": "kl"},
-    )
-    n_updates: int = default(LearningSettings, "n_updates", 500)
-    batch_size: int = default(LearningSettings, "batch_size", 64)
-    learning_rate: float = default(LearningSettings, "learning_rate", 0.01)
 
 
 def resolve(settings: LatentSDESettings, data: Dataset) -> LatentSDESettings:
@@ -119,4 +98,9 @@ def figures(
     return {"series": series_figure(cast(LatentSDE, model), data.test[:4], data.test, generator)}
 
 
-RECIPE = Recipe("latent-sde", LatentSDESettings, resolve, build, objective, evaluate, entries, figures)
+def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """n data, (n, size)."""
+    return cast(LatentSDE, model).generate(n, generator)[1].flatten(1)
+
+
+RECIPE = Recipe("latent-sde", LatentSDESettings, resolve, build, objective, evaluate, entries, figures, sample)

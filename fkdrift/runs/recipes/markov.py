@@ -6,19 +6,17 @@ Data, decoder, objective and report are those of a VAE; between latents there ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from fkdrift.densities.kernels import DistributionKernel
-from fkdrift.errors import BadConfig
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.markov import MarkovAutoencoder, fixed_kernel
 from fkdrift.numerics.networks import MLP, seeded
+from fkdrift.runs.recipes.markov_settings import MarkovSettings
 from fkdrift.runs.recipes.recipe import Recipe
 from fkdrift.runs.recipes.vae import (
     GAIN,
     GAUSSIANS,
-    AutoencoderSettings,
     data_decoder,
     entries,
     evaluate,
@@ -26,25 +24,8 @@ from fkdrift.runs.recipes.vae import (
     first_encoder,
     objective,
     resolve,
+    sample,
 )
-from fkdrift.settings import setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarkovSettings(AutoencoderSettings):
-    """Settings of a Markov autoencoder: those of a VAE, with z_1 as its `latents`."""
-
-    depth: int = setting(2, "Hidden layers.")
-    upper: tuple[int, ...] = setting((20,), "Components of z_2, z_3, ...")
-    upper_width: int = setting(200, "Units in a hidden layer of the networks between latents.")
-    decay: float | None = setting(
-        None, "a of fixed steps q(z_t | z_{t-1}) = N(a z, 1 - a^2) above the first.", adopted="learned steps", below=1
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decay is not None and set(self.upper) != {self.latents}:
-            raise BadConfig("fixed steps (decay) keep the number of components: set every upper to latents")
 
 
 def build(settings: MarkovSettings, data: Dataset) -> MarkovAutoencoder:
@@ -69,4 +50,4 @@ def _step(kind: str, network: type[MLP], n_in: int, widths: Sequence[int], size:
     return make(network(n_in, widths, make.n_outputs(size), GAIN), size)
 
 
-RECIPE = Recipe("markov", MarkovSettings, resolve, build, objective, evaluate, entries, figures)
+RECIPE = Recipe("markov", MarkovSettings, resolve, build, objective, evaluate, entries, figures, sample)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset
-from fkdrift.settings import RunSettings, default, setting
+from fkdrift.runs.recipes.learning_settings import LearningSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,34 +23,13 @@ FreeEnergy = Callable[[Tensor, torch.Generator], Tensor]
 """Maps a minibatch (batch, size) and a generator to the free energy of each datum (batch,)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearningSettings(RunSettings):
-    """What training depends on, whatever the model; recipes extend it with fields of their own.
-
-    Raises:
-        BadConfig: a value is out of range; the message says what is allowed.
-    """
-
-    n_updates: int = setting(
-        3000,
-        "Steps of the optimiser; the learning rate falls to a hundredth over all of them.",
-        least=0,
-        flags=("--n-updates", "--updates"),
-        extends=True,
-    )
-    device: str = default(RunSettings, "device", "auto", help="Data are learned on the CPU.", choices=("auto", "cpu"))
-    batch_size: int = setting(100, "Data in a minibatch.")
-    learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
-    weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A model that `fkdrift learn` can train.
 
     Args:
         name: on the command line.
-        settings: its dataclass of settings, a `LearningSettings` with fields of its own.
+        settings_class: its dataclass of settings, a `LearningSettings` with fields of its own.
         resolve: settings and data to settings in which every choice left open is made, so that they can be saved;
             checks that the data fit.
         build: settings and data to a module.  It is also called with `blank` data, when a model is loaded from a file:
@@ -60,18 +39,20 @@ class Recipe:
             reported for the training and the test set.
         entries: model, settings, data and generator to more entries of result.json, plain values.
         figures: model, settings, data and generator to figures by name.
+        sample: model, number and generator to data that the model makes, (n, size).
 
     Example:
         >>> from fkdrift.runs.recipes import MODELS
-        >>> MODELS.find("vae").settings(latents=8).latents
+        >>> MODELS.find("vae").settings_class(latents=8).latents
         8
     """
 
     name: str
-    settings: type[LearningSettings]
+    settings_class: type[LearningSettings]
     resolve: Callable[[Any, Dataset], Any]
     build: Callable[[Any, Dataset], nn.Module]
     objective: Callable[[nn.Module, Any, Dataset], FreeEnergy]
     evaluate: Callable[[nn.Module, Tensor, torch.Generator], Tensor]
     entries: Callable[[nn.Module, Any, Dataset, torch.Generator], dict[str, Any]]
     figures: Callable[[nn.Module, Any, Dataset, torch.Generator], dict[str, Figure]]
+    sample: Callable[[nn.Module, int, torch.Generator], Tensor]

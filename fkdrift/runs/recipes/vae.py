@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,7 +22,7 @@ from fkdrift.densities.kernels import (
     FullGaussian,
 )
 from fkdrift.errors import BadConfig
-from fkdrift.generative.chain import Chain, draw_posterior, log_ratio, terms
+from fkdrift.generative.chain import Chain, draw_posterior, generate, log_ratio, terms
 from fkdrift.generative.data.datasets import Dataset, check_range
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 from fkdrift.generative.markov import MarkovAutoencoder
@@ -31,8 +30,8 @@ from fkdrift.generative.vae import VAE
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.log_weights import iwae
 from fkdrift.numerics.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
-from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
-from fkdrift.settings import setting
+from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
+from fkdrift.runs.recipes.vae_settings import AutoencoderSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,33 +39,9 @@ if TYPE_CHECKING:
 N_IMPORTANCE = 64
 """Draws for the importance-weighted bound that is reported."""
 
-DISCRETE = ("bernoulli", "beta-binomial", "categorical")
 GAUSSIANS: dict[str, type[DiagonalGaussian] | type[FullGaussian]] = {"diagonal": DiagonalGaussian, "full": FullGaussian}
 GAIN = 0.1
 """Of the last layer of an encoder: it starts close to its prior."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderSettings(LearningSettings):
-    """Settings of a VAE; each field says what it is."""
-
-    latents: int = setting(20, "Components of z.")
-    encoder: str = setting("diagonal", "Covariance of q(z | x).", choices=("diagonal", "full"))
-    decoder: str = setting("auto", "Of p(x | z); auto follows from the data.", choices=("auto", *DISCRETE, "gaussian"))
-    network: str = setting("mlp", "Of the data; conv is for images.", choices=("mlp", "conv", "linear"))
-    width: int = setting(400, "Units in a hidden layer.", only={"network": ("mlp", "conv")})
-    depth: int = setting(2, "Hidden layers.", only={"network": "mlp"})
-    beta: float = setting(1.0, "Weight of the KL.", least=0)
-    samples: int = setting(1, "Draws of each datum; from 2 on the importance-weighted bound.")
-    noise: float | None = setting(
-        None, "Fixed standard deviation of the decoder.", adopted="learned", only={"decoder": ("auto", "gaussian")}
-    )
-    levels: int | None = setting(
-        None, "Of discrete data.", adopted="as the data have", only={"decoder": ("auto", *DISCRETE)}
-    )
-    distort: float | None = setting(
-        None, "Strength of random distortions of training images.", least=0, adopted="1 for mnist5k, 0 elsewhere"
-    )
 
 
 def resolve(settings: Any, data: Dataset) -> Any:
@@ -203,4 +178,9 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     return latent_figures(cast(Chain, model), data, generator)
 
 
-RECIPE = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures)
+def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """n data, (n, size)."""
+    return generate(cast(Chain, model), n, generator)[-1]
+
+
+RECIPE = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures, sample)

@@ -50,6 +50,7 @@ RECIPE = Recipe(
     evaluate=lambda model, x, generator: model(x),
     entries=lambda model, settings, data, generator: {"mean": model.mean.tolist()},
     figures=lambda model, settings, data, generator: {},
+    sample=lambda model, n, generator: model.mean.expand(n, -1),
 )
 '''
 

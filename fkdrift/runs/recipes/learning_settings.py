@@ -1,0 +1,28 @@
+"""What training depends on, whatever the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fkdrift.settings import RunSettings, default, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings(RunSettings):
+    """What training depends on, whatever the model; recipes extend it with fields of their own.
+
+    Raises:
+        BadConfig: a value is out of range; the message says what is allowed.
+    """
+
+    n_updates: int = setting(
+        3000,
+        "Steps of the optimiser; the learning rate falls to a hundredth over all of them.",
+        least=0,
+        flags=("--n-updates", "--updates"),
+        extends=True,
+    )
+    device: str = default(RunSettings, "device", "auto", help="Data are learned on the CPU.", choices=("auto", "cpu"))
+    batch_size: int = setting(100, "Data in a minibatch.")
+    learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
+    weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)

@@ -1,0 +1,36 @@
+"""The settings of a VAE, without what training needs: its help is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fkdrift.runs.recipes.learning_settings import LearningSettings
+from fkdrift.settings import setting
+
+DISCRETE = ("bernoulli", "beta-binomial", "categorical")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings(LearningSettings):
+    """Settings of a VAE; each field says what it is."""
+
+    latents: int = setting(20, "Components of z.")
+    encoder: str = setting("diagonal", "Covariance of q(z | x).", choices=("diagonal", "full"))
+    decoder: str = setting("auto", "Of p(x | z); auto follows from the data.", choices=("auto", *DISCRETE, "gaussian"))
+    network: str = setting("mlp", "Of the data; conv is for images.", choices=("mlp", "conv", "linear"))
+    width: int = setting(400, "Units in a hidden layer.", only={"network": ("mlp", "conv")})
+    depth: int = setting(2, "Hidden layers.", only={"network": "mlp"})
+    beta: float = setting(1.0, "Weight of the KL.", least=0)
+    samples: int = setting(1, "Draws of each datum; from 2 on the importance-weighted bound.")
+    noise: float | None = setting(
+        None, "Fixed standard deviation of the decoder.", adopted="learned", only={"decoder": ("auto", "gaussian")}
+    )
+    levels: int | None = setting(
+        None, "Of discrete data.", adopted="as the data have", only={"decoder": ("auto", *DISCRETE)}
+    )
+    distort: float | None = setting(
+        None, "Strength of random distortions of training images.", least=0, adopted="1 for mnist5k, 0 elsewhere"
+    )
+
+
+SETTINGS = AutoencoderSettings
