@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -27,6 +30,8 @@ from fkdrift.hamiltonian.potential import FunctionPotential
 from fkdrift.runs.compare import compare
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.page import error_budget, page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def invoke(*arguments: object):
@@ -72,6 +77,27 @@ def test_a_page_needs_nothing_else(saved):
     assert "Error budget" in text
     assert "fkdrift solve --config config.toml" in text
     assert "x &lt; 0" in page(two)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_the_page_without_complaint(saved, tmp_path, width):
+    """In a frame of this width nothing sticks out, and the console stays empty."""
+    _, (one, _) = saved
+    measure = "onload = () => { document.title = frames[0].document.documentElement.scrollWidth }"
+    frame = f'<iframe srcdoc="{html.escape(page(one))}" style="width: {width}px; border: 0"></iframe>'
+    (tmp_path / "frame.html").write_text(f"<title></title>{frame}<script>{measure}</script>")
+    options = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path}",
+    )
+    command = [CHROMIUM, *options, "--dump-dom", f"file://{tmp_path}/frame.html"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in shown.stderr
+    assert int(shown.stdout.partition("<title>")[2].partition("<")[0]) <= width
 
 
 def test_the_report_is_a_file(saved, tmp_path):
