@@ -96,9 +96,20 @@ class Run(ABC):
         wall_seconds, cpu_seconds: spent over all sessions, in phases that count.
     """
 
+    made_of: tuple[tuple[Any, ...], dict[str, Any]]
+    """The arguments that it was made with, from which pickle makes it again."""
     kind: ClassVar[str]
     quantity: ClassVar[str] = "energy"
     symbol: ClassVar[str] = "E"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        run = super().__new__(cls)
+        run.made_of = (args, kwargs)
+        return run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A run is pickled as what it was made of and its state; own code has to be importable."""
+        return _again, (type(self), self.made_of, self.state_dict())
 
     def __init__(
         self, settings: RunSettings, model: nn.Module, generator: torch.Generator, phases: Sequence[Phase]
@@ -308,6 +319,13 @@ class Run(ABC):
 
     def _repr_html_(self) -> str:
         return self.block(self.result).html()
+
+
+def _again(kind: type[Run], made_of: tuple[tuple[Any, ...], dict[str, Any]], state: State) -> Run:
+    """A pickled run."""
+    run = kind(*made_of[0], **made_of[1])
+    run.load_state_dict(state)
+    return run
 
 
 def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:

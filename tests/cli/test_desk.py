@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib.util
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,13 @@ def test_runs_are_compared(saved, tmp_path):
     assert (tmp_path / "energies.png").stat().st_size > 1000
     assert json.loads(invoke("compare", folders[0], "--json").stdout) == json.loads(json.dumps(rows[:1]))
     assert invoke("compare", tmp_path).exit_code == 2
+
+
+def test_a_run_is_pickled(saved):
+    state, _ = saved
+    again = pickle.loads(pickle.dumps(state))
+    assert again.result == state.result
+    assert torch.equal(again.sample(10), state.sample(10))
 
 
 def test_densities_lie_on_top_of_each_other():

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from runs import SMALL, assert_same
 
@@ -108,6 +113,35 @@ def test_an_interrupted_scan_ends_where_it_would_have_ended(n, status, no_figure
     for a, b in zip(whole.points, resumed.points, strict=True):
         assert_same(a.state["model"], b.state["model"])
         assert a.energy == b.energy
+
+
+KILLED = """
+import fkdrift as fk
+from fkdrift.runs import driver
+
+driver.CHECKPOINT_SECONDS = 0.0
+settings = fk.ScanSettings(jobs=2, n_updates=10, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
+fk.scan("r**4", {{"n_dims": [1, 2, 3]}}, settings=settings, out={out!r})
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_scan_with_workers_goes_on(no_figures, tmp_path):
+    """All of its processes are killed once there is a checkpoint; what was done then is not done again."""
+    out = tmp_path / "scan"
+    scan = subprocess.Popen([sys.executable, "-c", KILLED.format(out=str(out))], start_new_session=True)
+    try:
+        while not ((out / "result.json").exists() and '"finished"' in (out / "result.json").read_text()):
+            assert scan.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.killpg(scan.pid, signal.SIGKILL)
+        scan.wait()
+    before = [point.status for point in fk.load(out).points]
+    resumed = fk.resume(out, progress=False)
+    assert [point.status for point in resumed.points] == ["finished"] * 3
+    assert "finished" in before
+    assert np.isfinite([row["energy"] for row in resumed.records()]).all()
 
 
 @pytest.mark.slow
