@@ -15,6 +15,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -209,7 +210,7 @@ class Run(ABC):
             "status": "finished" if self.finished else "interrupted",
             "seed": self.settings.seed,
             "settings": self.settings.to_dict(),
-            "versions": versions(),
+            "versions": dict(versions()),
             "fingerprint": self.fingerprint,
             "device": str(self.generator.device),
             "wall_seconds": self.wall_seconds,
@@ -319,7 +320,8 @@ def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             into[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Versions of everything a number may depend on."""
     packages = {name: version(name) for name in ("fkdrift", "torch", "torchsde", "numpy", "scipy")}
     return {**packages, "python": platform.python_version(), "platform": platform.platform()}

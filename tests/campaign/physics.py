@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,17 @@ PATHOLOGIES: list[tuple[str, float | None]] = [
 
 
 def pathologies(n: int, seed: int, folder: Path) -> Tally:
-    """Refused, or within five standard errors of the exact energy (where there is none of scipy's) or not trusted."""
+    """Refused, or within five standard errors of the exact energy (where there is none of scipy's) or not trusted.
+
+    A warning is an error, as under python -W error.
+    """
     tally = Tally("pathological potentials")
     order = random.Random(seed).sample(PATHOLOGIES, len(PATHOLOGIES))
     settings = fk.Settings(n_walkers=256, n_updates=40, n_blocks=40, n_path_blocks=2)
-    for text, exact in (order * (1 + n // len(order)))[:n]:
-        solve = partial(fk.solve, text, settings=settings, progress=False)
-        tally.attempt(text, solve, partial(_good, exact=exact))
+    with warnings.catch_warnings(action="error"):
+        for text, exact in (order * (1 + n // len(order)))[:n]:
+            solve = partial(fk.solve, text, settings=settings, progress=False)
+            tally.attempt(text, solve, partial(_good, exact=exact))
     return tally
 
 
