@@ -25,6 +25,7 @@ from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
 from fkdrift.runs.starting import starting
+from fkdrift.settings import RunSettings
 
 CHECKPOINT_SECONDS = 30.0
 """Between two saves while running: what a killed process may lose."""
@@ -33,6 +34,22 @@ KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:
 """Kinds of run by name, and where in `fkdrift.runs` their class is; others are files in `fkdrift.runs.methods`."""
 
 AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+def made(make: Callable[[], AnyRun], what: str, settings: RunSettings, progress: bool | None = None) -> AnyRun:
+    """A new run: made on the threads and in the time that its settings give it, with a line that says so.
+
+    Args:
+        make: the run.
+        what: it is called in that line.
+        settings: its threads and max_seconds.
+        progress: as for `drive`.
+
+    Raises:
+        OutOfTime: it was not ready after max_seconds.
+    """
+    with cpu_threads(settings.threads), starting(what, settings.max_seconds, progress):
+        return make()
 
 
 def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None) -> AnyRun:

@@ -104,7 +104,9 @@ class Points(Phase):
 
     @property
     def energy(self) -> Estimate | None:  # type: ignore[override]
-        """Of the lowest point so far."""
+        """Of the lowest point so far; None while a wave is not complete, which would look otherwise without a stop."""
+        if any(point.status == "interrupted" for point in self.points):
+            return None
         found = [E for point in self.points if (E := point.energy) is not None]
         return min(found, key=lambda E: E.mean, default=None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from fkdrift.errors import FkdriftError
@@ -53,7 +53,7 @@ class Tally:
 
     def plain(self) -> dict[str, Any]:
         """In values that JSON can hold, for `of`."""
-        return asdict(self)
+        return {**vars(self), "counts": dict(self.counts)}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
