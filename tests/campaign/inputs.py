@@ -17,6 +17,7 @@ import fkdrift as fk
 from campaign.tally import Tally
 from fkdrift.errors import BadTable
 from fkdrift.generative.coding.compression import compress, decompress
+from fkdrift.hamiltonian.potential import require_gradient
 
 UNARY = ("sqrt", "exp", "log", "sin", "cos", "tan", "atan", "tanh", "sech", "erf", "abs", "cosh")
 HOSTILE = (
@@ -75,6 +76,7 @@ def _agrees(V: fk.Potential, text: str) -> bool:
     dim = V.n_dims
     r = np.stack([POINTS, POINTS[::-1] * 0.7 + 0.05, POINTS * 0.3 - 0.11][:dim], 1)
     x = torch.tensor(r)[:, None].requires_grad_()
+    require_gradient(V, x)
     value = V(x)
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value.sum(), x)
