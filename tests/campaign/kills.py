@@ -86,33 +86,30 @@ def go_on(out: Path) -> Callable[[], object]:
 
 
 @cache
-def undisturbed(kind: str) -> tuple[dict[str, Any], dict[bool, float]]:
-    """The last checkpoint of a run that is left alone, and how long a child takes for one, with figures and without.
+def undisturbed(kind: str, figures: bool = False) -> tuple[dict[str, Any], float]:
+    """The last checkpoint of a run that is left alone, and how long a child takes for one, with figures or without.
 
     It is made here first, so that no child has to import what it needs.
     """
     make = small_runs()[kind]
     with TemporaryDirectory() as folder:
-        out, length = Path(folder), {}
-        driver.drive(make(), out=out, progress=False)
-        driver.load(out)
-        for figures in (True, False):
-            started = time.monotonic()
-            assert ended(child(begin(make, out), figures)) == 0
-            length[figures] = time.monotonic() - started
-        return checkpoint(out), length
+        out = Path(folder)
+        driver.load(driver.drive(make(), progress=False).save(out, figures=figures))
+        started = time.monotonic()
+        assert ended(child(begin(make, out), figures)) == 0
+        return checkpoint(out), time.monotonic() - started
 
 
 def kills(n: int, seed: int, folder: Path, number: signal.Signals) -> Tally:
     """Kill each kind of run n times, resume it up to its end, and compare with a run that was left alone."""
     tally, rng, out = Tally(f"kills by {number.name}"), random.Random(seed), folder / "killed"
     for kind, make in small_runs().items():
-        expected, length = undisturbed(kind)
         for k in range(n):
-            figures = k % WITH_FIGURES == 0
+            figures = k % WITH_FIGURES == WITH_FIGURES - 1
+            expected, length = undisturbed(kind, figures)
             shutil.rmtree(out, ignore_errors=True)
             pid = child(begin(make, out), figures)
-            time.sleep(rng.uniform(0, 1.1 * length[figures]))
+            time.sleep(rng.uniform(0, 1.1 * length))
             os.kill(pid, number)
             ended(pid)
             what = f"{kind} {k}"
