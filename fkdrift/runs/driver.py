@@ -156,7 +156,8 @@ def resume(
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}")
     with locked(folder):  # before it is read, so that nobody goes on from the same checkpoint
-        run = load(folder, source, trust=trust, force=force, **changes)
+        with starting(str(folder), show=progress):
+            run = load(folder, source, trust=trust, force=force, **changes)
         return drive(run, out=folder, progress=progress)
 
 

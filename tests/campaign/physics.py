@@ -114,9 +114,10 @@ def warnings_as_errors(n: int, seed: int, folder: Path) -> Tally:
     """The command under python -W error, by every kind of potential."""
     tally = Tally("python -W error")
     (folder / "w.csv").write_text("x,V\n" + "\n".join(f"{x / 4},{x * x / 32}" for x in range(-40, 41)))
-    for text in ("harmonic", "x**4", "w.csv", "where(x < 0, x**2, sqrt(x))", "helium", "harmonic_bosons")[:n]:
+    texts = ("harmonic", "x**4", "w.csv", "where(x < 0, x**2, sqrt(x))", "helium", "harmonic_bosons")
+    for k, text in enumerate(texts[:n]):
         code = [sys.executable, "-W", "error", "-m", "fkdrift", "solve", "-p", text, "--no-project", "--quiet"]
-        code += ["--n-walkers", "64", "--n-updates", "5", "--n-blocks", "5", "--out", f"out {text[:3]}"]
+        code += ["--n-walkers", "64", "--n-updates", "5", "--n-blocks", "5", "--out", f"out {k}"]
         done = subprocess.run(code, cwd=folder, capture_output=True, text=True, check=False)
         outcome = {0: "right", 2: "refused"}.get(done.returncode, "wrong")
         tally.add(outcome, f"{text}: {done.stderr[-300:]}")
