@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from campaign.__main__ import PARTS, run
+from campaign.__main__ import PARTS, pieces, run
+from campaign.tally import Tally
 
 SHORT = {
     "formulas": 150,
@@ -32,3 +35,18 @@ def test_nothing_wrong_and_nothing_lost(name: str) -> None:
 
 def test_the_parts_have_names_of_their_own() -> None:
     assert set(SHORT) < set(PARTS)
+
+
+def test_pieces_make_up_the_whole() -> None:
+    for name, part in PARTS.items():
+        _, sizes, seeds = zip(*pieces([name], 1.0, seed=2), strict=True)
+        assert sum(sizes) == part.whole
+        assert len(set(seeds)) == len(seeds)
+
+
+def test_a_tally_survives_its_file() -> None:
+    one, two = Tally("one", seconds=1.0), Tally("one", seconds=2.0)
+    one.add("wrong", "this")
+    two.add("right")
+    both = Tally.total([Tally.of(json.loads(json.dumps(each.plain()))) for each in (one, two)])
+    assert (both.tried, both.seconds, both.examples, both.clean) == (2, 3.0, ["wrong: this"], False)
