@@ -15,7 +15,7 @@ import torch
 
 import fkdrift as fk
 from campaign.tally import Tally
-from fkdrift.errors import BadTable
+from fkdrift.errors import BadTable, FkdriftError
 from fkdrift.generative.coding.compression import compress, decompress
 from fkdrift.hamiltonian.potential import require_gradient
 
@@ -107,6 +107,8 @@ def _right(V: fk.Potential, text: str) -> bool:
     """As `_agrees`; numpy has no chained comparisons."""
     try:
         return _agrees(V, text)
+    except FkdriftError:
+        raise
     except ValueError as error:
         return "ambiguous" in str(error)
 
