@@ -84,9 +84,19 @@ def history(folder: Path) -> list[list[str]]:
 
 def checkpoint(folder: Path) -> dict[str, Any]:
     """The checkpoint without what depends on the clock."""
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    state["history"] = {phase: rows[:, :-1] for phase, rows in state["history"].items()}
-    return {name: value for name, value in state.items() if name != "seconds"}
+    return without_clock(torch.load(folder / "checkpoint.pt", weights_only=True))
+
+
+def without_clock(state: Any) -> Any:
+    """A state, and all states inside of it, without seconds."""
+    if isinstance(state, list):
+        return [without_clock(each) for each in state]
+    if not isinstance(state, dict):
+        return state
+    rest = {name: without_clock(value) for name, value in state.items() if not str(name).endswith("seconds")}
+    if isinstance(table := state.get("history"), dict):
+        rest["history"] = {phase: rows[:, :-1] for phase, rows in table.items()}
+    return rest
 
 
 def assert_same(a: Any, b: Any, where: str = "checkpoint") -> None:

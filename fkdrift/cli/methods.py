@@ -22,11 +22,9 @@ def method_command(name: str) -> Any:
     def compute(request: Request, potential: Potential = None, param: Parameters = None) -> None:
         refuse_to_replace(request)
         loaded, settings = potential_and_settings(potential, param, settings_class, request)
-        from fkdrift.runs.driver import cpu_threads, drive
-        from fkdrift.runs.starting import starting
+        from fkdrift.runs.driver import drive, made
 
-        with cpu_threads(settings.threads), starting(loaded.name, settings.max_seconds, request.progress):
-            run = METHODS.find(name)(loaded, settings)
+        run = made(lambda: METHODS.find(name)(loaded, settings), loaded.name, settings, request.progress)
         finish(drive(run, out=request.out, progress=request.progress), request)
 
     return made_command(name, compute, METHODS.summary(name))

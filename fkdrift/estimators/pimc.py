@@ -56,6 +56,7 @@ HALF = 0.5  # acceptance of displacements that is aimed at
 FARTHEST = 4.0  # displacement in a box, in standard deviations of a uniform density: about one period
 LARGEST = 2**26  # coordinates of all beads of all chains, 0.5 GiB
 APPROACH = (1e-2, 1e-4, 1e-6)  # distances at which V is looked at: -1/r falls by more than 10 times as much at the last
+AT_ONCE = 2**20  # coordinates at which V is looked at together
 MEDIAN_OF_CHI_SQUARE = 0.4549  # median of x^2 for a normal x of variance 1
 
 
@@ -95,15 +96,19 @@ def refuse_singular(potential: Potential) -> None:
     generator = torch.Generator().manual_seed(0)
     apart = torch.randn(N, dim, generator=generator, dtype=torch.float64)
     direction = torch.nn.functional.normalize(torch.randn(N, dim, generator=generator, dtype=torch.float64), dim=-1)
-    meetings = []
-    for i in range(N):
-        targets = [torch.tensor(place, dtype=torch.float64) for place in potential.nuclei or [(0.0,) * dim]]
-        for target in targets + [apart[j] for j in range(i)]:
-            close = apart.repeat(len(APPROACH), 1, 1)
-            close[:, i] = target + torch.tensor(APPROACH, dtype=torch.float64)[:, None] * direction[i]
-            meetings.append(close)
-    far, near, nearest = potential(torch.cat(meetings)).reshape(-1, len(APPROACH)).T
-    if bool((nearest < near - 10 * (near - far).abs()).any()):
+    nuclei = [torch.tensor(place, dtype=torch.float64) for place in potential.nuclei or [(0.0,) * dim]]
+    some = sorted(i for group in potential.groups for i in group[:2])  # the others are like these
+    meetings = [(i, target) for i in some for target in (*nuclei, *(apart[j] for j in some if j < i))]
+    distances = torch.tensor(APPROACH, dtype=torch.float64)[:, None]
+    at_once = max(1, AT_ONCE // apart.numel())
+    for first in range(0, len(meetings), at_once):
+        part = meetings[first : first + at_once]
+        close = apart.repeat(len(part), len(APPROACH), 1, 1)
+        for positions, (i, target) in zip(close, part, strict=True):
+            positions[:, i] = target + distances * direction[i]
+        far, near, nearest = potential(close.flatten(0, 1)).reshape(-1, len(APPROACH)).T
+        if not bool((nearest < near - 10 * (near - far).abs()).any()):
+            continue
         raise InputError(
             f"path integral Monte Carlo needs a V that is bounded below, and that of {potential.name} falls to "
             "-infinity where particles meet nuclei or each other: use solve, whose trial function removes singularities"

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 DEPTH = 40.0  # exponents of e to which the state is followed into a forbidden region
+DEEP = 1e6  # more of them are not told apart: the difference of two sums would have no digits left
 PHASE = 0.2  # largest step of the first points in units of the wavelength / 2 pi
 NARROW = 1e-11  # smallest spacing, relative to the extent: where V jumps or is singular
 TOLERANCE = 1e-5  # standard deviation of the local energy of the tabulated state, relative to its kinetic energy
@@ -267,13 +268,13 @@ def points(equation: Equation, t: Array, V: Array, high: float) -> Array:
     floor = 1 / max(t[last] - t[first], 1e-12 * abs(t[last]), 1e-300)
     k = np.sqrt(np.abs(P))
     decay = np.sqrt(np.maximum(P, 0))
-    action = np.append(0.0, np.cumsum((decay[1:] + decay[:-1]) / 2 * np.diff(t)))
+    action = np.append(0.0, np.cumsum(np.minimum((decay[1:] + decay[:-1]) / 2 * np.diff(t), DEEP)))
     here = np.maximum.accumulate(np.where(low, action, -np.inf))
     ahead = np.minimum.accumulate(np.where(low, action, np.inf)[::-1])[::-1]
     depth = np.minimum(action - here, ahead - action)
     inside = np.flatnonzero((depth <= DEPTH) | ((np.arange(len(t)) >= first) & (np.arange(len(t)) <= last)))
     inside = np.arange(max(inside[0] - 1, 0), min(inside[-1] + 2, len(t)))
-    density = np.minimum((k + floor * 8) / (1 + (np.minimum(depth, 1e6) / 8) ** 2), 1 / np.gradient(t)) / PHASE
+    density = np.minimum((k + floor * 8) / (1 + (np.minimum(depth, DEEP) / 8) ** 2), 1 / np.gradient(t)) / PHASE
     t, density = t[inside], density[inside]
     count = np.append(0.0, np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(t)))
     n = int(np.clip(np.ceil(count[-1]), 48, MAX_POINTS // 4)) + 1

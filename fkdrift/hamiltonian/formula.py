@@ -300,9 +300,21 @@ def _branches(condition: Tensor, yes: Piece, no: Piece, v: Variables) -> Tensor:
 
 
 def _value(piece: Piece, v: Variables) -> float | Tensor:
-    return piece(v) if callable(piece) else piece
+    return _operand(piece, v) if callable(piece) else piece
 
 
 def _tensor(piece: Piece, v: Variables) -> Tensor:
     """The piece as a tensor; a number takes shape and type of the variables."""
-    return piece(v) if callable(piece) else torch.full_like(next(iter(v.values())), piece)
+    return _operand(piece, v) if callable(piece) else torch.full_like(next(iter(v.values())), piece)
+
+
+def _operand(piece: Callable[[Variables], Tensor], v: Variables) -> Tensor:
+    """The piece, in whose chain rule 0 x infinity is 0.
+
+    1 / (1 + exp(x)) is 0 where exp(x) has overflowed, and does not depend on x there; nor does sqrt(0 x).
+    """
+    value = piece(v)
+    if value.requires_grad:
+        value = value.view_as(value)  # one for each use, as a variable has many
+        value.register_hook(lambda slope: slope.masked_fill(slope.isnan(), 0.0))
+    return value

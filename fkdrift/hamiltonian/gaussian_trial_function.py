@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.errors import InputError, Unbound
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.potential import Potential, require_gradient
 
 
 def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarray, np.ndarray]:
@@ -38,17 +38,17 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
         c, log_s = parameters.reshape(2, n_rows, shape[1])
         return c[group_of], log_s.exp()[group_of]
 
-    def potential_at(parameters: Tensor) -> Tensor:
+    def positions(parameters: Tensor) -> Tensor:
         c, s = unpack(parameters)
         r = c + s * z
         if potential.domain is not None:
             low, high = torch.tensor(potential.domain, dtype=torch.float64).T
             r = r.clamp(low, high)
-        return potential(r.detach() if potential.values_only else r)
+        return r.detach() if potential.values_only else r
 
     def energy(x: np.ndarray) -> tuple[float, np.ndarray]:
         parameters = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        E = (variance / (8 * unpack(parameters)[1].square())).sum() + potential_at(parameters).mean()
+        E = (variance / (8 * unpack(parameters)[1].square())).sum() + potential(positions(parameters)).mean()
         (gradient,) = torch.autograd.grad(E, parameters)
         return (E.item(), gradient.numpy()) if np.isfinite(E.item()) else (1e100, np.zeros_like(x))
 
@@ -57,8 +57,9 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
 
     start = start_from(1.0)
     limits = [(c - 1e4, c + 1e4) for c in start[: start.size // 2]] + [(s - 9, s + 9) for s in start[start.size // 2 :]]
-    V = potential_at(torch.tensor(start, requires_grad=True))
+    V = potential(positions(torch.tensor(start, requires_grad=True)))
     _check_values(V, n_samples)
+    require_gradient(potential, positions(torch.tensor(start)))
     if V.requires_grad:
         options = {"maxiter": 200, "ftol": 1e-14, "gtol": 1e-9}
         starts = [_descend(energy, start_from(scale)) for scale in (1.0, 0.2)]
@@ -70,8 +71,9 @@ def fit_gaussian(potential: Potential, n_samples: int = 2048) -> tuple[np.ndarra
     c, s = unpack(torch.tensor(fit.x))
     if at_limit or not abs(fit.fun) < 1e12:
         raise Unbound(
-            f"no bound state found for {potential.name}: the best Gaussian has width {s.max():.3g} and energy "
-            f"{fit.fun:.3g}; the potential must confine the particles (add a confining term, or make it periodic)"
+            f"no bound state found for {potential.name}: the best Gaussian has width {s.max():.3g} and "
+            f"energy {fit.fun:.3g}; the potential must confine the particles (add a confining term, or make it "
+            "periodic), to lengths between 1e-4 and 1e4 in its unit"
         )
     return c.numpy(), s.numpy()
 

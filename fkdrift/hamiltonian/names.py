@@ -23,9 +23,12 @@ _WAYS = "a file.py:Name, a formula such as 'x**2/2', a table.csv or table.npz, o
 
 def installed() -> dict[str, EntryPoint]:
     """Entry points, sorted by name; where two distributions use one name, fkdrift's own is kept."""
-    found = sorted(entry_points(group=GROUP), key=_priority)
-    first = {entry.name: entry for entry in reversed(found)}
-    return dict(sorted(first.items()))
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        other = found.get(entry.name)
+        if other is None or _priority(entry) < _priority(other):  # whose package it is takes long to read
+            found[entry.name] = entry
+    return dict(sorted(found.items()))
 
 
 def distribution(entry: EntryPoint) -> str:

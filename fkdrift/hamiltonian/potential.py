@@ -168,6 +168,34 @@ def values_at(potential: Potential, r: np.ndarray) -> np.ndarray:
     return V
 
 
+def require_gradient(potential: Potential, r: Positions) -> None:
+    """Refuse a V that is finite at r, and whose gradient is not a number there.
+
+    Args:
+        potential: V.
+        r: positions (batch, particle, dim) at which V is smooth, such as random ones.
+
+    Raises:
+        NoGradient: with a place, and what to do.
+    """
+    if potential.values_only:
+        return
+    with torch.enable_grad():
+        x = r.detach().requires_grad_()
+        V = potential(x)
+        if not V.requires_grad:
+            return
+        (gradient,) = torch.autograd.grad(V.sum(), x)
+    bad = V.detach().isfinite() & gradient.isnan().flatten(1).any(1)
+    if bool(bad.any()):
+        raise NoGradient(
+            f"the gradient of {potential.name} is not a number at {x[bad][0].flatten().tolist()}, where V is finite: "
+            "torch multiplies 0 by infinity where exp overflows, where sqrt(0) is constant, and in the branch of where "
+            "that is not taken; clamp their arguments, as in torch.sqrt(x.clamp(min=1e-12)), or give a function of "
+            "numpy arrays, which needs no gradient"
+        )
+
+
 def moves_freely(potential: Potential) -> bool:
     """Whether V is unchanged when all particles move together, as it says or as its values at random points show."""
     if potential.free or potential.n_particles < 2:

@@ -140,7 +140,7 @@ class _Values:
         known = np.isfinite(first) & np.isfinite(second)
         if 2 * known.sum() < len(known):
             return False
-        return bool((np.abs(first - second) <= ALIKE * size)[known].all())
+        return bool((np.abs(first[known] - second[known]) <= ALIKE * size[known]).all())
 
     def quadratic(self) -> bool:
         """Whether third differences vanish along random lines."""

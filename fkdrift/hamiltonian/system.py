@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.pair_reference import pair_functions, prepare_pairs
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.potential import Potential, require_gradient
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.relative_motion import prepare_free
 from fkdrift.hamiltonian.singularities import recognise, sample_trial_function
@@ -28,6 +28,7 @@ from fkdrift.hamiltonian.trial_function import reference_energy
 from fkdrift.numerics.geometry import distance, nearest_image, pair_indices, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
 
+N_TRIED = 64  # walkers at which V must have a gradient
 N_SEPARATIONS = 4096  # distances of pairs from which their mean and spread are known
 
 
@@ -98,6 +99,8 @@ class System:
         self.separation = self._separation() if potential.free else None
         fastest = float((1 / (2 * mass[:, None] * np.square(width))).max())
         self.time_scale = 1 / (fastest if self._prepared is None else self._prepared.rate)
+        if self._prepared is not None:
+            require_gradient(potential, self.initial_walkers(N_TRIED, torch.Generator(self.device).manual_seed(0)))
 
     @property
     def harmonic(self) -> float | None:

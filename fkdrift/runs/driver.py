@@ -26,6 +26,7 @@ from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
 from fkdrift.runs.starting import starting
+from fkdrift.settings import RunSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +38,22 @@ KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:
 """Kinds of run by name, and where in `fkdrift.runs` their class is; others are files in `fkdrift.runs.methods`."""
 
 AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+def made(make: Callable[[], AnyRun], what: str, settings: RunSettings, progress: bool | None = None) -> AnyRun:
+    """A new run: made on the threads and in the time that its settings give it, with a line that says so.
+
+    Args:
+        make: the run.
+        what: it is called in that line.
+        settings: its threads and max_seconds.
+        progress: as for `drive`.
+
+    Raises:
+        OutOfTime: it was not ready after max_seconds.
+    """
+    with cpu_threads(settings.threads), starting(what, settings.max_seconds, progress):
+        return make()
 
 
 def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None) -> AnyRun:
@@ -160,7 +177,8 @@ def resume(
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}")
     with locked(folder):  # before it is read, so that nobody goes on from the same checkpoint
-        run = load(folder, source, trust=trust, force=force, **changes)
+        with starting(str(folder), show=progress):
+            run = load(folder, source, trust=trust, force=force, **changes)
         return drive(run, out=folder, progress=progress)
 
 

@@ -38,7 +38,7 @@ from fkdrift.numerics.named_arrays import Named
 from fkdrift.paths.evolution import evolve
 from fkdrift.paths.process import Process
 from fkdrift.runs.compare import summary
-from fkdrift.runs.driver import cpu_threads, drive
+from fkdrift.runs.driver import drive, made
 from fkdrift.runs.ground_state_report import (
     extrapolated,
     ground_state_block,
@@ -52,7 +52,7 @@ from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
 from fkdrift.runs.report import Block
 from fkdrift.runs.settings import MOST_BLOCKS, Settings
-from fkdrift.runs.starting import WORTH_A_TRIAL, first_step, require_room, starting
+from fkdrift.runs.starting import require_first_step
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
@@ -247,9 +247,8 @@ class GroundState(OfPotential):
         super().__init__(settings, model, generator, [self.training, *samplers, self.exact])
 
     def _require_room(self, settings: Settings, n_walkers: int) -> None:
-        """Refuse so many walkers where their first step would not fit; small runs always do."""
-        numbers = math.prod(self.system.shape) * settings.width
-        if n_walkers * numbers < WORTH_A_TRIAL or settings.method == "flow":
+        """Refuse so many walkers where their first step would not fit."""
+        if settings.method == "flow":
             return
 
         def step(n: int) -> None:
@@ -258,10 +257,10 @@ class GroundState(OfPotential):
             walkers = self.system.initial_walkers(n, generator)
             make_method(process, self.system, settings, n).update(walkers, 0, generator)
 
+        numbers = math.prod(self.system.shape) * settings.width
         numbers = getattr(self.process.drift, "numbers_per_walker", numbers)
-        cost = first_step(step, n_walkers, numbers)
         remedy = f"give fewer than n_walkers = {n_walkers} (--n-walkers), or a smaller width"
-        require_room(cost, self.system.device, settings.max_seconds, remedy)
+        require_first_step(step, n_walkers, numbers, settings, self.system.device, remedy)
 
     @property
     def time_scale(self) -> float:
@@ -703,8 +702,7 @@ def solve(
     given |= {"correlations": None if correlations is None else tuple(correlations)}
     settings = (settings or Settings()).changed(**given)
     loaded = load_potential(potential, **parameters)
-    with cpu_threads(settings.threads), starting(loaded.name, settings.max_seconds, progress):
-        state = GroundState(loaded, settings, start)
+    state = made(lambda: GroundState(loaded, settings, start), loaded.name, settings, progress)
     return drive(state, out=None if out is None else Path(out), progress=progress)
 
 

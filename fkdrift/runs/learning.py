@@ -21,7 +21,7 @@ from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.named_arrays import Named
 from fkdrift.runs.belonging import check_state
-from fkdrift.runs.driver import drive, load
+from fkdrift.runs.driver import drive, load, made
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.recipes import MODELS
@@ -30,7 +30,8 @@ from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import read_checkpoint
 from fkdrift.runs.settings import table
-from fkdrift.training.adam import minibatch_adam
+from fkdrift.runs.starting import require_first_step
+from fkdrift.training.adam import Adam, minibatch_adam
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,21 +75,37 @@ class Learning(Run):
     def __init__(self, recipe: Recipe, settings: LearningSettings, data: Dataset) -> None:
         settings = recipe.resolve(settings, data)
         self.recipe, self.data = recipe, data.to(settings.torch_dtype, torch.device("cpu"))
+        self._require_room(settings)
         model = recipe.build(settings, self.data).to(settings.torch_dtype)
-        method = minibatch_adam(
-            model,
-            recipe.objective(model, settings, self.data),
-            self.data.originals,
-            n_updates=settings.n_updates,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            seed=settings.seed,
-        )
+        method = self._method(model, settings, settings.batch_size)
         training = Training(method, torch.empty(0), n_updates=settings.n_updates)
         self.evaluation = Once("evaluation", self._bounds, of=lambda: self.n_updates)
         generator = torch.Generator().manual_seed(settings.seed)
         super().__init__(settings, model, generator, [training, self.evaluation])
+
+    def _method(self, model: nn.Module, settings: LearningSettings, batch_size: int) -> Adam:
+        return minibatch_adam(
+            model,
+            self.recipe.objective(model, settings, self.data),
+            self.data.originals,
+            n_updates=settings.n_updates,
+            batch_size=batch_size,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            seed=settings.seed,
+        )
+
+    def _require_room(self, settings: LearningSettings) -> None:
+        """Refuse so large a batch where the first update would not fit."""
+
+        def update(n: int) -> None:
+            model = self.recipe.build(settings, self.data).to(settings.torch_dtype)
+            self._method(model, settings, n).update(torch.empty(0), 0, torch.Generator().manual_seed(0))
+
+        n = min(settings.batch_size, len(self.data.originals))
+        numbers = max(self.data.size, getattr(settings, "width", 1))
+        remedy = f"give a smaller batch_size than {settings.batch_size}, or a smaller model"
+        require_first_step(update, n, numbers, settings, torch.device("cpu"), remedy)
 
     def free_energy(self, x: Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
         """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats.
@@ -228,7 +245,8 @@ def learn(
         0.22...
     """
     recipe = MODELS.find(model)
-    learning = Learning(recipe, (settings or recipe.settings_class()).changed(**changes), find_data(data))
+    chosen = (settings or recipe.settings_class()).changed(**changes)
+    learning = made(lambda: Learning(recipe, chosen, find_data(data)), f"{model} of data", chosen, progress)
     return drive(learning, out=None if out is None else Path(out), progress=progress)
 
 

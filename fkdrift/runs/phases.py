@@ -221,4 +221,5 @@ class Once(Phase):
         return {"found": self._found, "of": self._made_of}
 
     def load_state_dict(self, state: State) -> None:
+        check_state(state["of"], 0 if state["of"] is not None else None, f"{self.name}.of")
         self._found, self._made_of = state["found"], state["of"]

@@ -11,10 +11,12 @@ block and its figures.
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -220,7 +222,7 @@ class Run(ABC):
             "status": "finished" if self.finished else "interrupted",
             "seed": self.settings.seed,
             "settings": self.settings.to_dict(),
-            "versions": versions(),
+            "versions": dict(versions()),
             "fingerprint": self.fingerprint,
             "device": str(self.generator.device),
             "wall_seconds": self.wall_seconds,
@@ -296,7 +298,8 @@ class Run(ABC):
             found += differences(state["fingerprint"], self.fingerprint)
             if found and not force:
                 raise BadConfig(f"{'; '.join(found)}; undo that, or accept it by --force (force=True)")
-            self.forced = [*state["forced"], *(text for text in found if text not in state["forced"])]
+            forced, self.out_of_time = (_texts(state, name) for name in ("forced", "out_of_time"))
+            self.forced = [*forced, *(text for text in found if text not in forced)]
             fresh = self.state_dict()
             same = ("model", "generator", "phases", "history", "finished", "seconds")
             check_state({name: state[name] for name in same}, {name: fresh[name] for name in same})
@@ -305,8 +308,9 @@ class Run(ABC):
                 phase.load_state_dict(state["phases"][phase.name])
             self.generator.set_state(state["generator"])
             self.history = {phase.name: state["history"][phase.name].tolist() for phase in self.phases}
-            self.finished, self.out_of_time = state["finished"], list(state["out_of_time"])
+            self.finished = state["finished"]
             self.wall_seconds, self.cpu_seconds = state["seconds"]
+            json.dumps(self.result), str(self)  # what was computed once has no state to be compared with
         except Exception as error:  # a state of other settings can fail anywhere in any phase
             reason = (str(error) if isinstance(error, BadConfig) else repr(error)).splitlines()[0]
             raise BadConfig(f"the checkpoint does not fit {self.title} and these settings: {reason}") from error
@@ -328,6 +332,13 @@ def _again(kind: type[Run], made_of: tuple[tuple[Any, ...], dict[str, Any]], sta
     return run
 
 
+def _texts(state: State, name: str) -> list[str]:
+    """An entry that is a list of texts."""
+    if not isinstance(state[name], list) or not all(isinstance(text, str) for text in state[name]):
+        raise BadConfig(f"{name} is not a list of texts")
+    return list(state[name])
+
+
 def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Add entries to nested dicts; what is there already is replaced only where the names are the same."""
     for name, value in more.items():
@@ -337,7 +348,8 @@ def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             into[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Versions of everything a number may depend on."""
     packages = {name: version(name) for name in ("fkdrift", "torch", "torchsde", "numpy", "scipy")}
     return {**packages, "python": platform.python_version(), "platform": platform.platform()}

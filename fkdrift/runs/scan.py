@@ -93,6 +93,7 @@ class Points(Phase):
         self.points = [Point(index) for index in range(len(potentials))]
         n, cold = len(potentials), min(settings.cold, len(potentials))
         self.cold = [n * (2 * k + 1) // (2 * cold) for k in range(cold)]
+        self._complete = True
 
     @property
     def step(self) -> int:
@@ -104,7 +105,9 @@ class Points(Phase):
 
     @property
     def energy(self) -> Estimate | None:  # type: ignore[override]
-        """Of the lowest point so far."""
+        """Of the lowest point so far; None while a wave is not complete, which would look otherwise without a stop."""
+        if not self._complete:
+            return None
         found = [E for point in self.points if (E := point.energy) is not None]
         return min(found, key=lambda E: E.mean, default=None)
 
@@ -123,6 +126,7 @@ class Points(Phase):
         except RuntimeError as error:  # a worker was killed: what it has not handed in is lost
             for k in missing:
                 self.points[k] = Point(k, "failed", message=f"{MISSING_ERROR} ({type(error).__name__})")
+        self._complete = all(self.points[k].done for k in wave)
 
     def _next_wave(self) -> list[int]:
         """The points nearest to the cold ones that are not done."""

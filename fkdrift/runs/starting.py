@@ -1,8 +1,8 @@
 """Before the first block of a run: what its first step will take, found out with a few walkers, and a start that ends.
 
 A run is made (its potential is examined, walkers are placed) before there is a state to save.  `starting` shows that
-something is being done, and ends it after `max_seconds`.  `require_room` measures a first step with a few walkers and
-refuses one that would not fit into memory or into `max_seconds`.
+something is being done, and ends it after `max_seconds`.  `require_first_step` measures a first step with a few walkers
+and refuses one that would not fit into memory or into `max_seconds`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fkdrift.errors import OutOfTime, TooLarge
+from fkdrift.settings import RunSettings
 
 NUMBERS_AT_ONCE, TIMES_MORE = 2**17, 8
 """In the largest tensor of the larger of two trials, and how many more walkers it has than the smaller."""
@@ -78,40 +79,61 @@ class _Peak(TorchDispatchMode):
         self.now -= n
 
 
-def first_step(step: Callable[[int], object], n_walkers: int, numbers_per_walker: int) -> Cost:
-    """What a first step takes, from two with few walkers: cost grows in proportion to their number.
+def first_step(step: Callable[[int], object], n: int, numbers: int) -> Cost:
+    """What a first step takes, from two small ones: cost grows in proportion to the number of walkers.
 
     Args:
-        step: makes a first step, start included, with so many walkers, and leaves nothing behind.
-        n_walkers: how many there will be.
-        numbers_per_walker: in the largest tensor.
+        step: makes a first step, start included, with so many walkers (chains, data, steps of time), and leaves nothing
+            behind.
+        n: how many there will be.
+        numbers: in the largest tensor, for each of them.
     """
-    few = max(FEWEST, NUMBERS_AT_ONCE // numbers_per_walker // TIMES_MORE)
+    few = max(FEWEST, NUMBERS_AT_ONCE // numbers // TIMES_MORE)
     found = []
-    for n in (FEWEST, few, TIMES_MORE * few):  # the first is for what is done once
+    for some in (FEWEST, few, TIMES_MORE * few):  # the first is for what is done once
         started = time.perf_counter()
         with _Peak() as peak:
-            step(n)
+            step(some)
         found.append(Cost(peak.most, time.perf_counter() - started))
     _, one, two = found
-    rest = (n_walkers / few - 1) / (TIMES_MORE - 1)
+    rest = (n / few - 1) / (TIMES_MORE - 1)
     size = one.bytes + (two.bytes - one.bytes) * rest
     return Cost(OVERHEAD * size, one.seconds + max(0.0, two.seconds - one.seconds) * rest)
 
 
-def require_room(cost: Cost, device: torch.device, max_seconds: float | None, remedy: str) -> None:
-    """Refuse a first step that does not fit into the memory or the time that there is; announce one that takes long.
+def require_first_step(
+    step: Callable[[int], object], n: int, numbers: int, settings: RunSettings, device: torch.device, remedy: str
+) -> None:
+    """Refuse a run whose first step does not fit; small ones always do, and are not tried.
+
+    Args:
+        step, n, numbers: see `first_step`.
+        settings: of the run; the step must end in about its max_seconds.
+        device: whose memory it is.
+        remedy: what to do about it.
+
+    Raises:
+        TooLarge: with the estimate and the remedy.
+    """
+    if n * numbers >= WORTH_A_TRIAL:
+        require_room(first_step(step, n, numbers), device, settings.max_seconds, remedy)
+
+
+def require_room(
+    cost: Cost, device: torch.device, max_seconds: float | None, remedy: str, what: str = "the first step"
+) -> None:
+    """Refuse what does not fit into the memory or the time that there is; announce what takes long.
 
     Raises:
         TooLarge: with the estimate and the remedy.
     """
     free = available_memory(device)
     if free is not None and cost.bytes > free:
-        raise TooLarge(f"the first step would take {cost}, and {free / 1e9:.2g} GB are free: {remedy}")
+        raise TooLarge(f"{what} would take {cost}, and {free / 1e9:.2g} GB are free: {remedy}")
     if max_seconds is not None and cost.seconds > TOO_LONG * max_seconds:
-        raise TooLarge(f"the first step would take {cost}, far longer than max_seconds = {max_seconds:g}: {remedy}")
+        raise TooLarge(f"{what} would take {cost}, far longer than max_seconds = {max_seconds:g}: {remedy}")
     if cost.seconds > LONG and sys.stderr.isatty():
-        print(f"the first step takes {cost}", file=sys.stderr)
+        print(f"{what} takes {cost}", file=sys.stderr)
 
 
 def available_memory(device: torch.device) -> float | None:

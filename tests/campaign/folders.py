@@ -34,11 +34,16 @@ def small_runs() -> dict[str, Callable[[], Run]]:
         recipe = MODELS.find("vae")
         return Learning(recipe, recipe.settings_class(latents=1, width=8, n_updates=20), find_data("digits"))
 
+    from fkdrift.runs.scan import ParameterScan
+    from fkdrift.runs.scan_settings import ScanSettings
+
     well = fk.load_potential("x**2/2 + x**4/10")
+    points = ScanSettings.from_values({**small().to_dict(), "warm_updates": 2})
     bridge = BridgeSettings(start=(-1.0,), end=(1.0,), time=1.0, dt=1 / 4, n_updates=8, n_paths=64)
     thermal = PimcSettings(temperature=0.5, n_chains=8, n_blocks=6, n_equilibration=2, n_slices=4, check_slices=False)
     return {
         "ground state": lambda: GroundState(well, small()),
+        "scan": lambda: ParameterScan(fk.load_potential("harmonic"), {"omega": [1.0, 1.5]}, points),
         "bridge": lambda: Bridge(well, bridge),
         "pimc": lambda: Pimc(well, thermal),
         "learned model": learning,
@@ -54,7 +59,7 @@ def folders(n: int, seed: int, folder: Path) -> Tally:
         whole[name] = place, _numbers(load(place)), str(show(place))
     names, work = list(whole), folder / "work"
     for k in range(n):
-        name = rng.choices(names, [6, 3, 3, 1])[0]  # the last one takes longest to load
+        name = rng.choices(names, [6, 2, 3, 3, 1])[0]  # the last one takes longest to load
         origin, result, block = whole[name]
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(origin, work)

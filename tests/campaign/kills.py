@@ -13,7 +13,9 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,11 +28,13 @@ from fkdrift.runs import driver
 from fkdrift.runs.run import Run
 
 REFUSED, BROKEN = 2, 1
+WITH_FIGURES = 10
+"""One in so many of the runs that are killed draws its figures."""
 PATIENCE = 300.0
 """Seconds that a resumed run may take."""
 
 
-def child(act: Callable[[], object], quiet: bool = True) -> int:
+def child(act: Callable[[], object], figures: bool = False, quiet: bool = True) -> int:
     """Start a process that does something and ends with 0, REFUSED or BROKEN; returns its id."""
     pid = os.fork()
     if pid:
@@ -38,7 +42,10 @@ def child(act: Callable[[], object], quiet: bool = True) -> int:
     code = 0
     try:
         torch.set_num_threads(1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
         driver.CHECKPOINT_SECONDS = 0.0  # a save after every block: half of the time is spent in saves
+        if not figures:
+            draw_nothing(Run)
         act()
     except FkdriftError:
         code = REFUSED
@@ -49,6 +56,13 @@ def child(act: Callable[[], object], quiet: bool = True) -> int:
         if not quiet:
             traceback.print_exc()
     os._exit(code)
+
+
+def draw_nothing(kind: type[Run]) -> None:
+    """Leave out the figures, which are most of the time of a small run."""
+    kind.plot = lambda run: {}  # type: ignore[method-assign]
+    for each in kind.__subclasses__():
+        draw_nothing(each)
 
 
 def ended(pid: int, seconds: float = PATIENCE) -> int:
@@ -71,27 +85,36 @@ def go_on(out: Path) -> Callable[[], object]:
     return lambda: driver.resume(out, progress=False)
 
 
-def kills(n: int, seed: int, folder: Path, number: signal.Signals, kinds: tuple[str, ...] = ()) -> Tally:
-    """Kill each kind of run n times, resume it up to its end, and compare with a run that was left alone."""
-    tally, rng = Tally(f"kills by {number.name}"), random.Random(seed)
-    for kind, make in small_runs().items():
-        if kinds and kind not in kinds:
-            continue
-        whole = folder / f"whole {kind}"
+@cache
+def undisturbed(kind: str, figures: bool = False) -> tuple[dict[str, Any], float]:
+    """The last checkpoint of a run that is left alone, and how long a child takes for one, with figures or without.
+
+    It is made here first, so that no child has to import what it needs.
+    """
+    make = small_runs()[kind]
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        driver.load(driver.drive(make(), progress=False).save(out, figures=figures))
         started = time.monotonic()
-        assert ended(child(begin(make, whole))) == 0
-        length = time.monotonic() - started
-        expected = checkpoint(whole)
+        assert ended(child(begin(make, out), figures)) == 0
+        return checkpoint(out), time.monotonic() - started
+
+
+def kills(n: int, seed: int, folder: Path, number: signal.Signals) -> Tally:
+    """Kill each kind of run n times, resume it up to its end, and compare with a run that was left alone."""
+    tally, rng, out = Tally(f"kills by {number.name}"), random.Random(seed), folder / "killed"
+    for kind, make in small_runs().items():
         for k in range(n):
-            out = folder / "killed"
+            figures = k % WITH_FIGURES == WITH_FIGURES - 1
+            expected, length = undisturbed(kind, figures)
             shutil.rmtree(out, ignore_errors=True)
-            pid = child(begin(make, out))
+            pid = child(begin(make, out), figures)
             time.sleep(rng.uniform(0, 1.1 * length))
             os.kill(pid, number)
             ended(pid)
             what = f"{kind} {k}"
             saved = (out / "checkpoint.pt").exists()  # otherwise killed before there was anything to save
-            code = ended(child(go_on(out) if saved else begin(make, out)))
+            code = ended(child(go_on(out) if saved else begin(make, out), figures))
             if code != 0:
                 tally.add("lost", f"{what}: resume ended with {code}")
                 continue
@@ -106,13 +129,12 @@ def kills(n: int, seed: int, folder: Path, number: signal.Signals, kinds: tuple[
 def together(n: int, seed: int, folder: Path) -> Tally:
     """Two processes go on with one folder at the same time: one is refused, or comes when the other is done."""
     tally, make = Tally("two processes"), small_runs()["ground state"]
-    whole = folder / "whole"
-    assert ended(child(begin(make, whole))) == 0
+    expected, _ = undisturbed("ground state")
     for k in range(n):
         out = folder / f"shared {k}"
         codes = [ended(pid) for pid in [child(begin(make, out)), child(begin(make, out))]]
         try:
-            assert_same(checkpoint(out), checkpoint(whole))
+            assert_same(checkpoint(out), expected)
             outcome = "refused" if sorted(codes) == [0, REFUSED] else "right" if codes == [0, 0] else "wrong"
             tally.add(outcome, codes)
         except AssertionError as error:
@@ -123,9 +145,7 @@ def together(n: int, seed: int, folder: Path) -> Tally:
 def full_disk(n: int, seed: int, folder: Path) -> Tally:
     """A disk with room for part of a save: refused, and the last checkpoint is still there and goes on."""
     tally, rng, make = Tally("full disks"), random.Random(seed), small_runs()["ground state"]
-    whole = folder / "whole"
-    assert ended(child(begin(make, whole))) == 0
-    size = (whole / "checkpoint.pt").stat().st_size
+    undisturbed("ground state")
     for k in range(n):
         out = folder / f"full {k}"
         pid = child(begin(make, out))
@@ -136,7 +156,7 @@ def full_disk(n: int, seed: int, folder: Path) -> Tally:
             shutil.rmtree(out, ignore_errors=True)
             ended(child(begin(make, out)))
         before = checkpoint(out)
-        room = rng.randrange(size)
+        room = rng.randrange((out / "checkpoint.pt").stat().st_size)
 
         def little_room(out: Path = out, room: int = room) -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

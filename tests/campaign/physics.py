@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,17 @@ PATHOLOGIES: list[tuple[str, float | None]] = [
 
 
 def pathologies(n: int, seed: int, folder: Path) -> Tally:
-    """Refused, or within five standard errors of the exact energy (where there is none of scipy's) or not trusted."""
+    """Refused, or within five standard errors of the exact energy (where there is none of scipy's) or not trusted.
+
+    A warning is an error, as under python -W error.
+    """
     tally = Tally("pathological potentials")
     order = random.Random(seed).sample(PATHOLOGIES, len(PATHOLOGIES))
     settings = fk.Settings(n_walkers=256, n_updates=40, n_blocks=40, n_path_blocks=2)
-    for text, exact in (order * (1 + n // len(order)))[:n]:
-        solve = partial(fk.solve, text, settings=settings, progress=False)
-        tally.attempt(text, solve, partial(_good, exact=exact))
+    with warnings.catch_warnings(action="error"):
+        for text, exact in (order * (1 + n // len(order)))[:n]:
+            solve = partial(fk.solve, text, settings=settings, progress=False)
+            tally.attempt(text, solve, partial(_good, exact=exact))
     return tally
 
 
@@ -109,9 +114,10 @@ def warnings_as_errors(n: int, seed: int, folder: Path) -> Tally:
     """The command under python -W error, by every kind of potential."""
     tally = Tally("python -W error")
     (folder / "w.csv").write_text("x,V\n" + "\n".join(f"{x / 4},{x * x / 32}" for x in range(-40, 41)))
-    for text in ("harmonic", "x**4", "w.csv", "where(x < 0, x**2, sqrt(x))", "helium", "harmonic_bosons")[:n]:
+    texts = ("harmonic", "x**4", "w.csv", "where(x < 0, x**2, sqrt(x))", "helium", "harmonic_bosons")
+    for k, text in enumerate(texts[:n]):
         code = [sys.executable, "-W", "error", "-m", "fkdrift", "solve", "-p", text, "--no-project", "--quiet"]
-        code += ["--n-walkers", "64", "--n-updates", "5", "--n-blocks", "5", "--out", f"out {text[:3]}"]
+        code += ["--n-walkers", "64", "--n-updates", "5", "--n-blocks", "5", "--out", f"out {k}"]
         done = subprocess.run(code, cwd=folder, capture_output=True, text=True, check=False)
         outcome = {0: "right", 2: "refused"}.get(done.returncode, "wrong")
         tally.add(outcome, f"{text}: {done.stderr[-300:]}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from fkdrift.errors import FkdriftError
 
@@ -43,6 +43,21 @@ class Tally:
             self.add("wrong", f"{what}: {type(error).__name__}: {error}")
         else:
             self.add("right" if found else "wrong", f"{what}: another result")
+
+    @classmethod
+    def total(cls, parts: Sequence[Self]) -> Self:
+        """All pieces of one part together."""
+        counts = sum((part.counts for part in parts), Counter())
+        examples = [example for part in parts for example in part.examples]
+        return cls(parts[0].name, counts, examples, sum(part.seconds for part in parts))
+
+    def plain(self) -> dict[str, Any]:
+        """In values that JSON can hold, for `of`."""
+        return {**vars(self), "counts": dict(self.counts)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**{**values, "counts": Counter(values["counts"])})
 
     @property
     def tried(self) -> int:

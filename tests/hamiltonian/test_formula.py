@@ -234,6 +234,24 @@ def test_the_gradient_of_where_is_that_of_the_branch_taken(expression, slopes):
     torch.testing.assert_close(gradient.flatten(), torch.tensor(slopes, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    ("expression", "slope"),
+    [
+        ("1/(1 + exp(x**4))", 0.0),  # exp overflows
+        ("x**2/2 - 5/(1 + exp((x - 3)/0.01))", 20.0),
+        ("x + sqrt(0*x)", 1.0),
+        ("x + 0**x", 1.0),
+        ("x*tanh(exp(exp(x)))", 1.0),
+        ("x + atan2(0*x, 0*x)", 1.0),
+    ],
+)
+def test_the_gradient_where_a_part_is_infinite_or_constant(expression, slope):
+    x = torch.tensor([[[20.0]]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(FormulaPotential(expression)(x).sum(), x, create_graph=True)
+    assert gradient.item() == slope
+    assert torch.autograd.grad(gradient.sum(), x)[0].isfinite().all() if gradient.requires_grad else True
+
+
 @pytest.mark.parametrize("expression", ["x**2 + 1e300", "where(x < 1e39, x, 1)", "x*3**400", "maximum(x, -1e39)"])
 def test_constants_that_single_precision_does_not_have(expression):
     with pytest.raises(BadFormula, match=r"only real, finite numbers up to 3\.4e\+38"):

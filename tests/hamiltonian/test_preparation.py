@@ -55,7 +55,13 @@ def shallow(rng: np.random.Generator) -> str:
     return f"-{rng.uniform(0.1, 0.6):.3f}*sech(x - {rng.normal():.3f})**2"
 
 
-@pytest.mark.parametrize("family", [polynomial, jumps, several_wells, cusp, singular, shallow])
+def morse(rng: np.random.Generator) -> str:
+    """A wall that overflows on one side, or the other, and a plateau."""
+    side = rng.choice([-1, 1])
+    return f"{rng.uniform(2, 50):.3f}*(1 - exp({side * rng.uniform(0.3, 2):.3f}*(x - {rng.normal():.3f})))**2"
+
+
+@pytest.mark.parametrize("family", [polynomial, jumps, several_wells, cusp, singular, shallow, morse])
 @pytest.mark.parametrize("seed", range(4))
 def test_random_wells_on_a_line(family, seed: int) -> None:
     formula = family(np.random.default_rng(seed))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fkdrift.errors import InputError, Unbound
+from fkdrift.errors import InputError, NoGradient, Unbound
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
 
@@ -90,3 +90,20 @@ def test_potential_without_gradient() -> None:
     system = System(load_potential("where(abs(x) < 1, 0, 10)"), F64)
     assert abs(system.centre.item()) < 0.1
     assert 0.3 < system.width.item() < 0.7
+
+
+@pytest.mark.parametrize("n_dims", [1, 2])
+def test_a_gradient_that_is_not_a_number_is_refused(n_dims: int) -> None:
+    """torch multiplies the zero of the branch not taken by the infinite or undefined slope in it."""
+
+    def V(r: torch.Tensor) -> torch.Tensor:
+        well = torch.where(r < 0, r**2 / 2 + r**4, r**2 / 2 + r**4 * r.sqrt() / r.sqrt()).sum((-2, -1))
+        return well + r.prod(-1).sum(-1) / 10
+
+    with pytest.raises(NoGradient, match=r"the gradient of V is not a number at .*, where V is finite"):
+        System(load_potential(V, n_dims=n_dims))
+
+
+def test_lengths_of_another_order_are_refused() -> None:
+    with pytest.raises(Unbound, match="to lengths between 1e-4 and 1e4 in its unit"):
+        System(load_potential("1e30*x**2"))

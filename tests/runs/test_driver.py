@@ -295,6 +295,27 @@ def test_a_forged_checkpoint_is_refused_in_one_line(saved, tmp_path, entry):
         assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("forced", "text"),
+        ("forced", [1, 2]),
+        ("out_of_time", [["training"]]),
+        ("of", {"a": 1}),
+        ("found", {"energies": {"exact": {"mean": "text"}}}),
+        ("found", {"energies": {"exact": {"mean": b"bytes"}}}),
+    ],
+)
+def test_what_is_not_a_tensor_is_checked_too(saved, tmp_path, entry, value):
+    state = read_checkpoint(saved)
+    place = state if entry in state else state["phases"]["exact"]
+    assert entry in place
+    place[entry] = value
+    (tmp_path / "checkpoint.pt").write_bytes(sealed(state))
+    with pytest.raises(BadConfig, match="does not fit"):
+        fk.load(tmp_path)
+
+
 @pytest.mark.parametrize("options", [{}, {"drift": "mlp"}, {"optimiser": "adam"}])
 def test_stopping_anywhere_changes_nothing(tmp_path, options):
     settings = small(**options)

@@ -113,6 +113,7 @@ def test_an_interrupted_scan_ends_where_it_would_have_ended(n, status, no_figure
     for a, b in zip(whole.points, resumed.points, strict=True):
         assert_same(a.state["model"], b.state["model"])
         assert a.energy == b.energy
+    assert [row[:-1] for row in resumed.history["points"]] == [row[:-1] for row in whole.history["points"]]
 
 
 KILLED = """

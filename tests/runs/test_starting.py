@@ -9,10 +9,15 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from campaign.folders import small_runs
 
 import fkdrift as fk
 from fkdrift.errors import OutOfTime, TooLarge
 from fkdrift.runs.ground_state import GroundState
+from fkdrift.runs.methods.bridge import Bridge
+from fkdrift.runs.methods.bridge_settings import BridgeSettings
+from fkdrift.runs.methods.pimc import Pimc
+from fkdrift.runs.methods.pimc_settings import PimcSettings
 from fkdrift.runs.starting import OVERHEAD, Cost, available_memory, first_step, require_room, starting
 
 CPU = torch.device("cpu")
@@ -65,6 +70,35 @@ def test_what_does_not_fit_is_refused():
         require_room(Cost(1e6, 1e3), CPU, 2.0, "fewer walkers")
     require_room(Cost(1e6, 1.0), CPU, 2.0, "")
     assert 1e7 < available_memory(CPU) < 1e15
+
+
+@pytest.mark.parametrize("kind", ["ground state", "bridge", "pimc", "learned model"])
+def test_every_kind_of_run_is_tried_before_it_is_made(monkeypatch, kind):
+    make = small_runs()[kind]
+    monkeypatch.setattr("fkdrift.runs.starting.WORTH_A_TRIAL", 0)
+    monkeypatch.setattr("fkdrift.runs.starting.NUMBERS_AT_ONCE", 2**10)
+    make()  # it fits
+    monkeypatch.setattr("fkdrift.runs.starting.available_memory", lambda device: 1e3)
+    with pytest.raises(TooLarge, match=r"the first step would take about .* GB of memory"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"dt": 1e-9, "max_seconds": 5.0}, "give a longer dt than 1e-09"),
+        ({"n_paths": 10**12}, "the paths would take .* give fewer than n_paths = 1000000000000"),
+    ],
+)
+def test_bridges_of_too_many_steps_or_paths(options, remedy):
+    settings = BridgeSettings(start=(-1.0,), end=(1.0,), time=1.0, **options)
+    with pytest.raises(TooLarge, match=remedy):
+        Bridge(fk.load_potential("harmonic"), settings)
+
+
+def test_chains_beyond_memory_are_refused_before_they_are_made():
+    with pytest.raises(TooLarge, match="give fewer than n_chains = 1000000000000"):
+        Pimc(fk.load_potential("harmonic"), PimcSettings(temperature=1.0, n_chains=10**12))
 
 
 def test_walkers_beyond_memory_are_refused_before_they_are_made():

@@ -28,6 +28,7 @@ from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Phase
+from fkdrift.runs.starting import Cost, require_first_step, require_room
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,8 @@ REACH, N_GRID = 6.0, 800
 """How far an exact grid extends beyond the ends, in widths sigma sqrt(T), and its points: log K to about 1e-8."""
 N_TIME_STEPS = 128
 """Steps of the whole time by default."""
+N_TRAINED, N_FUNCTIONALS = 128, 3
+"""Paths of an update, and numbers kept of a path at each time beside its position."""
 
 
 class Weighing(Phase):
@@ -135,9 +138,11 @@ class Bridge(OfPotential):
         self.potential = potential
         start, end, noise = settings.start, settings.end, settings.noise
         self.problem = bridge_problem(potential, start, end, settings.time, noise=noise, dynamics=settings.dynamics)
-        model = GuidedDrift(self.problem, width=settings.width, seed=settings.seed)
         dt, n_updates = settings.dt or settings.time / N_TIME_STEPS, settings.n_updates
-        method = path_adam(self.problem, model, dt=2 * dt, n_updates=n_updates, loss=settings.loss)
+        self._require_room(settings, dt)
+        model = GuidedDrift(self.problem, width=settings.width, seed=settings.seed)
+        options: dict[str, Any] = {"n_paths": N_TRAINED, "loss": settings.loss}
+        method = path_adam(self.problem, model, dt=2 * dt, n_updates=n_updates, **options)
         self.weighing = Weighing(self.problem, model, settings.n_paths, dt)
         phases = [
             Training(method, torch.empty(0), n_updates=n_updates, share=0.5, once=True),
@@ -145,6 +150,20 @@ class Bridge(OfPotential):
             Once("exact", self._exact_results),
         ]
         super().__init__(settings, model, torch.Generator().manual_seed(settings.seed), phases)
+
+    def _require_room(self, settings: BridgeSettings, dt: float) -> None:
+        """Refuse so many steps of time where the first update would not fit, and so many paths as cannot be kept."""
+
+        def update(n: int) -> None:
+            model = GuidedDrift(self.problem, width=settings.width, seed=settings.seed)
+            method = path_adam(self.problem, model, dt=settings.time / n, n_updates=1, loss=settings.loss)
+            method.update(torch.empty(0), 0, torch.Generator().manual_seed(0))
+
+        n_steps, size, cpu = math.ceil(settings.time / dt), self.problem.start.numel(), torch.device("cpu")
+        remedy = f"give a longer dt than {dt:g}, or a smaller width"
+        require_first_step(update, math.ceil(n_steps / 2), N_TRAINED * size * settings.width, settings, cpu, remedy)
+        kept = Cost(8.0 * settings.n_paths * n_steps * (size + N_FUNCTIONALS), 0.0)
+        require_room(kept, cpu, None, f"give fewer than n_paths = {settings.n_paths}, or a longer dt", "the paths")
 
     @property
     def trajectories(self) -> Trajectories | None:

@@ -24,11 +24,12 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.runs.driver import cpu_threads, drive
+from fkdrift.runs.driver import drive, made
 from fkdrift.runs.methods.pimc_settings import PimcSettings
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Sampling
 from fkdrift.runs.report import Block, Row, named, number, time_taken
+from fkdrift.runs.starting import require_first_step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,9 +64,10 @@ class Pimc(OfPotential):
         device = settings.torch_device
         self.system = System(potential, torch.float64, device)
         generator = torch.Generator(device).manual_seed(settings.seed)
+        self.n_slices = settings.n_slices or choose_slices(self.system, settings.temperature, self.action)
+        self._require_room(settings)
         self.walkers = self.system.initial_walkers(settings.n_chains, generator)
         self.observables = _observables(self.system, self.walkers, settings)
-        self.n_slices = settings.n_slices or choose_slices(self.system, settings.temperature, self.action)
         self._sampler(settings, self.n_slices)  # so that what is not allowed is refused at once
         self.fine = Sampling(
             "sampling",
@@ -86,6 +88,21 @@ class Pimc(OfPotential):
         halves = settings.check_slices and self.n_slices % (2 * self.action.period) == 0
         phases = [self.fine, *([self.coarse] if halves else []), Once("exact", self._exact)]
         super().__init__(settings, torch.nn.Identity(), generator, phases)
+
+    def _require_room(self, settings: PimcSettings) -> None:
+        """Refuse so many chains where their first block would not fit."""
+
+        def block(n: int) -> None:
+            generator = torch.Generator(self.system.device).manual_seed(0)
+            walkers = self.system.initial_walkers(n, generator)
+            options: dict[str, Any] = {"n_slices": self.n_slices, "action": self.action, "n_sweeps": settings.n_sweeps}
+            PimcSampler(self.system, walkers, temperature=settings.temperature, **options).advance(generator)
+
+        numbers = self.n_slices * math.prod(self.system.shape)
+        remedy = (
+            f"give fewer than n_chains = {settings.n_chains} or n_slices = {self.n_slices}, or a higher temperature"
+        )
+        require_first_step(block, settings.n_chains, numbers, settings, self.system.device, remedy)
 
     def _sampler(self, settings: PimcSettings, n_slices: int) -> PimcSampler:
         return PimcSampler(
@@ -248,8 +265,8 @@ def pimc(
     given |= {"observables": None if observables is None else tuple(observables), "temperature": temperature}
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = PimcSettings.from_values({**({} if settings is None else settings.to_dict()), **chosen})
-    with cpu_threads(settings.threads):
-        run = Pimc(load_potential(potential, **parameters), settings)
+    loaded = load_potential(potential, **parameters)
+    run = made(lambda: Pimc(loaded, settings), loaded.name, settings, progress)
     return drive(run, out=None if out is None else Path(out), progress=progress)
 
 
