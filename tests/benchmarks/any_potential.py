@@ -27,7 +27,7 @@ ROWS: dict[str, tuple[str, dict[str, int], float | None]] = {
     "far wells": ("minimum((x - 20)**2, (x + 20)**2)/2", {}, 0.5),
     "narrow well far away": ("x**2/800 - 10*exp(-2*(x - 40)**2)", {}, -5.2153985),
     "unequal sech wells": ("-2*sech(x - 3)**2 - 1.9*sech(x + 3)**2", {}, -1.2193604),
-    "shallow well": ("-0.2*sech(x)**2", {}, -0.0249223594),
+    "shallow well": ("-0.2*sech(x)**2", {}, -0.0468871126),
     "square well": ("where(abs(x) < 1, 0, 10)", {}, 0.8197400),
     "hard walls": ("1e6*where(abs(x) < 1, 0, 1)", {}, 1.2319576826),
     "pole at the centre": ("x**2/2 + 1/x**2", {}, 2.5),
