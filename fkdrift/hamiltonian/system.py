@@ -100,7 +100,7 @@ class System:
         fastest = float((1 / (2 * mass[:, None] * np.square(width))).max())
         self.time_scale = 1 / (fastest if self._prepared is None else self._prepared.rate)
         if self._prepared is not None:
-            require_gradient(potential, self.initial_walkers(N_TRIED, torch.Generator(self.device).manual_seed(0)))
+            require_gradient(potential, torch.from_numpy(self._drawn(N_TRIED, 0)).to(dtype))
 
     @property
     def harmonic(self) -> float | None:
@@ -163,13 +163,14 @@ class System:
         if self._prepared is None and self.potential.trial_function is not None:
             seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
             return self._tensor(sample_trial_function(self.potential.trial_function, self.potential, n_walkers, seed))
-        assert self._prepared is not None
         seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
-        r = self._tensor(self._prepared.draw(n_walkers, np.random.default_rng(seed)))
-        if self.potential.domain is not None:
-            low, high = self._tensor(self.potential.domain).T
-            r = r.clamp(low, high)
-        return r
+        return self._tensor(self._drawn(n_walkers, seed))
+
+    def _drawn(self, n_walkers: int, seed: int) -> np.ndarray:
+        """Positions of the prepared |phi_ref|^2, within the domain of V."""
+        assert self._prepared is not None
+        r = self._prepared.draw(n_walkers, np.random.default_rng(seed))
+        return r if self.potential.domain is None else r.clip(*np.asarray(self.potential.domain, dtype=float).T)
 
     def at_rest(self, u: Positions) -> Positions:
         """Displacements u = dr / sigma without the motion of the centre of mass; unchanged unless the system is free.
