@@ -29,6 +29,7 @@ from fkdrift.runs.phases import Once, Training
 from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Phase
 from fkdrift.runs.starting import Cost, require_first_step, require_room
+from fkdrift.training.adam import Adam
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,8 +142,7 @@ class Bridge(OfPotential):
         dt, n_updates = settings.dt or settings.time / N_TIME_STEPS, settings.n_updates
         self._require_room(settings, dt)
         model = GuidedDrift(self.problem, width=settings.width, seed=settings.seed)
-        options: dict[str, Any] = {"n_paths": N_TRAINED, "loss": settings.loss}
-        method = path_adam(self.problem, model, dt=2 * dt, n_updates=n_updates, **options)
+        method = self._method(settings, model, 2 * dt)
         self.weighing = Weighing(self.problem, model, settings.n_paths, dt)
         phases = [
             Training(method, torch.empty(0), n_updates=n_updates, share=0.5, once=True),
@@ -151,13 +151,16 @@ class Bridge(OfPotential):
         ]
         super().__init__(settings, model, torch.Generator().manual_seed(settings.seed), phases)
 
+    def _method(self, settings: BridgeSettings, model: GuidedDrift, dt: float) -> Adam:
+        options: dict[str, Any] = {"n_paths": N_TRAINED, "loss": settings.loss}
+        return path_adam(self.problem, model, dt=dt, n_updates=max(1, settings.n_updates), **options)
+
     def _require_room(self, settings: BridgeSettings, dt: float) -> None:
         """Refuse so many steps of time where the first update would not fit, and so many paths as cannot be kept."""
 
         def update(n: int) -> None:
             model = GuidedDrift(self.problem, width=settings.width, seed=settings.seed)
-            method = path_adam(self.problem, model, dt=settings.time / n, n_updates=1, loss=settings.loss)
-            method.update(torch.empty(0), 0, torch.Generator().manual_seed(0))
+            self._method(settings, model, settings.time / n).update(torch.empty(0), 0, torch.Generator().manual_seed(0))
 
         n_steps, size, cpu = math.ceil(settings.time / dt), self.problem.start.numel(), torch.device("cpu")
         remedy = f"give a longer dt than {dt:g}, or a smaller width"
