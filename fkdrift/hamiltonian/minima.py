@@ -1,9 +1,13 @@
 """Where a potential of one coordinate is low, before anything is solved: scan, wells, and an energy from above.
 
 V is evaluated on even grids of seven sizes, from 0.1 to 1e6, so that a narrow well far away is seen beside a wide one.
-The ground-state energy is at most that of the best Gaussian in any of the wells,
+The ground-state energy is at most that of the best Gaussian in any of the wells, and that of the lowest state of any
+interval of length L (in the plane, any disc of radius R) inside of which V is low,
 
-    E_0 <= min over centre c, width s of   1 / (8 m s^2) + < V >_{N(c, s^2)}.
+    E_0 <= min over centre c, width s of   1 / (8 m s^2) + < V >_{N(c, s^2)},
+    E_0 <= pi^2 / (2 m L^2) + < V >_{sin^2(pi x / L)}      (j_0^2 / (2 m R^2) + < V >_{J_0^2(j_0 r / R)}, j_0 = 2.4048).
+
+The second is close where walls stand beside the minimum, through which no Gaussian fits.
 
 What has no ground state is refused in words: V falls without limit (far away, or into a singular point), or is as low
 far away as the best energy inside, so that the particle escapes through the barrier or spreads over all of space.
@@ -16,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import distance_transform_edt, minimum_filter
+from scipy.special import j0
 
 from fkdrift.errors import InputError, Unbound
 
@@ -26,10 +31,12 @@ SIZES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 N_EVEN = 12_000  # points of each even grid
 CAP = 1e30  # stands for an infinite wall
 N_WELLS = 64  # wells in which Gaussians are tried
+N_LEVELS = 64  # heights of V below which intervals and discs are looked for
 WALL = 1e10  # a singular maximum this many times higher than the energy separates what is left from what is right of it
 NOT_INTEGRABLE = 0.95  # power of 1/|x| from which an attraction on a line has no lower bound, less rounding
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_LEGENDRE, _LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(80)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def scan_line(V: Callable[[Array], Array], mass: float, domain: tuple[float, flo
     x = line_points() if domain is None else np.linspace(*domain, 2 * N_EVEN)
     values = finite(V(x), x, name)
     _refuse_singular(V, x, values, name)
-    energy, at = gaussian_energy(V, x, values, mass, domain)
+    energy, at = energy_from_above(V, x, values, mass, domain)
     if domain is None:
         far = np.abs(x) > SIZES[-1] / 10
         if values[far].min() <= energy or abs(at) > SIZES[-1] / 10:
@@ -102,8 +109,37 @@ def wells(x: Array, V: Array) -> Array:
     return x[at[order[:N_WELLS]]]
 
 
-def gaussian_energy(
+def energy_from_above(
     V: Callable[[Array], Array], x: Array, values: Array, mass: float, domain: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """The lower of the two bounds, and the middle of its Gaussian or interval."""
+    return min(_gaussian_energy(V, x, values, mass, domain), _box_energy(V, x, values, mass))
+
+
+def levels(values: Array) -> Array:
+    """Heights of V that divide the points of the scan evenly."""
+    return np.unique(np.quantile(values, np.linspace(0, 1, N_LEVELS), method="lower"))
+
+
+def _box_energy(V: Callable[[Array], Array], x: Array, values: Array, mass: float) -> tuple[float, float]:
+    """The lowest energy of a box, the longest in which V is below one of several heights, and its middle."""
+    boxes = []
+    for U in levels(values):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], values <= U, [False]])))
+        first, last = x[edges[::2]], x[edges[1::2] - 1]
+        k = int((last - first).argmax())
+        boxes.append((first[k], last[k]))
+    low, high = np.unique([box for box in boxes if box[1] > box[0]], axis=0).T[:, :, None]
+    inside = (low + high + (high - low) * _LEGENDRE) / 2
+    weight = _LEGENDRE_WEIGHTS * np.cos(np.pi / 2 * _LEGENDRE) ** 2
+    heights = np.clip(np.nan_to_num(V(inside.ravel()), nan=CAP), -CAP, CAP).reshape(inside.shape)
+    E = heights @ weight + np.pi**2 / (2 * mass * (high - low)[:, 0] ** 2)
+    k = int(E.argmin())
+    return float(E[k]), float(low[k, 0] + high[k, 0]) / 2
+
+
+def _gaussian_energy(
+    V: Callable[[Array], Array], x: Array, values: Array, mass: float, domain: tuple[float, float] | None
 ) -> tuple[float, float]:
     """The lowest energy of a Gaussian in any of the wells, and its centre."""
     centres = wells(x, values)
@@ -203,7 +239,7 @@ def _metastable(V: Callable[[Array], Array], x: Array, values: Array, mass: floa
     left, right = int(values[:k].argmax()), k + int(values[k:].argmax())
     if not (left < k < right):
         return ""
-    energy, _ = gaussian_energy(V, x[k - 1 : k + 2], values[k - 1 : k + 2], mass, (x[left], x[right]))
+    energy, _ = energy_from_above(V, x[k - 1 : k + 2], values[k - 1 : k + 2], mass, (x[left], x[right]))
     return (
         f" (what sits in the well at {x[k]:.3g}, with an energy near {energy:.4g}, is metastable: it escapes through "
         "the barrier)"
@@ -214,6 +250,7 @@ def _metastable(V: Callable[[Array], Array], x: Array, values: Array, mass: floa
 
 PLANE_SIZES = (0.3, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
 N_PLANE = 160  # points along each side of a grid
+FIRST_ZERO = 2.404825557695773  # of the Bessel function J_0
 N_PLANE_WELLS = 12  # wells of each grid in which Gaussians are tried
 
 
@@ -241,6 +278,8 @@ def scan_plane(
         order = np.argsort(values[lowest], kind="stable")[:N_PLANE_WELLS]
         centres = np.stack([x[lowest][order], y[lowest][order]], 1)
         energies.append(_plane_gaussian(V, centres, mass, domain))
+        if domain is None:
+            energies.append(_disc_energy(V, x, y, values, min(mass)))
     energy = min(energies)
     if domain is None:
         angle = np.random.default_rng(2).uniform(0, 2 * np.pi, 96)
@@ -274,6 +313,24 @@ def scan_plane(
     if domain is not None:
         sides = np.asarray(domain, dtype=float)
     return ((float(sides[0, 0]), float(sides[0, 1])), (float(sides[1, 0]), float(sides[1, 1]))), energy
+
+
+def _disc_energy(V: Callable[[Array, Array], Array], x: Array, y: Array, values: Array, mass: float) -> float:
+    """The lowest energy of a disc, the largest in which V is below one of several heights."""
+    step = (x[1, 0] - x[0, 0], y[0, 1] - y[0, 0])
+    k = np.arange(128)
+    r, angle = np.sqrt((k + 0.5) / len(k)), k * np.pi * (3 - 5**0.5)  # a sunflower: equal areas
+    weight = j0(FIRST_ZERO * r) ** 2
+    best = np.inf
+    for U in levels(values):
+        depth = distance_transform_edt(np.pad(values <= U, 1), sampling=step)[1:-1, 1:-1]
+        at = np.unravel_index(int(depth.argmax()), depth.shape)
+        R = float(depth[at]) - max(step)
+        if R > 0:
+            inside = V(x[at] + R * r * np.cos(angle), y[at] + R * r * np.sin(angle))
+            heights = np.clip(np.nan_to_num(inside, nan=CAP), -CAP, CAP)
+            best = min(best, float(heights @ weight / weight.sum()) + FIRST_ZERO**2 / (2 * mass * R**2))
+    return best
 
 
 def _plane_gaussian(

@@ -33,8 +33,8 @@ from fkdrift.hamiltonian.minima import (
     PLANE_SIZES,
     SIZES,
     Scan,
+    energy_from_above,
     finite,
-    gaussian_energy,
     line_points,
     refuse_far,
     scan_line,
@@ -444,7 +444,7 @@ def _central(values: _Values) -> Preparation:
             "faster; the potential must confine the particles and be bounded below (soften it there)"
         )
     barrier = max(0, (dim - 1) * (dim - 3)) / (8 * mass)
-    energy, at = gaussian_energy(lambda x: V(x) + barrier / x**2, r, V_scan + barrier / r**2, mass, (r[0], r[-1]))
+    energy, at = energy_from_above(lambda x: V(x) + barrier / x**2, r, V_scan + barrier / r**2, mass, (r[0], r[-1]))
     inside = _gaussian_about_centre(V, dim, mass)
     energy, at = min((energy, at), (inside, 0.0))
     far = r > SIZES[-1] / 10
