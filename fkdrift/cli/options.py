@@ -50,7 +50,7 @@ Config = Annotated[
     Path | None, typer.Option("--config", help="TOML file with any of the settings; options win.", metavar="FILE")
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Folder for the result, checkpoint and figures.", metavar="DIR")
+    Path | None, typer.Option("--out", "-o", help="Folder for the result, checkpoint and figures.", metavar="DIR")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")]
 

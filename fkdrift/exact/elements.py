@@ -16,7 +16,6 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.integrate import cumulative_trapezoid
 
 from fkdrift.errors import BadParameter
 from fkdrift.exact.potential_scan import Coordinate, PotentialScan, zoom
@@ -27,6 +26,9 @@ REACH = 1e4  # end of the box in widths of the well, where V goes to a constant
 CLOSEST = 1e-8  # breaks closer than this, relative to the shortest wavelength, are taken as one
 CROWDING = 6  # power of the map that crowds Gauss points towards a break: |x - c|^-0.8 becomes a polynomial times t^0.2
 SNAP = 1e-6  # how far from a found break an infinite point is looked for, in wavelengths
+GRADED = (
+    8.0  # neighbours differ by at most this factor in length where breaks are looked for: none lies beside all points
+)
 NEARBY = 0.01  # half an interval's first Gauss point of 18 lies at 0.0022 of the whole
 POLE_ZONE = 0.01  # how close to a wall where V is infinite elements become geometric, in widths of the well
 UNRESOLVED = 1e-7  # elements are halved while V has more than this, relative to the depth, in its last coefficients
@@ -83,7 +85,7 @@ def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, s
     origin = line.n_dims is not None and low == 0
     start = np.array([0.0]) if origin and not has_core(line) else np.empty(0)
     zone = POLE_ZONE * width
-    apart = np.unique(edges)
+    apart = _graded(np.unique(edges))
     apart = apart[_from_poles(apart, scan.poles) >= zone]
     found = _on_spikes(line, _breaks(line, apart, 1e-10 * depth * wave, noise, origin), SNAP * wave)
     breaks = np.unique(np.append(start, found))
@@ -99,6 +101,18 @@ def elements(line: Coordinate, scan: PotentialScan, E: float, fineness: float, s
     edges = np.unique(np.concatenate([posts, *pieces]))
     mesh = Mesh(edges, np.array([*posts[1:-1], *start]))
     return _resolved(line, _towards_poles(line, scan, mesh, zone), UNRESOLVED * depth + noise, origin, scan.poles, zone)
+
+
+def _graded(edges: Array) -> Array:
+    """With more edges, so that neighbours are of similar length."""
+    while True:
+        h = np.diff(edges)
+        after = np.flatnonzero(h[1:] > 1.01 * GRADED * h[:-1])
+        before = np.flatnonzero(h[:-1] > 1.01 * GRADED * h[1:])
+        more = np.append(edges[after + 1] + GRADED * h[after], edges[before + 1] - GRADED * h[before + 1])
+        if len(more) == 0:
+            return edges
+        edges = np.unique(np.append(edges, more))
 
 
 def _from_poles(x: Array, poles: tuple[float, ...]) -> Array:
@@ -213,7 +227,7 @@ def _end(x: Array, k: Array, stretch: float, limit: float) -> float:
     """How far out the box reaches: where the decay from x[0] on is enough, or the limit (or the wall)."""
     if len(x) < 2:
         return float(x[0])
-    S = cumulative_trapezoid(k, x, initial=0)
+    S = np.append(0.0, np.cumsum(np.minimum(k[1:], k[:-1]) * np.diff(x)))  # from below: k may jump in between
     enough = np.flatnonzero(DECAY * stretch <= S)
     if len(enough):
         j = enough[0]

@@ -2,7 +2,7 @@
 
 What V is like is found by evaluating it at random points:
 
-    quadratic                    the Gaussian of lowest energy, which is exact
+    quadratic                    the Gaussian of the normal modes, which is exact
     one coordinate, or a sum     each coordinate's lowest state, solved for and tabulated: W = sum_k W_k(x_k)
     central, in 2 dimensions up  the lowest state of the distance from the centre, W = w(|r|)
     two coupled coordinates      the lowest state on a grid, W = w(x_1, x_2)
@@ -40,17 +40,18 @@ from fkdrift.hamiltonian.minima import (
     scan_line,
     scan_plane,
 )
-from fkdrift.hamiltonian.mixture import LogMixture, fit_mixtures
+from fkdrift.hamiltonian.mixture import GaussianMixture, LogMixture, fit_mixtures
 from fkdrift.hamiltonian.plane_state import solve_plane
 from fkdrift.hamiltonian.potential import Potential, values_at
 from fkdrift.hamiltonian.tabulated import Central, Coordinates, Profile, SplineSurface, Table
-from fkdrift.hamiltonian.trial_function import Gaussian, TrialFunction, reference_energy
+from fkdrift.hamiltonian.trial_function import Gaussian, Term, TrialFunction, reference_energy
 
 Array = NDArray[np.float64]
 
 ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
 SMALLEST = 1e-7  # distance from a centre where its table begins
 PROBES = (0.3, 1.0, 3.0, 10.0, 30.0)  # sizes of the random positions that V is tried at
+MOST_MODES = 400  # coordinates of a quadratic V whose couplings are looked for
 GAIN = 0.01  # of energy by a mixture, relative to its kinetic energy, below which a single Gaussian will do
 N_PROBES, N_SURE = 50, 4000  # how many, to find what V is like and to make sure of it
 
@@ -94,7 +95,7 @@ def prepare(potential: Potential) -> Preparation:
     values = _Values(potential)
     n, dim = potential.n_particles, potential.n_dims
     if values.quadratic():
-        return gaussian(potential)
+        return _normal_modes(values) or gaussian(potential)
     if n == 1 and dim > 1 and potential.domain is None and values.central():
         return _central(values)
     if values.separable():
@@ -220,6 +221,50 @@ def gaussian(potential: Potential) -> Preparation:
         return centre + width * rng.normal(size=(n, *centre.shape))
 
     return Preparation(W, centre, width, float((1 / (2 * mass * width**2)).max()), draw)
+
+
+def _normal_modes(values: _Values) -> Preparation | None:
+    """The ground state of a quadratic V; None where it has none, or of very many coordinates.
+
+    phi = exp(-y.A y / 2),  y = x - c,  A = M^1/2 (M^-1/2 K M^-1/2)^1/2 M^1/2,  K the second derivatives of V
+    """
+    shape, mass = values.shape, np.repeat(np.asarray(values.potential.mass, dtype=float), values.shape[1])
+    size = len(mass)
+    if size > MOST_MODES:
+        return None
+    c, step = np.zeros(size), np.ones(size)
+    for _ in range(2):  # about the origin, then about the minimum in steps of the width, where rounding is least
+        slope, K = _expanded(values, c, step)
+        omega2, modes = np.linalg.eigh(K / np.sqrt(np.outer(mass, mass)))
+        if not omega2.min() > ALIKE * omega2.max():
+            return None
+        c = c - np.linalg.solve(K, slope)
+        A = (modes * np.sqrt(omega2)) @ modes.T * np.sqrt(np.outer(mass, mass))
+        covariance = np.linalg.inv(A)
+        step = np.sqrt(covariance.diagonal() / 2)
+    centre, width = c.reshape(shape), step.reshape(shape)
+    coupled = np.abs(A - np.diag(A.diagonal())).max() > 1e3 * ALIKE * A.diagonal().min()
+    term: Term = Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width)))
+    if coupled:
+        mixture = GaussianMixture(np.ones(1), c[None], covariance[None])
+        term = LogMixture.of(mixture, (tuple(range(shape[0])),))
+    root = np.linalg.cholesky(covariance / 2)
+
+    def draw(n: int, rng: np.random.Generator) -> Array:
+        return (c + rng.normal(size=(n, size)) @ root.T).reshape(n, *shape)
+
+    if not np.isfinite(values(draw(N_SURE, np.random.default_rng(3)))).all():
+        return None
+    return Preparation(TrialFunction((term,)), centre, width, float(np.sqrt(omega2.max())), draw)
+
+
+def _expanded(values: _Values, c: Array, step: Array) -> tuple[Array, Array]:
+    """First and second derivatives of V at c by differences, which are exact for a quadratic V."""
+    size, e = len(c), np.diag(step)
+    V0, up, down = (values((c + d).reshape(-1, *values.shape)) for d in (np.zeros((1, size)), e, -e))
+    K = np.stack([values((c + e + row).reshape(-1, *values.shape)) - up - up[k] + V0 for k, row in enumerate(e)])
+    K[np.diag_indices(size)] = up + down - 2 * V0
+    return (up - down) / (2 * step), K / np.outer(step, step)
 
 
 def _mixture(values: _Values) -> Preparation:

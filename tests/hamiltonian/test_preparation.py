@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fkdrift.errors import Unbound
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.hamiltonian.loading import load_potential
-from fkdrift.hamiltonian.potential import Potential
+from fkdrift.hamiltonian.potential import FunctionPotential, Potential
 from fkdrift.hamiltonian.preparation import Preparation, prepare
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.tabulated import Central, Coordinates, SplineSurface
@@ -61,7 +62,14 @@ def morse(rng: np.random.Generator) -> str:
     return f"{rng.uniform(2, 50):.3f}*(1 - exp({side * rng.uniform(0.3, 2):.3f}*(x - {rng.normal():.3f})))**2"
 
 
-@pytest.mark.parametrize("family", [polynomial, jumps, several_wells, cusp, singular, shallow, morse])
+def wall(rng: np.random.Generator) -> str:
+    """A wall of any height beside the minimum."""
+    x = f"(x - {rng.normal() * 10 ** rng.uniform(-1, 2):.4f})"
+    inside = f"{10 ** rng.uniform(-1, 2):.4f}*abs({x})**{rng.uniform(0.5, 4):.3f} + {rng.normal():.3f}*{x}"
+    return f"where({x} {rng.choice(['>', '<'])} 0, {inside}, {10 ** rng.uniform(2, 12):.3g})"
+
+
+@pytest.mark.parametrize("family", [polynomial, jumps, several_wells, cusp, singular, shallow, morse, wall])
 @pytest.mark.parametrize("seed", range(4))
 def test_random_wells_on_a_line(family, seed: int) -> None:
     formula = family(np.random.default_rng(seed))
@@ -109,6 +117,41 @@ def test_walls_poles_and_far_wells(formula: str, exact: float) -> None:
     prepared, mean, _, kinetic = quality(load_potential(formula))
     assert prepared.energy == pytest.approx(exact, rel=3e-6)
     assert abs(mean - exact) < 1e-5 * kinetic
+
+
+@pytest.mark.parametrize(("height", "exact"), [(1e3, 1.833389605), (1e9, 1.855734721)])
+def test_a_wall_beside_the_minimum(height: float, exact: float) -> None:
+    """Ai'(-e) / Ai(-e) = kappa / 2^(1/3),  E = e / 2^(1/3),  kappa = sqrt(2 (height - E))."""
+    formula = f"where(x > 0, x, {height})"
+    prepared, mean, deviation, kinetic = quality(load_potential(formula))
+    assert prepared.energy == pytest.approx(exact, abs=2e-7)
+    assert diagonalise(load_potential(formula)).energies[0] == pytest.approx(exact, abs=2e-9)
+    assert deviation < 1e-5 * kinetic
+    assert abs(mean - prepared.energy) < 1e-6 * kinetic
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coupled_oscillators_start_from_their_normal_modes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, dim = 4, 2
+    root = rng.normal(size=(n * dim, n * dim))
+    K = torch.from_numpy(root @ root.T + 0.1 * np.eye(n * dim))
+    mass = tuple(rng.uniform(0.5, 20, n).tolist())
+    centre = torch.from_numpy(10 * rng.normal(size=n * dim))
+
+    def V(r: Tensor) -> Tensor:
+        y = r.flatten(1) - centre.to(r)
+        return 3 + ((y @ K.to(r)) * y).sum(-1) / 2
+
+    each = np.repeat(mass, dim)
+    exact = 3 + np.sqrt(np.linalg.eigvalsh(K.numpy() / np.sqrt(np.outer(each, each)))).sum() / 2
+    prepared, mean, deviation, kinetic = quality(FunctionPotential(V, n, dim, mass, None, False))
+    assert mean == pytest.approx(exact, rel=1e-9)
+    assert deviation < 1e-8 * kinetic
+    r = prepared.draw(20_000, np.random.default_rng(1))
+    z = (r.mean(0) - prepared.centre) / prepared.width * len(r) ** 0.5
+    assert np.abs(z).max() < 4
+    assert np.abs(r.std(0) / prepared.width - 1).max() < 4 / (2 * len(r)) ** 0.5
 
 
 def test_walkers_start_in_every_well() -> None:
