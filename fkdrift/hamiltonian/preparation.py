@@ -51,6 +51,7 @@ Array = NDArray[np.float64]
 ALIKE = 1e-10  # relative difference of two values of V that counts as rounding
 SMALLEST = 1e-7  # distance from a centre where its table begins
 PROBES = (0.3, 1.0, 3.0, 10.0, 30.0)  # sizes of the random positions that V is tried at
+LENGTHS = (1e-4, 1e4)  # widths of a Gaussian, in units of length, between which it is looked for
 MOST_MODES = 400  # coordinates of a quadratic V whose couplings are looked for
 GAIN = 0.01  # of energy by a mixture, relative to its kinetic energy, below which a single Gaussian will do
 N_PROBES, N_SURE = 50, 4000  # how many, to find what V is like and to make sure of it
@@ -242,6 +243,8 @@ def _normal_modes(values: _Values) -> Preparation | None:
         A = (modes * np.sqrt(omega2)) @ modes.T * np.sqrt(np.outer(mass, mass))
         covariance = np.linalg.inv(A)
         step = np.sqrt(covariance.diagonal() / 2)
+        if not (LENGTHS[0] < step.min() and step.max() < LENGTHS[1]):
+            return None
     centre, width = c.reshape(shape), step.reshape(shape)
     coupled = np.abs(A - np.diag(A.diagonal())).max() > 1e3 * ALIKE * A.diagonal().min()
     term: Term = Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width)))
