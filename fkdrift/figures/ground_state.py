@@ -93,7 +93,7 @@ def energy_figure(history: TrainingHistory, energies: Mapping[str, Any], quantit
         _band(axes, table, label)
         if value is not None:
             axes.axhline(value, color=EXACT, lw=1.3, ls=(0, (5, 2)), label=f"{known} {value:.7g}")
-        _limit(axes, table, value)
+        axes.set_ylim(settled_range(table, value))
         axes.set(title=title, xlabel=xlabel, ylabel=quantity)
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.legend(loc="upper right")
@@ -107,13 +107,13 @@ def _band(axes: Axes, rows: np.ndarray, label: str) -> None:
     axes.plot(x, mean, color=LEARNED, lw=1.0 if len(x) > 100 else 1.6, label=label)
 
 
-def _limit(axes: Axes, rows: np.ndarray, value: float | None) -> None:
-    """A range that shows the bulk of the points and the exact line, whatever the first few were."""
+def settled_range(rows: np.ndarray, value: float | None) -> tuple[float, float] | None:
+    """A range that shows the bulk of the points and the exact value, whatever the first few were; with room on top."""
     if not len(rows):
-        return
+        return None
     settled = rows[len(rows) // 10 :]
     low, high = np.quantile(settled[:, 1] - settled[:, 2], 0.02), np.quantile(settled[:, 1] + settled[:, 2], 0.98)
     if value is not None:
         low, high = min(low, value), max(high, value)
     margin = 0.15 * (high - low) or 1e-6 * max(1.0, abs(high))
-    axes.set_ylim(low - margin, high + 4 * margin)  # room for the legend
+    return float(low - margin), float(high + 4 * margin)

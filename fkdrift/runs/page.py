@@ -6,16 +6,19 @@ import base64
 import math
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from fkdrift.errors import BadConfig
 from fkdrift.runs.driver import show
 from fkdrift.runs.report import Row, number
-from fkdrift.runs.run_folder import read_result, replace_all
+from fkdrift.runs.run_folder import read_history, read_result, replace_all
 
+ROUNDING = 1e-14  # errors below it are not of statistics
 COMMANDS = {"ground state": "solve", "learned model": "learn MODEL"}
 """Kinds of run whose command has another name."""
 
@@ -52,16 +55,31 @@ def page(folder: Path) -> str:
         (files("fkdrift.runs") / "page.html").read_text(encoding="utf-8")
     )
     kind = str(result["kind"])
+    interactive = _interactive(folder, result)
     return template.render(
         block=block,
         budget=error_budget(result),
         unit=result.get("units", {}).get("natural", {}).get("energy"),
         tests=[{"remedy": "", **test} for test in result.get("trust", {}).get("tests", [])],
+        head=Markup(interactive[0]),
+        convergence=Markup(interactive[1]),
         figures=[(file.stem.replace("_", " "), _encoded(file)) for file in sorted((folder / "figures").glob("*.png"))],
         command=f"fkdrift {COMMANDS.get(kind, kind)} --config config.toml",
         config=config,
         versions=result["versions"],
     )
+
+
+def _interactive(folder: Path, result: Mapping[str, Any]) -> tuple[str, str]:
+    """Head and body of the figure of convergence; empty where Bokeh is not installed or the run has no history."""
+    if find_spec("bokeh") is None:
+        return "", ""
+    from fkdrift.figures.interactive import convergence
+
+    quantity, history = read_history(folder)
+    energies = result.get("energies", {})
+    known = next(((name, energies[name]["mean"]) for name in ("exact", "reference") if name in energies), None)
+    return convergence(history, quantity.replace("_", " "), known) if history else ("", "")
 
 
 def error_budget(result: Mapping[str, Any]) -> list[Row]:
@@ -100,7 +118,7 @@ def error_budget(result: Mapping[str, Any]) -> list[Row]:
 
 def _signed(entry: Mapping[str, Any]) -> str:
     """A small difference with its error."""
-    return number(entry) if entry["error"] else f"{entry['mean'] or 0.0:+.1e}"
+    return number(entry) if entry["error"] > ROUNDING else f"{entry['mean'] or 0.0:+.1e}"
 
 
 def _encoded(file: Path) -> str:

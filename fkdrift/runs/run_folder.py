@@ -197,6 +197,23 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def read_history(folder: Path) -> tuple[str, dict[str, list[list[float]]]]:
+    """What history.csv is about, such as "energy", and its rows (step, mean, error, seconds) by phase.
+
+    Raises:
+        BadConfig: there is none, or it is damaged.
+    """
+    path = folder / "history.csv"
+    try:
+        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        history: dict[str, list[list[float]]] = {}
+        for phase, *numbers in rows:
+            history.setdefault(phase, []).append([float(each) for each in numbers])
+        return header[2], history
+    except (OSError, ValueError, IndexError) as error:
+        raise BadConfig(f"cannot read {path}: {error}; {REWRITE}") from None
+
+
 def read_result(folder: Path, force: bool = False) -> dict[str, Any]:
     """The contents of result.json.
 
