@@ -45,8 +45,8 @@ def test_pieces_make_up_the_whole() -> None:
 
 
 def test_a_tally_survives_its_file() -> None:
-    one, two = Tally("one", seconds=1.0), Tally("one", seconds=2.0)
+    one, two = Tally("one", cpu_seconds=1.0), Tally("one", cpu_seconds=2.0)
     one.add("wrong", "this")
     two.add("right")
     both = Tally.total([Tally.of(json.loads(json.dumps(each.plain()))) for each in (one, two)])
-    assert (both.tried, both.seconds, both.examples, both.clean) == (2, 3.0, ["wrong: this"], False)
+    assert (both.tried, both.cpu_seconds, both.examples, both.clean) == (2, 3.0, ["wrong: this"], False)
