@@ -309,6 +309,9 @@ class Run(ABC):
             self.generator.set_state(state["generator"])
             self.history = {phase.name: state["history"][phase.name].tolist() for phase in self.phases}
             self.finished = state["finished"]
+            left = [phase.name for phase in self.phases if phase.share is None and phase.step < phase.planned]
+            if self.finished and left:
+                raise BadConfig(f"it is finished, and {left[0]} has not been done")
             self.wall_seconds, self.cpu_seconds = state["seconds"]
             json.dumps(self.result), str(self)  # what was computed once has no state to be compared with
         except Exception as error:  # a state of other settings can fail anywhere in any phase

@@ -302,6 +302,8 @@ def test_a_forged_checkpoint_is_refused_in_one_line(saved, tmp_path, entry):
         ("forced", [1, 2]),
         ("out_of_time", [["training"]]),
         ("of", {"a": 1}),
+        ("of", None),
+        ("of", -1),
         ("found", {"energies": {"exact": {"mean": "text"}}}),
         ("found", {"energies": {"exact": {"mean": b"bytes"}}}),
     ],
