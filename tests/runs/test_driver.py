@@ -306,6 +306,8 @@ def test_a_forged_checkpoint_is_refused_in_one_line(saved, tmp_path, entry):
         ("of", -1),
         ("found", {"energies": {"exact": {"mean": "text"}}}),
         ("found", {"energies": {"exact": {"mean": b"bytes"}}}),
+        ("found", {"energies": {"exact": {"mean": 0.5, "source": 3}}}),
+        ("found", {"energies": {"exact": {"mean": float("nan"), "source": "scipy"}}}),
     ],
 )
 def test_what_is_not_a_tensor_is_checked_too(saved, tmp_path, entry, value):
