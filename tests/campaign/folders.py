@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from campaign.inputs import damaged
-from campaign.kinds import SHORTER, small_runs
+from campaign.kinds import shorter, small_runs
 from campaign.tally import Tally
 from fkdrift.runs.driver import drive, load, show
 from fkdrift.runs.run import Run
@@ -26,7 +26,7 @@ def folders(n: int, seed: int, folder: Path) -> Tally:
     whole: dict[str, tuple[Path, dict[str, Any], str]] = {}
     names, work = rng.sample(list(runs), min(len(runs), 1 + n // 20)), folder / "work"
     for k, name in enumerate(names):
-        with SHORTER():
+        with shorter():
             place = drive(runs[name](), progress=False).save(folder / str(k), figures=False)
         whole[name] = place, _numbers(load(place)), str(show(place))
     for k in range(n):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from runs import COMMAND, assert_same, checkpoint
 
-from campaign.kinds import SHORTER, small_runs
+from campaign.kinds import shorter, small_runs
 from campaign.tally import Tally
 from fkdrift.errors import FkdriftError
 from fkdrift.generative import principal_components
@@ -51,11 +51,11 @@ def child(act: Callable[[], object], figures: bool = False, quiet: bool = True) 
     try:
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
-        SHORTER().__enter__()
         driver.CHECKPOINT_SECONDS = SAVE_SECONDS
         if not figures:
             draw_nothing(Run)
-        act()
+        with shorter():
+            act()
     except FkdriftError:
         code = REFUSED
     except KeyboardInterrupt:
@@ -103,7 +103,7 @@ def undisturbed(kind: str, figures: bool = False) -> tuple[dict[str, Any], float
     make = small_runs()[kind]
     with TemporaryDirectory() as folder:
         out = Path(folder)
-        with SHORTER():
+        with shorter():
             driver.load(driver.drive(make(), progress=False).save(out, figures=figures))
         started = time.monotonic()
         assert ended(child(begin(make, out), figures)) == 0

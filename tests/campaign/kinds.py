@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from runs import small
 
 import fkdrift as fk
-from fkdrift.runs import ground_state
+from fkdrift.runs import ground_state, phases
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.learning import Learning, find_data
 from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
@@ -23,10 +23,6 @@ from fkdrift.runs.run import Run
 from fkdrift.runs.scan import ParameterScan
 from fkdrift.runs.scan_settings import ScanSettings
 
-SHORTER = partial(
-    patch.multiple, ground_state, N_EXCITATION_WALKERS=256, N_EXCITATION_BLOCKS=4, MINIMUM_BLOCKS=8, N_SETTLING=1
-)
-"""A context with fewer blocks where there would be more than settings can ask for."""
 MODEL_SIZES: dict[str, dict[str, Any]] = {
     "vae": {"latents": 1, "width": 8},
     "markov": {"latents": 2, "width": 8, "upper": (2,), "upper_width": 8},
@@ -35,6 +31,14 @@ MODEL_SIZES: dict[str, dict[str, Any]] = {
     "latent-sde": {"latents": 1, "width": 8, "context": 4, "batch_size": 8, "dt": 0.5},
 }
 """Settings that make each model small; one that is not named here is as large as it is by default."""
+
+
+@contextmanager
+def shorter() -> Iterator[None]:
+    """With fewer blocks and walkers where there would be more than settings can ask for."""
+    few = {"N_EXCITATION_WALKERS": 256, "N_EXCITATION_BLOCKS": 4, "MINIMUM_BLOCKS": 8, "N_SETTLING": 1}
+    with patch.multiple(ground_state, **few), patch.multiple(phases, MINIMUM_BLOCKS=8):
+        yield
 
 
 def small_runs() -> dict[str, Callable[[], Run]]:

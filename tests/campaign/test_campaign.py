@@ -12,10 +12,11 @@ from campaign.tally import Tally
 SHORT = {
     "formulas": 150,
     "tables": 60,
-    "folders": 40,
+    "folders": 30,
     "streams": 60,
     "SIGKILL": 1,
     "SIGTERM": 1,
+    "archives": 2,
     "pathologies": 2,
     "odd_places": 12,
     "together": 1,

@@ -195,6 +195,14 @@ def test_load_refuses_what_does_not_fit(saved, tmp_path):
     assert fk.load(saved).potential == fk.load_potential("anharmonic")
 
 
+def test_the_result_of_another_run_is_not_shown(saved, tmp_path):
+    other = fk.solve("anharmonic", settings=small(), seed=1, progress=False).save(tmp_path / "other", figures=False)
+    shutil.copy(other / "result.json", saved)
+    with pytest.raises(BadConfig, match=r"are not of one run: settings\.seed = 1 \(it was 0\)"):
+        show(saved)
+    assert str(show(saved, force=True)) == str(show(other))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
