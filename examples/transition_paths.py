@@ -48,7 +48,7 @@ def simulation() -> Figure:
 
 def imaginary_time() -> Figure:
     """Brownian motion killed at the rate V = (x^2 - 1)^2 between the same points: log of the propagator."""
-    found = fk.bridge("double_well", -1.0, 1.0, T, noise=NOISE, dt=1 / 32, n_updates=80)
+    found = fk.bridge("double_well", -1.0, 1.0, T, noise=NOISE, dt=1 / 32, n_updates=80).trajectories
     line = Propagator(lambda x: (x**2 - 1) ** 2, -5.0, 5.0)
     exact = math.log(line.kernel(-1.0, 1.0, T, NOISE))
     print(f"log K(1, {T:g} | -1) = {found.log_evidence}, exactly {exact:.4f}")

@@ -16,7 +16,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fkdrift.bridges.transition import bridge as bridge
     from fkdrift.estimators.energies import Energies as Energies
     from fkdrift.estimators.local_energy import StationarySampler as StationarySampler
     from fkdrift.estimators.path_action import PathSampler as PathSampler
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
     from fkdrift.runs.driver import resume as resume
     from fkdrift.runs.ground_state import GroundState as GroundState
     from fkdrift.runs.ground_state import solve as solve
+    from fkdrift.runs.methods.bridge import Bridge as Bridge
+    from fkdrift.runs.methods.bridge import bridge as bridge
+    from fkdrift.runs.methods.bridge_settings import BridgeSettings as BridgeSettings
     from fkdrift.runs.methods.pimc import Pimc as Pimc
     from fkdrift.runs.methods.pimc import pimc as pimc
     from fkdrift.runs.methods.pimc_settings import PimcSettings as PimcSettings
@@ -69,6 +71,8 @@ _NAMES = {
     "runs.settings": ("Settings",),
     "runs.scan": ("ParameterScan", "scan"),
     "runs.scan_settings": ("ScanSettings",),
+    "runs.methods.bridge": ("Bridge", "bridge"),
+    "runs.methods.bridge_settings": ("BridgeSettings",),
     "runs.methods.pimc": ("Pimc", "pimc"),
     "runs.methods.pimc_settings": ("PimcSettings",),
     "wavefunction.neural": ("NeuralWavefunction", "NeuralVectorField"),
@@ -80,7 +84,6 @@ _NAMES = {
     "training.loop": ("Step", "fit"),
     "paths.feynman_kac": ("feynman_kac",),
     "training.score_matching": ("drift_from_samples",),
-    "bridges.transition": ("bridge",),
     "runs.ground_state": ("GroundState", "solve"),
     "exact.spectrum": ("Spectrum",),
     "training.objectives": ("path_kl",),

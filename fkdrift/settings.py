@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # imported where it is used, so that `fkdrift --help` need no
 Condition = Mapping[str, str | tuple[str, ...]]
 """Values that other settings must have, such as {"optimiser": "adam"} or {"network": ("mlp", "conv")}."""
 
+TOO_LARGE = 2**63
+"""For a whole number: torch has none beyond."""
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -147,6 +150,8 @@ class SettingField:
         if not number:
             return
         assert isinstance(item, int | float)
+        if isinstance(item, int) and abs(item) >= TOO_LARGE:
+            raise BadConfig(f"{self.name} is too large a number: it must be below {TOO_LARGE:.3g}")
         low = item >= about.least if about.least is not None else item > about.above
         if not (math.isfinite(item) and low and item < about.below):
             raise self._refusal(value, f"it must be {_range(about)}")
@@ -171,6 +176,8 @@ class RunSettings:
     threads: int = setting(1, "Of the CPU; one is fastest for small arrays, and repeatable.", extends=True)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(self.device)):
+            raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0")
         for field in fields_of(type(self)).values():
             value = getattr(self, field.name)
             if isinstance(value, list):
@@ -237,10 +244,7 @@ class RunSettings:
 
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0") from None
+        device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise BadConfig(
                 f"device = {self.device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices "

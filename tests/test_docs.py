@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import fkdrift as fk
 from fkdrift.bridges.trajectories import infer
-from fkdrift.bridges.transition import bridge
 from fkdrift.cli import main as cli
 from fkdrift.runs.ground_state import solve
+from fkdrift.runs.methods.bridge import bridge
 from fkdrift.runs.methods.pimc import pimc
 from fkdrift.runs.recipes import MODELS
 from fkdrift.runs.scan import scan

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.bridges.conditioned import Conditioned, Measurement
-from fkdrift.bridges.trajectories import Trajectories, infer
+from fkdrift.bridges.trajectories import infer
 from fkdrift.errors import BadParameter
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential
@@ -60,39 +60,6 @@ def bridge_problem(
     return Conditioned(reference, ends[0], (Measurement(float(time), ends[1], noise),))
 
 
-def bridge(
-    potential: str | Potential | Callable[[Tensor], Tensor],
-    start: Point,
-    end: Point,
-    time: float,
-    *,
-    noise: float = 0.0,
-    dynamics: str = "imaginary",
-    seed: int = 0,
-    dt: float | None = None,
-    n_updates: int = 200,
-    n_paths: int = 8192,
-    **parameters: Any,
-) -> Trajectories:
-    """log K(end, T | start) and the paths between two points in imaginary time, by a learned bridge.
-
-    Args:
-        potential: a plug-in's name, a formula, a callable, or a Potential, as for `fk.solve`.
-        start, end, time, noise, dynamics: see `bridge_problem`.
-        seed, dt, n_updates, n_paths: see `infer`.
-        parameters: of the potential.
-
-    Returns:
-        Trajectories; `log_evidence` is log K.
-
-    Example (Mehler's formula gives -2.8762):
-        >>> print(fk.bridge("harmonic", -1.0, 1.0, time=2.0, dt=1 / 8, n_updates=20, n_paths=1024).log_evidence)
-        -2.86(4)
-    """
-    problem = bridge_problem(load_potential(potential, **parameters), start, end, time, noise=noise, dynamics=dynamics)
-    return infer(problem, seed=seed, dt=dt, n_updates=n_updates, n_paths=n_paths)
-
-
 def splitting(
     potential: str | Potential | Callable[[Tensor], Tensor],
     point: Point,
@@ -105,12 +72,12 @@ def splitting(
     """The tunnel splitting E_1 - E_0 of a potential with V(r) = V(-r), from four propagators.
 
     Args:
-        potential: as for `bridge`.
+        potential: a plug-in's name, a formula, a callable, or a Potential, as for `fk.solve`.
         point: a, near one of the two minima; the other end is a or -a.
         times: two durations, the first long enough for the states above the pair to have died out.
         noise: standard deviation of the end points; a broad one lets fewer high states in.
         seed: of the first propagator; the others take the seeds that follow, so that their errors are independent.
-        options: of `bridge`.
+        options: of `infer`.
 
     Raises:
         BadParameter: K(-a, a) is not below K(a, a) within the errors: use shorter times.
@@ -119,13 +86,11 @@ def splitting(
         >>> print(splitting("double_well", 1.0, (1.0, 2.0), noise=0.5, dt=1 / 8, n_updates=4, n_paths=2048))
         0.77(4)
     """
-    a = torch.as_tensor(point, dtype=torch.float64)
+    V, a = load_potential(potential), torch.as_tensor(point, dtype=torch.float64)
     values, variance = [], 0.0
     for k, T in enumerate(times):
-        here, there = (
-            bridge(potential, a, y, T, noise=noise, seed=seed + 2 * k + j, **options).log_evidence
-            for j, y in enumerate((a, -a))
-        )
+        problems = [bridge_problem(V, a, end, T, noise=noise) for end in (a, -a)]
+        here, there = (infer(p, seed=seed + 2 * k + j, **options).log_evidence for j, p in enumerate(problems))
         ratio = math.exp(there.mean - here.mean)
         if ratio >= 1:
             raise BadParameter(f"K(-a, a) is not below K(a, a) at T = {T:g} within the errors: use shorter times")

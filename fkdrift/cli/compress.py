@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from fkdrift.cli.console import errors
+from fkdrift.cli.console import errors, refuse_no_run
 from fkdrift.cli.options import Json
 from fkdrift.errors import BadConfig
 
@@ -43,6 +43,7 @@ def compress(
         _refuse_to_replace(out, overwrite)
         if not data.is_file():
             raise BadConfig(f"there is no file {data}")
+        _refuse_no_model(model)
         from fkdrift.generative.coding.compression import compress as run
         from fkdrift.runs.learning import load_model
 
@@ -65,6 +66,7 @@ def decompress(
         _refuse_to_replace(out, overwrite)
         if not file.is_file():
             raise BadConfig(f"there is no file {file}")
+        _refuse_no_model(model)
         from fkdrift.generative.coding.compression import decompress as run
         from fkdrift.runs.learning import load_model
 
@@ -78,6 +80,11 @@ def decompress(
         elif not quiet:
             speed = data.nbytes / 1e6 / seconds
             typer.echo(f"{len(data)} data of shape {data.shape[1:]}, {data.dtype}, {speed:.2f} MB/s")
+
+
+def _refuse_no_model(model: Path) -> None:
+    if not model.is_file():
+        refuse_no_run(model, "checkpoint.pt")
 
 
 def _refuse_to_replace(out: Path, overwrite: bool) -> None:

@@ -6,11 +6,12 @@ own command.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fkdrift.cli.console import finish, refuse_to_replace
+from fkdrift.cli.console import finish, refuse_no_run, refuse_to_replace
 from fkdrift.cli.options import Request, computing, made_command, made_on_demand
 from fkdrift.errors import BadConfig
 from fkdrift.runs.recipes import MODELS
@@ -48,8 +49,17 @@ def model_command(name: str) -> Any:
         if source is None:
             raise BadConfig("which data? Give --data NAME, or a --config file of a training")
         settings = settings_class.from_values({**written, **request.given})
+        _refuse_missing(source)
         from fkdrift.runs.learning import learn as run
 
         finish(run(name, source, settings=settings, out=request.out, progress=request.progress), request)
 
     return made_command(name, train, MODELS.summary(name))
+
+
+def _refuse_missing(source: str) -> None:
+    """Say at once that a file or a run is not there."""
+    if source.startswith("run:"):
+        refuse_no_run(Path(source.removeprefix("run:")), "checkpoint.pt")
+    elif source.endswith(".npy") and not Path(source).is_file():
+        raise BadConfig(f"there is no file {source}")

@@ -49,8 +49,18 @@ LengthUnit = Annotated[
 Config = Annotated[
     Path | None, typer.Option("--config", help="TOML file with any of the settings; options win.", metavar="FILE")
 ]
+
+
+def _folder(text: str) -> Path:
+    """A folder by its name; the empty name, which a shell makes of a variable that is not set, would be this one."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty: give the name of a folder, . for this one")
+    return Path(text)
+
+
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for the result, checkpoint and figures.", metavar="DIR")
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the result, checkpoint and figures.", metavar="DIR", parser=_folder),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")]
 

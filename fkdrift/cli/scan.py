@@ -16,6 +16,8 @@ from fkdrift.settings import fields_of
 
 RANGE_SLACK = 1e-9
 """Of a step: what rounding may take away from the end of a range."""
+MOST_VALUES = 1_000_000
+"""Of one range; how many points a whole scan may have is said by `ParameterScan`."""
 
 Values = Annotated[
     list[str] | None,
@@ -66,7 +68,9 @@ def _range(assignment: str, text: str) -> list[Any]:
     """START:STOP:STEP with both ends, if the step meets the second one."""
     first, last, step = (_number(assignment, part) for part in text.split(":"))
     n = (last - first) / step if step else -1.0
-    if not 0 <= n < 1e6:
+    if n >= MOST_VALUES:
+        raise BadParameter(f"{assignment!r} has more than {MOST_VALUES:,} values: take a longer STEP")
+    if not n >= 0:
         raise BadParameter(f"{assignment!r} has no values: STEP has to lead from START to STOP")
     return [round(first + k * step, 12) for k in range(int(n + RANGE_SLACK) + 1)]
 

@@ -51,11 +51,11 @@ def load(name: str, param: list[str] | None, kept: dict[str, Any] | None = None)
 def _named(name: str | None, about: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
     """Which potential, and the parameters that a file has for it; None where the file is about another."""
     written = about.get("name")
-    if name is None and written is None:
+    if not (written if name is None else name.strip()):
         raise BadConfig("which potential? Give --potential NAME (`fkdrift potentials` lists them), or a --config file")
     if name is None and not about.get("reloadable", True):
         raise BadConfig(f"the potential {written!r} was a Python callable, which a file cannot hold: use fk.solve")
     extra = set(about) - {"name", "parameters", "reloadable"}
     if extra:
         raise BadConfig(f"[potential] has unknown entries {sorted(extra)}: it takes name and parameters")
-    return name or str(written), about.get("parameters", {}) if name in (None, written) else None
+    return str(written) if name is None else name, about.get("parameters", {}) if name in (None, written) else None

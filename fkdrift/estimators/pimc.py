@@ -205,8 +205,8 @@ class PimcSampler:
             raise BadConfig(f"n_slices = {P} is not allowed: the {action.name} action needs {allowed}")
         if P * walkers.numel() > LARGEST:
             raise BadConfig(
-                f"{P} slices for {len(walkers)} chains at temperature = {temperature:g} are more than memory is for: "
-                "take a higher temperature, fewer chains or fewer slices; for the ground state use solve"
+                f"{P:.3g} slices for {len(walkers)} chains at temperature = {temperature:g} are more than memory is "
+                "for: take a higher temperature, fewer chains or fewer slices; for the ground state use solve"
             )
         self.system, self.action, self.n_slices, self.n_blocks = system, action, P, -n_equilibration
         self.beta, self.tau = 1 / temperature, 1 / (temperature * P)

@@ -53,6 +53,8 @@ from fkdrift.exact.three_particles import three_particles, turns
 from fkdrift.hamiltonian.potential import Potential, moves_freely, require
 
 Walls = Sequence[float] | Sequence[tuple[float, float]]
+MOST_COORDINATES = 10_000
+"""Whose couplings can be looked for in minutes."""
 SYMMETRIC = "symmetric under exchange of identical particles"
 
 
@@ -100,6 +102,8 @@ def diagonalise(
         [0.5, 1.5, 2.5]
     """
     _check(potential, levels, points, tolerance, max_memory_gib, max_seconds)
+    if (n := potential.n_particles * potential.n_dims) > MOST_COORDINATES:
+        raise NoExactSolution(f"no exact method for {n:,} coordinates, which are more than {MOST_COORDINATES:,}")
     limits = Limits(max_seconds, max_memory_gib, progress)
     limits.say(f"looking at {potential.name}")
     V = landscape(potential, _walls(potential, box), limits)

@@ -17,7 +17,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import inspect
-import math
 import sys
 import types
 import typing
@@ -30,7 +29,7 @@ from typing import Any
 from torch import Tensor
 
 from fkdrift.errors import BadParameter, UnknownPotential
-from fkdrift.hamiltonian.formula import FormulaPotential
+from fkdrift.hamiltonian.formula import LARGEST, FormulaPotential
 from fkdrift.hamiltonian.names import (
     code_file,
     distribution,
@@ -302,7 +301,7 @@ def _convert(name: str, value: object, kind: object) -> object:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and not _finite(value):
-        raise BadParameter(f"{name} = {value!r} is not allowed: {name} must be a finite number")
+        raise BadParameter(f"{name} = {value!r} is not allowed: {name} must be a finite number up to {LARGEST:.2g}")
     for option in options:
         if option is bool and isinstance(value, bool):
             return value
@@ -326,8 +325,9 @@ _WORDS: dict[object, str] = {int: "a whole number", float: "a finite number", bo
 
 
 def _finite(value: object) -> bool:
+    """Whether a number fits into the smallest type that V is evaluated in."""
     try:
-        return math.isfinite(float(value))  # type: ignore[arg-type]
+        return abs(float(value)) <= LARGEST  # type: ignore[arg-type]
     except OverflowError:
         return False
 

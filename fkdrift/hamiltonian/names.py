@@ -37,13 +37,20 @@ def distribution(entry: EntryPoint) -> str:
 
 
 def refuse_unknown(text: str) -> None:
-    """Raise unless the text can name a potential: a plug-in, a class in a file, a table or a formula.
+    """Raise unless the text can name a potential: a plug-in, a class in a file that is there, a table or a formula.
 
     Raises:
         UnknownPotential: it cannot; the message has the closest names.
     """
     text = text.strip()
-    if text in installed() or code_file(text) is not None or text.endswith((".csv", ".npz")):
+    named = text if text.endswith((".csv", ".npz")) else code_file(text)
+    if (
+        named is not None
+        and not named.startswith("ase:")
+        and ((file := file_called(named)) is None or not file.is_file())
+    ):
+        raise UnknownPotential(f"there is no file {named[:200]!r}; check the path")
+    if text in installed() or named is not None:
         return
     if text.endswith(".py"):
         raise UnknownPotential(f"{text!r} is a file: say which potential in it, as {text}:Name")

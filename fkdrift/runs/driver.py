@@ -199,7 +199,7 @@ def show(
     result = read_result(Path(folder), force)
     kind = find_kind(result, folder)
     if not force and (config := Path(folder) / "config.toml").exists():
-        about = {name: value for name, value in read_toml(config).items() if name in result and name != "settings"}
+        about = {name: value for name, value in read_toml(config).items() if name in result}
         if found := differences(about, {name: result[name] for name in about}):
             raise BadConfig(
                 f"result.json and config.toml in {folder} are not of one run: {'; '.join(found)}; fkdrift resume "

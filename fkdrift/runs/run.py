@@ -11,7 +11,6 @@ block and its figures.
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from abc import ABC, abstractmethod
@@ -28,7 +27,7 @@ from fkdrift.errors import BadConfig
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.belonging import State, check_state, code_digests, differences
 from fkdrift.runs.report import Block, Progress
-from fkdrift.runs.run_folder import FORMAT, write_folder
+from fkdrift.runs.run_folder import FORMAT, check_result, write_folder
 from fkdrift.runs.table import as_frame
 from fkdrift.settings import RunSettings
 
@@ -309,8 +308,12 @@ class Run(ABC):
             self.generator.set_state(state["generator"])
             self.history = {phase.name: state["history"][phase.name].tolist() for phase in self.phases}
             self.finished = state["finished"]
+            left = [phase.name for phase in self.phases if phase.share is None and phase.step < phase.planned]
+            if self.finished and left:
+                raise BadConfig(f"it is finished, and {left[0]} has not been done")
             self.wall_seconds, self.cpu_seconds = state["seconds"]
-            json.dumps(self.result), str(self)  # what was computed once has no state to be compared with
+            check_result(self.result)  # what was computed once has no state to be compared with
+            str(self)
         except Exception as error:  # a state of other settings can fail anywhere in any phase
             reason = (str(error) if isinstance(error, BadConfig) else repr(error)).splitlines()[0]
             raise BadConfig(f"the checkpoint does not fit {self.title} and these settings: {reason}") from error

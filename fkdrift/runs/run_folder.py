@@ -18,6 +18,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,34 @@ def read_result(folder: Path, force: bool = False) -> dict[str, Any]:
     if result.pop("sha256", None) != _digest_of_result(result) and not force:
         raise BadConfig(f"{path} was changed after it was written; {REWRITE}, --force shows it as it is")
     return result
+
+
+def check_result(result: Mapping[str, Any]) -> None:
+    """Refuse a result with an entry of another type or range than result.schema.json says.
+
+    Entries that it does not know are not its business, and neither are kinds of run.
+
+    Raises:
+        BadConfig: with the first entry that does not fit.
+        ValueError, TypeError: it cannot be written as strict JSON.
+    """
+    plain = json.loads(json.dumps(result, allow_nan=False))
+    if (checker := _checker(plain["kind"])) is None:
+        return
+    for error in checker.iter_errors(plain):
+        if error.validator not in ("additionalProperties", "unevaluatedProperties"):
+            raise BadConfig(f"{error.json_path.removeprefix('$.')} is not that of a result: {error.message}"[:300])
+
+
+@cache
+def _checker(kind: str) -> Any:
+    """What checks results of one kind; None where the schema does not know it."""
+    from jsonschema import Draft202012Validator  # here: what is new need not be checked
+
+    schema = json.loads((files("fkdrift.runs") / "result.schema.json").read_text(encoding="utf-8"))
+    if kind not in schema["properties"]["kind"]["enum"]:
+        return None
+    return Draft202012Validator({**schema, "oneOf": [{}], "allOf": [{"$ref": f"#/$defs/{kind.replace(' ', '_')}"}]})
 
 
 REWRITE = "fkdrift resume writes it again from checkpoint.pt"

@@ -230,6 +230,8 @@ class ParameterScan(Run):
     @classmethod
     def rebuild(cls, config: Mapping[str, Any], source: Any, changes: Mapping[str, Any]) -> Self:
         over = table(config, "scan")
+        if not all(isinstance(values, list) for values in over.values()):
+            raise BadConfig("a parameter under [scan] in config.toml is no list of values: write omega = [0.5, 1.0]")
         some = {name: values[0] for name, values in over.items() if values}
         potential = table(config, "potential")
         potential = {**potential, "parameters": {**table(potential, "parameters"), **some}}

@@ -11,7 +11,7 @@ import torch
 import fkdrift as fk
 from fkdrift.bridges.conditioned import Conditioned, Guide, Measurement
 from fkdrift.bridges.trajectories import Trajectories, free_energy, infer, weigh
-from fkdrift.bridges.transition import bridge, bridge_problem, splitting
+from fkdrift.bridges.transition import bridge_problem, splitting
 from fkdrift.errors import BadParameter
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.process import FeynmanKac, Overdamped
@@ -81,7 +81,8 @@ def test_double_well_trajectories(loss: str) -> None:
 @pytest.mark.slow
 def test_bridge_of_the_double_well() -> None:
     """log K(1, 2 | -1) of V = (x^2 - 1)^2 pinned at both ends."""
-    found = bridge("double_well", -1.0, 1.0, 2.0, dt=1 / 32, n_updates=40, n_paths=8192)
+    problem = bridge_problem(fk.load_potential("double_well"), -1.0, 1.0, 2.0)
+    found = infer(problem, dt=1 / 32, n_updates=40, n_paths=8192)
     exact = math.log(imaginary_line().kernel(-1.0, 1.0, 2.0))
     assert found.log_evidence.error < 0.02
     assert abs(found.log_evidence.deviation(exact)) < 4
@@ -109,9 +110,9 @@ def test_splitting_from_exact_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
             self.log_evidence = Estimate(math.log(line.kernel(a, b, T, noise)), 0.001)
 
     monkeypatch.setattr(
-        "fkdrift.bridges.transition.bridge",
-        lambda potential, a, b, T, noise, seed: Found(float(a), float(b), T, noise),
+        "fkdrift.bridges.transition.bridge_problem", lambda potential, a, b, T, noise: (float(a), float(b), T, noise)
     )
+    monkeypatch.setattr("fkdrift.bridges.transition.infer", lambda problem, seed: Found(*problem))
     gap = line.energies[1] - line.energies[0]
     assert gap == pytest.approx(0.7918480793, abs=1e-8)
     near = splitting("double_well", 1.0, (1.5, 3.0), noise=0.5)
@@ -164,7 +165,8 @@ def test_losses_vanish_at_the_exact_drift(loss: str) -> None:
 
 
 def test_repeats_with_its_seed() -> None:
-    runs = [bridge("harmonic", 0.0, 1.0, 1.0, n_updates=2, n_paths=64, dt=0.25, seed=seed) for seed in (1, 1, 2)]
+    problem = bridge_problem(fk.load_potential("harmonic"), 0.0, 1.0, 1.0)
+    runs = [infer(problem, n_updates=2, n_paths=64, dt=0.25, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(runs[0].log_weight, runs[1].log_weight)
     assert not torch.equal(runs[0].log_weight, runs[2].log_weight)
 

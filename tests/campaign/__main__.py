@@ -25,7 +25,7 @@ import torch
 
 from campaign.folders import folders
 from campaign.inputs import formulas, streams, tables
-from campaign.kills import full_disk, kills, odd_places, together
+from campaign.kills import archives, commands, full_disk, kills, odd_places, together
 from campaign.physics import coverage, global_state, pathologies, warnings_as_errors
 from campaign.tally import Tally, table
 
@@ -36,7 +36,7 @@ class Part:
 
     Args:
         faults: makes so many, from a seed, in a folder.
-        whole: how many a whole campaign has; kills are of each kind of run.
+        whole: how many a whole campaign has; signals are sent to each kind of run.
         piece: how many are made at a time; None for all.
     """
 
@@ -46,12 +46,14 @@ class Part:
 
 
 PARTS: dict[str, Part] = {
-    "SIGKILL": Part(partial(kills, number=signal.SIGKILL), 100, 10),
-    "SIGTERM": Part(partial(kills, number=signal.SIGTERM), 100, 10),
-    "SIGINT": Part(partial(kills, number=signal.SIGINT), 100, 10),
+    "SIGKILL": Part(partial(kills, number=signal.SIGKILL), 34, 4),
+    "SIGTERM": Part(partial(kills, number=signal.SIGTERM), 33, 4),
+    "SIGINT": Part(partial(kills, number=signal.SIGINT), 33, 4),
+    "commands": Part(commands, 8),
+    "archives": Part(archives, 60),
     "pathologies": Part(pathologies, 60),
     "coverage": Part(coverage, 100),
-    "folders": Part(folders, 5_000, 250),
+    "folders": Part(folders, 5_000, 500),
     "formulas": Part(formulas, 10_000, 1_000),
     "tables": Part(tables, 5_000, 1_000),
     "streams": Part(streams, 10_000),
@@ -67,11 +69,16 @@ PARTS: dict[str, Part] = {
 def run(name: str, n: int, seed: int) -> Tally:
     """One part, or a piece of it, in a folder of its own."""
     torch.set_num_threads(1)
-    started = time.monotonic()
+    started = cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         tally = PARTS[name].faults(n, seed, Path(folder))
-    tally.seconds = time.monotonic() - started
+    tally.cpu_seconds = cpu_seconds() - started
     return tally
+
+
+def cpu_seconds() -> float:
+    """Of this process and its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def pieces(names: list[str], scale: float, seed: int) -> Iterator[tuple[str, int, int]]:

@@ -5,61 +5,32 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from runs import small
 
-import fkdrift as fk
 from campaign.inputs import damaged
+from campaign.kinds import shorter, small_runs
 from campaign.tally import Tally
 from fkdrift.runs.driver import drive, load, show
-from fkdrift.runs.methods.bridge import Bridge, BridgeSettings
-from fkdrift.runs.methods.pimc import Pimc, PimcSettings
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import read_checkpoint, sealed
 
 FILES = ("checkpoint.pt", "config.toml", "result.json")
 
 
-def small_runs() -> dict[str, Callable[[], Run]]:
-    """A small run of every kind that takes about a second."""
-    from fkdrift.runs.ground_state import GroundState
-    from fkdrift.runs.learning import Learning, find_data
-    from fkdrift.runs.recipes import MODELS
-
-    def learning() -> Run:
-        recipe = MODELS.find("vae")
-        return Learning(recipe, recipe.settings_class(latents=1, width=8, n_updates=20), find_data("digits"))
-
-    from fkdrift.runs.scan import ParameterScan
-    from fkdrift.runs.scan_settings import ScanSettings
-
-    well = fk.load_potential("x**2/2 + x**4/10")
-    points = ScanSettings.from_values({**small().to_dict(), "warm_updates": 2})
-    bridge = BridgeSettings(start=(-1.0,), end=(1.0,), time=1.0, dt=1 / 4, n_updates=8, n_paths=64)
-    thermal = PimcSettings(temperature=0.5, n_chains=8, n_blocks=6, n_equilibration=2, n_slices=4, check_slices=False)
-    return {
-        "ground state": lambda: GroundState(well, small()),
-        "scan": lambda: ParameterScan(fk.load_potential("harmonic"), {"omega": [1.0, 1.5]}, points),
-        "bridge": lambda: Bridge(well, bridge),
-        "pimc": lambda: Pimc(well, thermal),
-        "learned model": learning,
-    }
-
-
 def folders(n: int, seed: int, folder: Path) -> Tally:
-    """Random damage and edits."""
-    tally, rng = Tally("run folders"), random.Random(seed)
+    """Random damage and edits; few faults are of few kinds of run."""
+    tally, rng, runs = Tally("run folders"), random.Random(seed), small_runs()
     whole: dict[str, tuple[Path, dict[str, Any], str]] = {}
-    for k, (name, make) in enumerate(small_runs().items()):
-        place = drive(make(), progress=False).save(folder / str(k), figures=False)
+    names, work = rng.sample(list(runs), min(len(runs), 1 + n // 20)), folder / "work"
+    for k, name in enumerate(names):
+        with shorter():
+            place = drive(runs[name](), progress=False).save(folder / str(k), figures=False)
         whole[name] = place, _numbers(load(place)), str(show(place))
-    names, work = list(whole), folder / "work"
     for k in range(n):
-        name = rng.choices(names, [6, 2, 3, 3, 1])[0]  # the last one takes longest to load
+        name = rng.choice(names)
         origin, result, block = whole[name]
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(origin, work)

@@ -28,8 +28,9 @@ HOSTILE = (
     "sin(x, x)", "log(-1)*x", "1/0*x",
 )  # fmt: skip
 NAMES = {name: getattr(np, {"atan": "arctan"}.get(name, name), None) for name in UNARY} | {
-    "sech": lambda x: 1 / np.cosh(x), "erf": np.vectorize(math.erf), "where": np.where, "minimum": np.minimum,
-    "maximum": np.maximum, "pi": math.pi, "e": math.e, "__builtins__": {},
+    "sech": lambda x: 1 / np.cosh(x), "erf": np.vectorize(math.erf), "minimum": partial(np.minimum, dtype=float),
+    "maximum": partial(np.maximum, dtype=float), "where": lambda c, a, b: np.where(c, np.float64(a), b),
+    "pi": math.pi, "e": math.e, "__builtins__": {},
 }  # fmt: skip
 POINTS = np.array([-2.3, -1.1, -0.37, 0.21, 0.83, 1.7, 3.1])
 STEP = 1e-5

@@ -10,6 +10,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -18,18 +19,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
-from runs import assert_same, checkpoint
+from runs import COMMAND, assert_same, checkpoint
 
-from campaign.folders import small_runs
+from campaign.kinds import shorter, small_runs
 from campaign.tally import Tally
 from fkdrift.errors import FkdriftError
+from fkdrift.generative import principal_components
+from fkdrift.generative.coding.compression import compress, decompress
 from fkdrift.runs import driver
 from fkdrift.runs.run import Run
 
 REFUSED, BROKEN = 2, 1
-WITH_FIGURES = 10
-"""One in so many of the runs that are killed draws its figures."""
+WITH_FIGURES = 0.1
+"""Share of the runs that are killed that draw their figures."""
+TWICE = 0.25
+"""Share of kills with two signals."""
+SAVE_SECONDS = 0.1
+"""Between two saves: about a third of the time is spent in them."""
 PATIENCE = 300.0
 """Seconds that a resumed run may take."""
 
@@ -43,10 +51,11 @@ def child(act: Callable[[], object], figures: bool = False, quiet: bool = True) 
     try:
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
-        driver.CHECKPOINT_SECONDS = 0.0  # a save after every block: half of the time is spent in saves
+        driver.CHECKPOINT_SECONDS = SAVE_SECONDS
         if not figures:
             draw_nothing(Run)
-        act()
+        with shorter():
+            act()
     except FkdriftError:
         code = REFUSED
     except KeyboardInterrupt:
@@ -94,36 +103,64 @@ def undisturbed(kind: str, figures: bool = False) -> tuple[dict[str, Any], float
     make = small_runs()[kind]
     with TemporaryDirectory() as folder:
         out = Path(folder)
-        driver.load(driver.drive(make(), progress=False).save(out, figures=figures))
+        with shorter():
+            driver.load(driver.drive(make(), progress=False).save(out, figures=figures))
         started = time.monotonic()
         assert ended(child(begin(make, out), figures)) == 0
         return checkpoint(out), time.monotonic() - started
 
 
 def kills(n: int, seed: int, folder: Path, number: signal.Signals) -> Tally:
-    """Kill each kind of run n times, resume it up to its end, and compare with a run that was left alone."""
-    tally, rng, out = Tally(f"kills by {number.name}"), random.Random(seed), folder / "killed"
-    for kind, make in small_runs().items():
+    """Kill each kind of run n times, resume it up to its end, and compare with a run that was left alone.
+
+    One in four is killed once more when it goes on; one in four has a second signal soon after the first.
+    """
+    tally, rng, out, runs = Tally(f"kills by {number.name}"), random.Random(seed), folder / "killed", small_runs()
+    for kind in dict.fromkeys(name.partition(",")[0] for name in runs):
         for k in range(n):
-            figures = k % WITH_FIGURES == WITH_FIGURES - 1
-            expected, length = undisturbed(kind, figures)
+            name = rng.choice([each for each in runs if each.partition(",")[0] == kind])
+            figures = rng.random() < WITH_FIGURES
+            expected, length = undisturbed(name, figures)
             shutil.rmtree(out, ignore_errors=True)
-            pid = child(begin(make, out), figures)
-            time.sleep(rng.uniform(0, 1.1 * length))
-            os.kill(pid, number)
-            ended(pid)
-            what = f"{kind} {k}"
-            saved = (out / "checkpoint.pt").exists()  # otherwise killed before there was anything to save
-            code = ended(child(go_on(out) if saved else begin(make, out), figures))
+            what = f"{name} {k}"
+            for _ in range(rng.choice((1, 1, 1, 2))):
+                pid = child(_next(runs[name], out), figures)
+                _kill(pid, number, length, rng)
+                if ended(pid) == 0 and not _saved(out):
+                    tally.add("lost", f"{what}: nothing is saved")
+            code = ended(child(_next(runs[name], out), figures))
             if code != 0:
                 tally.add("lost", f"{what}: resume ended with {code}")
                 continue
-            try:
-                assert_same(checkpoint(out), expected)
-                tally.add("right")
-            except AssertionError as error:
-                tally.add("wrong", f"{what}: {error}")
+            _compare(tally, what, out, expected)
     return tally
+
+
+def _kill(pid: int, number: signal.Signals, length: float, rng: random.Random) -> None:
+    """Send a signal within so many seconds, or two."""
+    time.sleep(rng.uniform(0, 1.1 * length))
+    os.kill(pid, number)
+    if rng.random() < TWICE:
+        time.sleep(rng.uniform(0, 0.1 * length))
+        os.kill(pid, number)
+
+
+def _compare(tally: Tally, what: str, out: Path, expected: dict[str, Any], outcome: str = "right") -> None:
+    """Count the outcome where the run in a folder ended as it would have if it had been left alone."""
+    try:
+        assert_same(checkpoint(out), expected)
+        tally.add(outcome, what)
+    except AssertionError as error:
+        tally.add("wrong", f"{what}: {error}")
+
+
+def _saved(out: Path) -> bool:
+    """Whether there is something to go on with; a run that is killed before has to begin again."""
+    return (out / "checkpoint.pt").exists()
+
+
+def _next(make: Callable[[], Run], out: Path) -> Callable[[], object]:
+    return go_on(out) if _saved(out) else begin(make, out)
 
 
 def together(n: int, seed: int, folder: Path) -> Tally:
@@ -133,12 +170,76 @@ def together(n: int, seed: int, folder: Path) -> Tally:
     for k in range(n):
         out = folder / f"shared {k}"
         codes = [ended(pid) for pid in [child(begin(make, out)), child(begin(make, out))]]
+        outcome = "refused" if sorted(codes) == [0, REFUSED] else "right" if codes == [0, 0] else "wrong"
+        _compare(tally, str(codes), out, expected, outcome)
+    return tally
+
+
+COMMANDS = (
+    ("solve", "-p", "x**2/2 + x**4/10", "--no-project", "--n-walkers", "256"),
+    ("scan", "-p", "r**4", "-P", "n_dims=1,2,3", "--jobs", "2", "--cold", "2", "--no-project", "--n-walkers", "64"),
+)
+
+
+def commands(n: int, seed: int, folder: Path) -> Tally:
+    """The command, and a scan with processes of its own, killed as a terminal does it or alone; then `resume`."""
+    tally, rng = Tally("killed commands"), random.Random(seed)
+    whole: dict[tuple[str, ...], tuple[dict[str, Any], float]] = {}
+    for k in range(n):
+        words, out = COMMANDS[k % len(COMMANDS)], folder / f"out {k}"
+        if words not in whole:
+            started = time.monotonic()
+            assert _command(*words, "--out", folder / words[0]).wait() == 0
+            whole[words] = checkpoint(folder / words[0]), time.monotonic() - started
+        expected, length = whole[words]
+        number, send = rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGKILL)), rng.choice((os.kill, os.killpg))
+        process = _command(*words, "--out", out)
         try:
-            assert_same(checkpoint(out), expected)
-            outcome = "refused" if sorted(codes) == [0, REFUSED] else "right" if codes == [0, 0] else "wrong"
-            tally.add(outcome, codes)
-        except AssertionError as error:
-            tally.add("wrong", error)
+            process.wait(rng.uniform(0, length))
+        except subprocess.TimeoutExpired:
+            send(process.pid, number)
+        code = process.wait(PATIENCE)
+        what = f"{words[0]} {k} {number.name} by {send.__name__} ended with {code}"
+        goes_on = ("resume", out) if _saved(out) else (*words, "--out", out)
+        if (code := _command(*goes_on).wait(PATIENCE)) != 0:
+            tally.add("lost", f"{what}: resume ended with {code}")
+        else:
+            _compare(tally, what, out, expected)
+    return tally
+
+
+def _command(*words: str | Path) -> subprocess.Popen[bytes]:
+    """fkdrift in a session of its own, as a terminal has it."""
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([*COMMAND, *map(str, words), "--quiet"], start_new_session=True, **quiet)
+
+
+def archives(n: int, seed: int, folder: Path) -> Tally:
+    """Compressing and decompressing over a file that is there: killed, the file is the old one or the new one."""
+    tally, rng = Tally("killed archives"), random.Random(seed)
+    x = np.random.default_rng(0).normal(size=(3000, 3))
+    model = principal_components(torch.from_numpy(x), n_latents=1).vae()
+    packed, array, whole = folder / "data.fkdz", folder / "data.npy", folder / "whole.fkdz"
+    compress(x, model, whole, step=0.01)
+    started = time.monotonic()
+    decompress(whole, model, folder / "whole.npy")
+    length = time.monotonic() - started
+    acts: dict[Path, Callable[[], object]] = {
+        packed: lambda: compress(x, model, packed, step=0.01),
+        array: lambda: decompress(whole, model, array),
+    }
+    for k in range(n):
+        out = (packed, array)[k % 2]
+        expected, number = (folder / f"whole{out.suffix}").read_bytes(), rng.choice((signal.SIGINT, signal.SIGKILL))
+        out.write_bytes(b"old")
+        pid = child(acts[out])
+        _kill(pid, number, length, rng)
+        ended(pid)
+        what = f"{out.name} {k} by {number.name}"
+        if out.read_bytes() not in (b"old", expected):
+            tally.add("lost", what)
+        code = ended(child(acts[out]))
+        tally.add("right" if code == 0 and out.read_bytes() == expected else "wrong", f"{what}: {code}")
     return tally
 
 

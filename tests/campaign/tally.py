@@ -24,7 +24,7 @@ class Tally:
     name: str
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def add(self, outcome: str, what: object = "") -> None:
         assert outcome in OUTCOMES
@@ -49,7 +49,7 @@ class Tally:
         """All pieces of one part together."""
         counts = sum((part.counts for part in parts), Counter())
         examples = [example for part in parts for example in part.examples]
-        return cls(parts[0].name, counts, examples, sum(part.seconds for part in parts))
+        return cls(parts[0].name, counts, examples, sum(part.cpu_seconds for part in parts))
 
     def plain(self) -> dict[str, Any]:
         """In values that JSON can hold, for `of`."""
@@ -70,8 +70,8 @@ class Tally:
 
 def table(tallies: list[Tally]) -> str:
     """The table of docs/reliability.md."""
-    rows = ["| part | tried | refused | right | wrong | lost | seconds |", "|---|---|---|---|---|---|---|"]
+    rows = ["| part | tried | refused | right | wrong | lost | CPU seconds |", "|---|---|---|---|---|---|---|"]
     for tally in tallies:
         numbers = " | ".join(f"{tally.counts[outcome]:,}" for outcome in OUTCOMES)
-        rows.append(f"| {tally.name} | {tally.tried:,} | {numbers} | {tally.seconds:.0f} |")
+        rows.append(f"| {tally.name} | {tally.tried:,} | {numbers} | {tally.cpu_seconds:.0f} |")
     return "\n".join(rows)

@@ -182,6 +182,7 @@ def test_other_objects():
         ("harmonic", {"omega": float("nan")}, "omega = nan"),
         ("harmonic", {"omega": float("inf")}, "omega = inf"),
         ("harmonic", {"omega": 10**400}, "finite number"),
+        ("harmonic", {"omega": 1e300}, r"finite number up to 3.4e\+38"),
         ("harmonic", {"omega": (1, 2)}, "a finite number"),
         ("harmonic", {"n_dims": 2.5}, "n_dims = 2.5 .* a whole number"),
         ("harmonic", {"n_dims": "2"}, "a whole number"),

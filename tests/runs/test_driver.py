@@ -195,6 +195,14 @@ def test_load_refuses_what_does_not_fit(saved, tmp_path):
     assert fk.load(saved).potential == fk.load_potential("anharmonic")
 
 
+def test_the_result_of_another_run_is_not_shown(saved, tmp_path):
+    other = fk.solve("anharmonic", settings=small(), seed=1, progress=False).save(tmp_path / "other", figures=False)
+    shutil.copy(other / "result.json", saved)
+    with pytest.raises(BadConfig, match=r"are not of one run: settings\.seed = 1 \(it was 0\)"):
+        show(saved)
+    assert str(show(saved, force=True)) == str(show(other))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -302,8 +310,12 @@ def test_a_forged_checkpoint_is_refused_in_one_line(saved, tmp_path, entry):
         ("forced", [1, 2]),
         ("out_of_time", [["training"]]),
         ("of", {"a": 1}),
+        ("of", None),
+        ("of", -1),
         ("found", {"energies": {"exact": {"mean": "text"}}}),
         ("found", {"energies": {"exact": {"mean": b"bytes"}}}),
+        ("found", {"energies": {"exact": {"mean": 0.5, "source": 3}}}),
+        ("found", {"energies": {"exact": {"mean": float("nan"), "source": "scipy"}}}),
     ],
 )
 def test_what_is_not_a_tensor_is_checked_too(saved, tmp_path, entry, value):

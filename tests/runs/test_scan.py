@@ -116,6 +116,15 @@ def test_an_interrupted_scan_ends_where_it_would_have_ended(n, status, no_figure
     assert [row[:-1] for row in resumed.history["points"]] == [row[:-1] for row in whole.history["points"]]
 
 
+def test_a_damaged_configuration_is_refused(no_figures, tmp_path):
+    fk.scan("harmonic", {"n_dims": [1, 2]}, settings=SETTINGS, out=tmp_path, progress=False)
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace("n_dims = [\n    1,\n    2,\n]", "n_dims = 3"))
+    assert "n_dims = 3" in config.read_text()
+    with pytest.raises(BadConfig, match="no list of values"):
+        fk.load(tmp_path)
+
+
 KILLED = """
 import fkdrift as fk
 from fkdrift.runs import driver

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from campaign.folders import small_runs
+from campaign.kinds import small_runs
 
 import fkdrift as fk
 from fkdrift.errors import OutOfTime, TooLarge
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused():
     assert 1e7 < available_memory(CPU) < 1e15
 
 
-@pytest.mark.parametrize("kind", ["ground state", "bridge", "pimc", "learned model"])
+@pytest.mark.parametrize("kind", ["ground state", "bridge", "pimc", "learned model, vae"])
 def test_every_kind_of_run_is_tried_before_it_is_made(monkeypatch, kind):
     make = small_runs()[kind]
     monkeypatch.setattr("fkdrift.runs.starting.WORTH_A_TRIAL", 0)

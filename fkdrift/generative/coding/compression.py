@@ -264,6 +264,8 @@ def _replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".new")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,8 +7,9 @@ propagator stands beside them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from torch import Tensor, nn
 
 from fkdrift.bridges.conditioned import Conditioned, GuidedDrift, Weighted
 from fkdrift.bridges.trajectories import CHUNK, Trajectories, collect, path_adam, weigh_in_parts
-from fkdrift.bridges.transition import bridge_problem
+from fkdrift.bridges.transition import Point, bridge_problem
+from fkdrift.errors import BadParameter
 from fkdrift.exact.propagator import Propagator
 from fkdrift.exact.spectrum import Array
+from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.numerics.estimates import Estimate, log_mean
 from fkdrift.runs.belonging import State
+from fkdrift.runs.driver import drive, made
 from fkdrift.runs.methods.bridge_settings import BridgeSettings
 from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Training
@@ -173,6 +177,11 @@ class Bridge(OfPotential):
         """The weighted paths; None before there are any."""
         return self.weighing.trajectories
 
+    @property
+    def log_evidence(self) -> Estimate | None:
+        """log K, or the log of a transition density, extrapolated to zero step; None before there are any paths."""
+        return None if (found := self.trajectories) is None else found.log_evidence
+
     @cached_property
     def propagator(self) -> Propagator | None:
         """The exact propagator where there is one coordinate, in imaginary time; otherwise None."""
@@ -241,6 +250,64 @@ class Bridge(OfPotential):
         ends = f"{_point(settings['start'])} to {_point(settings['end'])} in T = {settings['time']:g}"
         title = f"bridge in {result['potential']['name']}   {ends}"
         return Block(title, headline, numbers, [*remarks, *effort(result)], result["status"] == "finished")
+
+
+def bridge(
+    potential: str | Path | Potential | type[Potential] | Callable[[Tensor], Tensor],
+    start: Point,
+    end: Point,
+    time: float,
+    *,
+    settings: BridgeSettings | None = None,
+    noise: float | None = None,
+    dynamics: str | None = None,
+    dt: float | None = None,
+    n_updates: int | None = None,
+    n_paths: int | None = None,
+    seed: int | None = None,
+    max_seconds: float | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    **parameters: object,
+) -> Bridge:
+    """Paths between two points in a given time, and how probable they are: log K(end, T | start) by a learned bridge.
+
+    Args:
+        potential: as for `solve`.
+        start, end: positions (particle, dim), or as many numbers in a row; one number for one coordinate.
+        time: T.
+        settings: everything adjustable; the arguments override single ones, see `BridgeSettings`.
+        noise, dynamics, dt, n_updates, n_paths, seed, max_seconds: see `BridgeSettings`.
+        out: folder to save to.
+        progress: show a live line; default: where someone is looking (a terminal or a notebook).
+        parameters: of the potential, such as omega=2.0; for a callable n_particles, n_dims and so on.
+
+    Returns:
+        Bridge, with `log_evidence`, `trajectories` (the weighted paths), `plot()`, `save(folder)`.
+
+    Raises:
+        InputError: the potential, a position, a parameter or a setting is not allowed; the first step would not fit.
+
+    Example (Mehler's formula gives -2.8762):
+        >>> print(fk.bridge("harmonic", -1.0, 1.0, time=2.0, dt=1 / 8, n_updates=20, n_paths=1024).log_evidence)
+        -2.86(4)
+    """
+    given: dict[str, Any] = {"noise": noise, "dynamics": dynamics, "dt": dt, "n_updates": n_updates, "seed": seed}
+    given |= {"n_paths": n_paths, "max_seconds": max_seconds, "time": time}
+    given |= {"start": _numbers("start", start), "end": _numbers("end", end)}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = BridgeSettings.from_values({**({} if settings is None else settings.to_dict()), **chosen})
+    loaded = load_potential(potential, **parameters)
+    run = made(lambda: Bridge(loaded, options), loaded.name, options, progress)
+    return drive(run, out=None if out is None else Path(out), progress=progress)
+
+
+def _numbers(name: str, position: Point) -> list[float]:
+    """A position as the settings have it."""
+    try:
+        return torch.as_tensor(position, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError):
+        raise BadParameter(f"{name} = {position!r} is not a position: give a number for each coordinate") from None
 
 
 def _point(values: Sequence[float]) -> str:

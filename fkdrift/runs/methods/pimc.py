@@ -203,7 +203,7 @@ class Pimc(OfPotential):
                 if "centres" not in entry:
                     numbers.append(Row(name, entry["unit"], number(entry["thermal"])))
             slices = f"{result['n_slices']}, {settings['action']} action"
-            if "slice_bias" in result:
+            if "slice_bias" in result and None not in (E["error"], *result["slice_bias"].values()):
                 bias = Estimate(result["slice_bias"]["mean"], result["slice_bias"]["error"])
                 small = abs(bias.mean) < max(E["error"], 2 * bias.error)
                 advice = "below the error of the energy" if small else "more than the error: take more slices"

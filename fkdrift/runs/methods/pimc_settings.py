@@ -16,7 +16,13 @@ class PimcSettings(RunSettings):
         BadConfig: a value is out of range; the message says what is allowed.
     """
 
-    temperature: float = setting(MISSING, "k_B T, in the potential's unit of energy.", flags=("--temperature", "-T"))
+    temperature: float = setting(
+        MISSING,
+        "k_B T, in the potential's unit of energy.",
+        above=1e-100,
+        below=1e100,
+        flags=("--temperature", "-T"),
+    )
     n_slices: int | None = setting(
         None,
         "Slices of imaginary time; an even number for the fourth-order action.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import fkdrift as fk
+from fkdrift.bridges.trajectories import infer
+from fkdrift.bridges.transition import bridge_problem
 from fkdrift.cli import main as cli
-from fkdrift.errors import BadConfig, BadParameter
+from fkdrift.errors import BadConfig, BadParameter, OutOfTime, TooLarge
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.driver import load
@@ -104,6 +108,28 @@ def test_transition_paths_of_a_simulation_have_no_propagator() -> None:
 def test_bad_settings(changes: dict[str, object], why: str) -> None:
     with pytest.raises(BadConfig, match=why):
         small(**changes)
+
+
+def test_the_function_is_the_command(tmp_path: Path) -> None:
+    """The paths are those of `infer`, and what it saves is gone on with."""
+    problem = bridge_problem(fk.load_potential("harmonic", omega=2.0), 0.1, 1.0, 1.0)
+    expected = infer(problem, n_updates=2, n_paths=64, dt=0.25, seed=3)
+    options = {"n_updates": 2, "n_paths": 64, "dt": 0.25, "seed": 3, "omega": 2.0}
+    found = fk.bridge("harmonic", [[0.1]], torch.tensor(1.0), 1.0, out=tmp_path, progress=False, **options)
+    assert torch.equal(found.trajectories.log_weight, expected.log_weight)
+    assert found.log_evidence == expected.log_evidence
+    assert fk.load(tmp_path).log_evidence == found.log_evidence
+
+
+def test_the_function_heeds_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TooLarge, match="give a longer dt than 1e-09"):
+        fk.bridge("harmonic", -1.0, 1.0, 1.0, dt=1e-9, max_seconds=5.0)
+    with pytest.raises(BadParameter, match="start = 'here' is not a position"):
+        fk.bridge("harmonic", "here", 1.0, 1.0)
+    monkeypatch.setattr("fkdrift.runs.starting.LEAST", 0.0)
+    monkeypatch.setattr(Bridge, "_require_room", lambda *_: [time.sleep(0.01) for _ in range(2000)])
+    with pytest.raises(OutOfTime, match=r"harmonic was not ready to begin after max_seconds = 0\.1"):
+        fk.bridge("harmonic", -1.0, 1.0, 1.0, max_seconds=0.1)
 
 
 def test_ends_have_to_fit_the_potential() -> None:
