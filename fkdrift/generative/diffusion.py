@@ -214,34 +214,45 @@ class DDPM(nn.Module):
     def free_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """F with one step drawn for each datum instead of the sum over all: unbiased, and what is trained on.
 
-        Steps are spread evenly over the batch.
+        Steps are spread over the batch with the density 1 / t, like the terms themselves.
 
         Returns:
             (batch,), nats, differentiable.
         """
         place = torch.arange(len(x), device=x.device) + torch.rand((), generator=generator, device=x.device)
-        steps = (place * self.n_steps / len(x)).long().clamp_max(self.n_steps - 1)
-        steps = steps[torch.randperm(len(x), generator=generator, device=x.device)]
+        steps, weight = self._drawn(place[torch.randperm(len(x), generator=generator, device=x.device)] / len(x), 0)
         x = self.dithered(x, generator)
-        return self.prior_term(x) + self.n_steps * self.term(x, steps, _normal(x, generator))
+        return self.prior_term(x) + weight * self.term(x, steps, _normal(x, generator))
 
-    def bound(self, x: Tensor, generator: torch.Generator, stride: int = 1) -> Tensor:
+    def bound(self, x: Tensor, generator: torch.Generator, n_terms: int | None = None) -> Tensor:
         """F with all its terms, each at a noise of its own, (batch,), nats: at least -log p(x) on average.
 
         Args:
             x: data (batch, size).
             generator: of the noise.
-            stride: take only every so many terms, from a random one on, to stand for all; the first term, unlike
-                the others, is always taken.
+            n_terms: of those from t = 2 on take so many, drawn for each datum on its own with the density 1 / t, to
+                stand for all: unbiased, and the spread over the data is that of independent numbers.
         """
         with torch.no_grad():
             x = self.dithered(x, generator)
-            first = 1 + int(torch.randint(stride, (), generator=generator, device=x.device))
-            total = self.prior_term(x).double()
-            for t in (0, *range(first, self.n_steps, stride)):
-                term = self.term(x, torch.full((len(x),), t, device=x.device), _normal(x, generator)).double()
-                total += term if t == 0 else stride * term
+            first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            total = self.prior_term(x).double() + self.term(x, first, _normal(x, generator))
+            for k in range(self.n_steps - 1 if n_terms is None else min(n_terms, self.n_steps - 1)):
+                if n_terms is None or n_terms >= self.n_steps - 1:
+                    steps, weight = torch.full_like(first, k + 1), x.new_ones(())
+                else:
+                    place = torch.rand(len(x), generator=generator, device=x.device)
+                    steps, weight = self._drawn((k + place) / n_terms, 1)
+                    weight = weight / n_terms
+                total += weight * self.term(x, steps, _normal(x, generator))
         return total
+
+    def _drawn(self, place: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Steps t - 1 >= first at places (batch,) in [0, 1) of the density 1 / t, and 1 / density, (batch,) each."""
+        density = 1 / torch.arange(first + 1, self.n_steps + 1, device=place.device, dtype=torch.float64)
+        density = density / density.sum()
+        index = torch.searchsorted(density.cumsum(0), place.double()).clamp_max(len(density) - 1)
+        return first + index, (1 / density[index]).to(self.log_variance.dtype)
 
     def dithered(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x + dither u with u uniform in [-1/2, 1/2]."""

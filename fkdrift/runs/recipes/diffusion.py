@@ -62,9 +62,8 @@ def objective(model: nn.Module, settings: DiffusionSettings, data: Dataset) -> F
 
 
 def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-    """F with about twenty of its terms standing for all, (batch,), nats; ten such draws are averaged."""
-    diffusion = cast(DDPM, model)
-    return diffusion.bound(x, generator, stride=max(1, diffusion.n_steps // N_TERMS))
+    """F with twenty of its terms, drawn for each datum, standing for all, (batch,), nats."""
+    return cast(DDPM, model).bound(x, generator, N_TERMS)
 
 
 def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
@@ -89,8 +88,9 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
 
 
 def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
-    """n data, (n, size)."""
-    return ancestral(cast(DDPM, model), n, generator)
+    """n data, (n, size); discrete ones are rounded."""
+    x = ancestral(cast(DDPM, model), n, generator)
+    return x.round() if cast(DDPM, model).dither else x
 
 
 RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample)
