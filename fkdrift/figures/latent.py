@@ -32,12 +32,13 @@ def styled() -> Iterator[None]:
         yield
 
 
-def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figure:
-    """F of the minibatches against updates, its running mean, and the bounds reached.
+def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]], curve: np.ndarray) -> Figure:
+    """F of the minibatches against updates, its running mean, F of the data held back, and the bounds reached.
 
     Args:
         history: rows (update, F, error, seconds).
         bounds: mean for "train" and "test"; empty if they are not known.
+        curve: rows of the same for the data held back.
     """
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -51,12 +52,20 @@ def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figur
             color=LEARNED,
             label="running mean",
         )
+    if len(curve):
+        axes.errorbar(*curve[:, :3].T, color=EXACT, marker=".", lw=1.0, elinewidth=0.6, label="data held back")
+        best = curve[curve[:, 1].argmin()]
+        axes.plot(*best[:2], "o", ms=7, mfc="none", color=EXACT)
     reached = bounds.get("test", {}).get("mean")
     if reached is not None:
         axes.axhline(reached, **DASHED, label=f"test data: {reached:.2f}")
     settled = F[len(F) // 10 :]
     if len(settled):
-        values = [*np.quantile(settled, [0.005, 0.995]), settled.mean() if reached is None else reached]
+        values = [
+            *np.quantile(settled, [0.005, 0.995]),
+            *curve[len(curve) // 10 :, 1],
+            settled.mean() if reached is None else reached,
+        ]
         margin = 0.08 * (max(values) - min(values)) or 1.0
         axes.set_ylim(min(values) - margin, max(values) + 3 * margin)
     axes.set(xlabel="update", ylabel=r"$F = -\mathrm{ELBO}$ (nats per datum)", title="training")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Dataset:
         train_labels, test_labels: classes (n,) from 0 on, where there are any.
         shape: of one datum, such as (28, 28); size is its product.
         brightness: grey values in [0, 1] behind binary images, (n, size), for distortions.
+        place: the full path of the file or run that they come from, where there is one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dataset:
     test_labels: Tensor | None = None
     shape: tuple[int, ...] = ()
     brightness: Tensor | None = None
+    place: str = ""
 
     @property
     def size(self) -> int:
@@ -75,6 +77,19 @@ class Dataset:
             return (x > THRESHOLD).to(x.dtype)
         return x if self.n_levels is None else x.round().clamp(0, self.n_levels - 1)
 
+    def held_back(self, share: float) -> tuple[Dataset, Tensor]:
+        """The same data with a share of what they learn from taken out, and what was taken, (n, size)."""
+        n = max(1, round(share * len(self.train)))
+        if not 0 < n < len(self.train):
+            raise BadParameter(f"validation = {share} of {len(self.train)} data leaves none to learn from: use 0")
+        kept, taken = split(len(self.train), n, None if self.train_labels is None else self.train_labels.cpu())
+        parts: dict[str, Any] = {
+            name: value[kept.to(value.device)]
+            for name in ("train", "train_labels", "brightness")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **parts), self.train[taken.to(self.train.device)]
+
     def to(self, dtype: torch.dtype, device: torch.device) -> Dataset:
         """The same data in another precision, elsewhere."""
         parts = {
@@ -82,7 +97,7 @@ class Dataset:
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
-        return Dataset(**{**vars(self), **parts})
+        return replace(self, **parts)
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a file: what a model has to know to be rebuilt, and what tells other data apart."""
@@ -93,6 +108,7 @@ class Dataset:
             "n_train": len(self.train),
             "n_test": len(self.test),
             "digest": self.digest,
+            **({"place": self.place} if self.place else {}),
         }
 
     @property
@@ -128,7 +144,7 @@ def load_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
     if name in SOURCES:
         return SOURCES[name]()
     if name.endswith(".npy"):
-        return dataset(_read(Path(name)), name=name)
+        return replace(dataset(_read(Path(name)), name=name), place=str(Path(name).resolve()))
     raise BadParameter(f"there are no data called {name!r}: choose from {', '.join(SOURCES)}, a FILE.npy, or run:DIR")
 
 
@@ -146,8 +162,8 @@ def dataset(
         x: (n, ...), real numbers; n at least 2.
         labels: (n,) whole numbers 0 ... K - 1, all of them in use, where there are classes.
         name: what to call them.
-        n_levels: of discrete data; None to take whole numbers from an integer or boolean array as levels, and a
-            floating-point array as continuous data.
+        n_levels: of discrete data; None to take whole numbers from an integer or boolean array as levels (256 for bytes
+            above 127, one more than the largest elsewhere), and a floating-point array as continuous data.
         n_test: how many to keep for the test; None for a fifth.
 
     Raises:
@@ -162,7 +178,8 @@ def dataset(
     values = _checked(array)
     whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
     if n_levels is not None or whole:
-        n_levels = _levels(values, n_levels)
+        bright = array.dtype == np.uint8 and array.size > 0 and array.max() > 127
+        n_levels = _levels(values, 256 if bright and n_levels is None else n_levels)
     classes = None if labels is None else _checked_labels(labels, len(values))
     n_test = max(1, round(TEST_SHARE * len(values))) if n_test is None else n_test
     if not 0 < n_test < len(values):

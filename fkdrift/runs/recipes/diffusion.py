@@ -72,8 +72,8 @@ def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, genera
     x = data.test[:500]
     with torch.no_grad():
         dithered = diffusion.dithered(x, generator)
-        first = torch.zeros(len(x), dtype=torch.long)
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return {
             "prior_term": diffusion.prior_term(dithered).mean().item(),
             "reconstruction": diffusion.term(dithered, first, noise).mean().item(),

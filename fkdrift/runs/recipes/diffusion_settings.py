@@ -18,6 +18,7 @@ class DiffusionSettings(LearningSettings):
     n_updates: int = default(LearningSettings, "n_updates", 4000)
     batch_size: int = default(LearningSettings, "batch_size", 256)
     learning_rate: float = default(LearningSettings, "learning_rate", 3e-3)
+    average: float = default(LearningSettings, "average", 0.999)
     steps: int = setting(200, "Length T of the chain.")
     schedule: str = setting("cosine", "Of the noise.", choices=("cosine", "linear"))
     variance: str = setting("learned", "Of the steps back.", choices=("learned", "beta", "beta-tilde"))

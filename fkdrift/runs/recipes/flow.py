@@ -40,7 +40,7 @@ class LearnedFlow(nn.Module):
     def free_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """-log p(x), (batch,), nats."""
         if self.dither:
-            x = x + self.dither * (torch.rand(x.shape, generator=generator, dtype=x.dtype) - 0.5)
+            x = x + self.dither * (torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) - 0.5)
         return -self.flow.log_prob(x)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -69,6 +69,7 @@ def build(settings: FlowSettings, data: Dataset) -> LearnedFlow:
             n_steps=settings.bumps,
             width=settings.width,
             depth=settings.depth,
+            confined=True,
             seed=settings.seed,
         )
     else:
@@ -107,7 +108,10 @@ def integral(flow: Flow | ZukoDensity, data: Tensor, reach: float = 3.0) -> floa
     """The integral of p over a grid `reach` times as wide as the data, in one or two dimensions."""
     low, high = data.min(0).values, data.max(0).values
     centre, half = (low + high) / 2, reach * (high - low) / 2
-    sides = [torch.linspace(-1, 1, N_GRID, dtype=data.dtype) * h + c for c, h in zip(centre, half, strict=True)]
+    sides = [
+        torch.linspace(-1, 1, N_GRID, dtype=data.dtype, device=data.device) * h + c
+        for c, h in zip(centre, half, strict=True)
+    ]
     grid = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).reshape(-1, len(sides))
     total = sum(float(flow.log_prob(part).exp().double().sum()) for part in grid.split(20_000))
     cell = 1.0
