@@ -94,6 +94,7 @@ class DDPM(nn.Module):
         schedule: of the noise.
         learn_variance: whether v_t are parameters; otherwise they are b_t until one of `use_*` changes them.
         dither: width of uniform noise that bounds add to the data: 1 for whole numbers, which have no density.
+        by_column: whether every column of the data has a scale of its own.
 
     Raises:
         BadParameter: fewer than two steps.
@@ -121,12 +122,13 @@ class DDPM(nn.Module):
         schedule: Schedule = cosine_schedule,
         learn_variance: bool = False,
         dither: float = 0.0,
+        by_column: bool = False,
     ) -> None:
         super().__init__()
         if n_steps < 2:
             raise BadParameter(f"n_steps = {n_steps} is not allowed: a diffusion has at least 2")
         self.network, self.schedule, self.n_steps, self.dither = network, schedule, n_steps, dither
-        self.standardise = Standardise(data)
+        self.standardise = Standardise(data, by_column)
         self.register_buffer("origin", torch.zeros_like(self.standardise.mean))
         for name, table in _tables(schedule, n_steps).items():
             self.register_buffer(name, table.to(data))
@@ -203,7 +205,7 @@ class DDPM(nn.Module):
         log_v, error = self.log_variance[steps], (target - self.mean(z, steps)).square().sum(-1)
         b_tilde, first = self.b_tilde[steps], steps == 0
         kl = self.size * (log_v - b_tilde.log() + b_tilde / log_v.exp() - 1) / 2
-        log_p = self.size * (log_v + math.log(2 * math.pi)) / 2 + self.size * self.standardise.scale.log()
+        log_p = self.size * (log_v + math.log(2 * math.pi)) / 2 + self.standardise.log_volume
         return torch.where(first, log_p, kl) + error / (2 * log_v.exp())
 
     def prior_term(self, x: Tensor) -> Tensor:

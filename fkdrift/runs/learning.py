@@ -229,6 +229,11 @@ class Learning(Run):
         if "importance_weighted" in result:
             bound = result["importance_weighted"]
             remarks.append(Row("importance weighted", f"{_text(bound)} with {bound['samples']} samples (test)"))
+        if result.get("tails", {}).get("outside", 0) > 0:
+            far = result["tails"]
+            remarks.append(
+                Row("tails", f"{far['outside']:.2g} of the samples lie far outside the data: see docs/flows.md")
+            )
         if "latents" in result:
             latents = result["latents"]
             units = " ".join(f"{kl:.2f}" for kl in latents["unit_kl"][:8]) + " ..." * (len(latents["unit_kl"]) > 8)

@@ -28,6 +28,8 @@ from fkdrift.generative.data.images import distort
 SPLIT_SEED = 0
 TEST_SHARE = 0.2
 THRESHOLD = 0.5
+UNEVEN = 10.0
+"""Widths of columns that differ by more are those of different units."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,25 @@ class Dataset:
         """Whether a datum is a square picture."""
         return len(self.shape) == 2 and self.shape[0] == self.shape[1]
 
+    def require_density(self) -> None:
+        """Refuse data that have none: continuous ones with a column that is constant, or whose values repeat.
+
+        Raises:
+            BadParameter: with the column.
+        """
+        for k, column in enumerate(self.train.T):
+            values = column.unique()
+            if len(values) == 1:
+                raise BadParameter(
+                    f"column {k} of {self.name} is constant ({values[0]:g}), so that its density has no limit: leave it out"
+                )
+            if len(values) < len(column) / 2:
+                step = float(values.diff().min())
+                raise BadParameter(
+                    f"column {k} of {self.name} has only {len(values)} values in {len(column)} data, so that its "
+                    f"density has no limit: give whole numbers, or --dither {step:.3g}, the width of noise between them"
+                )
+
     @property
     def originals(self) -> Tensor:
         """What minibatches are cut from: grey values where they are known, the training data elsewhere."""
@@ -92,7 +113,7 @@ class Dataset:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Dataset:
         """The same data in another precision, elsewhere."""
-        parts = {
+        parts: dict[str, Any] = {
             name: value.to(device, dtype if value.is_floating_point() else None)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
@@ -207,6 +228,16 @@ def split(n: int, n_test: int, labels: Tensor | None = None) -> tuple[Tensor, Te
             rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
         shuffled = shuffled[rank[shuffled].sort(stable=True).indices]
     return shuffled[n_test:].sort().values, shuffled[:n_test].sort().values
+
+
+def chosen_scaling(scaling: str, data: Dataset) -> str:
+    """For auto, column where the widths of the columns of a table differ by more than a factor of 10; else common."""
+    if scaling != "auto":
+        return scaling
+    spread = data.train.std(0, correction=0)
+    spread = spread[spread > 0]
+    table = data.n_levels is None and len(data.shape) == 1 and len(spread) > 0
+    return "column" if table and bool(spread.max() > UNEVEN * spread.min()) else "common"
 
 
 def check_range(data: Dataset, decoder: str, n_levels: int | None = None) -> int:

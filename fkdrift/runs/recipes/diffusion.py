@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from fkdrift.generative.data.datasets import Dataset
+from fkdrift.generative.data.datasets import Dataset, chosen_scaling
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
 from fkdrift.generative.reverse_diffusion import ancestral
 from fkdrift.numerics.networks import seeded
@@ -30,9 +30,9 @@ N_TERMS = 20
 
 
 def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
-    """Settings with the waves chosen."""
+    """Settings with the waves and the scaling chosen."""
     waves = (3 if data.size <= FEW else 0) if settings.waves is None else settings.waves
-    return dataclasses.replace(settings, waves=waves)
+    return dataclasses.replace(settings, waves=waves, scaling=chosen_scaling(settings.scaling, data))
 
 
 def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
@@ -46,6 +46,7 @@ def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
         schedule=SCHEDULES[settings.schedule],
         learn_variance=settings.variance == "learned",
         dither=0.0 if data.n_levels is None else 1.0,
+        by_column=settings.scaling == "column",
     )
     if settings.variance == "beta-tilde":
         model.use_variance(model.b_tilde)

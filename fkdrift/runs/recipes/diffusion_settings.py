@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fkdrift.runs.recipes.learning_settings import LearningSettings
+from fkdrift.runs.recipes.learning_settings import LearningSettings, ScaledSettings
 from fkdrift.settings import default, setting
 
 FEW = 4
@@ -12,7 +12,7 @@ FEW = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionSettings(LearningSettings):
+class DiffusionSettings(ScaledSettings):
     """Settings of a diffusion model; each field says what it is."""
 
     n_updates: int = default(LearningSettings, "n_updates", 4000)

@@ -6,6 +6,7 @@ uniform in a cube of volume 1.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST_GRID = 2
 N_GRID = 601
+FAR, N_TAILS = 1.5, 200_000
+"""Samples beyond so many times the reach of the data are counted, of so many numbers."""
 
 
 class LearnedFlow(nn.Module):
@@ -30,12 +33,13 @@ class LearnedFlow(nn.Module):
 
     Args:
         flow: the density.
-        dither: width of the uniform noise, 0 for continuous data.
+        dither: width of the uniform noise, 0 for none.
+        whole: whether data are whole numbers.
     """
 
-    def __init__(self, flow: Flow | ZukoDensity, dither: float) -> None:
+    def __init__(self, flow: Flow | ZukoDensity, dither: float, whole: bool) -> None:
         super().__init__()
-        self.flow, self.dither = flow, dither
+        self.flow, self.dither, self.whole = flow, dither, whole
 
     def free_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """-log p(x), (batch,), nats."""
@@ -46,20 +50,28 @@ class LearnedFlow(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n data, (n, size); discrete ones are rounded."""
         x = self.flow.sample(n, generator)
-        return (x / self.dither).round() * self.dither if self.dither else x
+        return x.round() if self.whole else x
 
 
 def resolve(settings: FlowSettings, data: Dataset) -> FlowSettings:
-    """Nothing is left open."""
-    return settings
+    """Settings with the width of the noise chosen.
+
+    Raises:
+        BadParameter: data that have no density without noise.
+    """
+    dither = (0.0 if data.n_levels is None else 1.0) if settings.dither is None else settings.dither
+    if dither == 0:
+        data.require_density()
+    return dataclasses.replace(settings, dither=dither)
 
 
 def build(settings: FlowSettings, data: Dataset) -> LearnedFlow:
     """The model of these settings, started from their seed and the mean and spread of the data."""
-    dither = 0.0 if data.n_levels is None else 1.0
+    dither = settings.dither or 0.0
     x = data.train
     centre = x.mean(0)
-    spread = ((x - centre).square().mean(0) + dither / 12).sqrt().clamp_min(1e-3)
+    spread = ((x - centre).square().mean(0) + dither**2 / 12).sqrt()
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
     if settings.kind == "coupling":
         flow: Flow | ZukoDensity = coupling_flow(
             data.size,
@@ -77,7 +89,7 @@ def build(settings: FlowSettings, data: Dataset) -> LearnedFlow:
         if settings.kind in LAYERED:
             options["transforms"] = settings.couplings
         flow = ZukoDensity(settings.kind, data.size, centre=centre, spread=spread, seed=settings.seed, **options)
-    return LearnedFlow(flow, dither)
+    return LearnedFlow(flow, dither, data.n_levels is not None)
 
 
 def objective(model: nn.Module, settings: FlowSettings, data: Dataset) -> FreeEnergy:
@@ -95,12 +107,23 @@ def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def entries(model: nn.Module, settings: FlowSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
-    """How many derivatives log p has and, in one or two dimensions, its integral over a grid that reaches far out."""
+    """How many derivatives log p has, its tails and, in one or two dimensions, its integral over a wide grid."""
     flow = cast(LearnedFlow, model).flow
-    about: dict[str, Any] = {"smoothness": flow.smoothness}
+    about: dict[str, Any] = {"smoothness": flow.smoothness, "tails": tails(flow, data.train, generator)}
     if data.size <= LARGEST_GRID:
         about["integral"] = integral(flow, data.train)
     return about
+
+
+@torch.no_grad()
+def tails(flow: Flow | ZukoDensity, data: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """The share of samples beyond `FAR` times the reach of the data, and how many times the farthest is beyond it."""
+    low, high = data.min(0).values, data.max(0).values
+    centre, half = (low + high) / 2, ((high - low) / 2).clamp_min(torch.finfo(data.dtype).tiny)
+    n = max(1, N_TAILS // data.shape[1] // 10)
+    parts = [flow.sample(n, generator) for _ in range(10)]
+    reach = torch.cat([((x - centre) / half).abs().amax(1) for x in parts]).double()
+    return {"outside": (reach > FAR).double().mean().item(), "farthest": reach.max().item(), "samples": len(reach)}
 
 
 @torch.no_grad()

@@ -31,3 +31,14 @@ class LearningSettings(RunSettings):
     batch_size: int = setting(100, "Data in a minibatch.")
     learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
     weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledSettings(LearningSettings):
+    """Settings of models whose networks see data in units of their width."""
+
+    scaling: str = setting(
+        "auto",
+        "One width for all data, or one for each column; auto is column where those of a table differ by more than 10.",
+        choices=("auto", "common", "column"),
+    )
