@@ -77,7 +77,7 @@ class Dataset:
             values = column.unique()
             if len(values) == 1:
                 raise BadParameter(
-                    f"column {k} of {self.name} is constant ({values[0]:g}), so that its density has no limit: leave it out"
+                    f"column {k} of {self.name} is constant ({values[0]:g}), and its density has no limit: leave it out"
                 )
             if len(values) < len(column) / 2:
                 step = float(values.diff().min())

@@ -109,17 +109,20 @@ def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
 def entries(model: nn.Module, settings: FlowSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
     """How many derivatives log p has, its tails and, in one or two dimensions, its integral over a wide grid."""
     flow = cast(LearnedFlow, model).flow
-    about: dict[str, Any] = {"smoothness": flow.smoothness, "tails": tails(flow, data.train, generator)}
+    about: dict[str, Any] = {
+        "smoothness": flow.smoothness,
+        "tails": tails(flow, data.train, settings.dither or 0.0, generator),
+    }
     if data.size <= LARGEST_GRID:
         about["integral"] = integral(flow, data.train)
     return about
 
 
 @torch.no_grad()
-def tails(flow: Flow | ZukoDensity, data: Tensor, generator: torch.Generator) -> dict[str, float]:
+def tails(flow: Flow | ZukoDensity, data: Tensor, dither: float, generator: torch.Generator) -> dict[str, float]:
     """The share of samples beyond `FAR` times the reach of the data, and how many times the farthest is beyond it."""
     low, high = data.min(0).values, data.max(0).values
-    centre, half = (low + high) / 2, ((high - low) / 2).clamp_min(torch.finfo(data.dtype).tiny)
+    centre, half = (low + high) / 2, (high - low + dither) / 2
     n = max(1, N_TAILS // data.shape[1] // 10)
     parts = [flow.sample(n, generator) for _ in range(10)]
     reach = torch.cat([((x - centre) / half).abs().amax(1) for x in parts]).double()
