@@ -239,6 +239,15 @@ class BetaBinomialDecoder(DistributionKernel):
         return Independent(BetaBinomial(self.n_levels - 1, a, b), 1)
 
 
+def expectation(distribution: Distribution) -> Tensor:
+    """The mean of each component, of categories too."""
+    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    if isinstance(base, Categorical):
+        levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype, device=base.probs.device)
+        return (base.probs * levels).sum(-1)
+    return base.mean if isinstance(base, BetaBinomial) else distribution.mean
+
+
 def draw(distribution: Distribution, generator: torch.Generator) -> Tensor:
     """One sample with the given generator; reparameterised for Gaussians.
 

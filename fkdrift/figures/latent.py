@@ -13,9 +13,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.distributions import Distribution, Independent
 
-from fkdrift.densities.kernels import BetaBinomial
+from fkdrift.densities.kernels import expectation
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, STYLE, WALKERS
 from fkdrift.generative.chain import Chain, draw_posterior, generate
 from fkdrift.generative.data.datasets import Dataset
@@ -181,15 +180,6 @@ def _lines(parts: list[tuple[str, Tensor]]) -> Figure:
         axes.plot(curves.double().numpy().T, color=colour, lw=1.0, alpha=0.6)
         axes.set(title=title, xlabel="component", ylabel=r"$x$")
     return figure
-
-
-def expectation(distribution: Distribution) -> Tensor:
-    """The mean of each component, of categories too."""
-    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    if isinstance(base, torch.distributions.Categorical):
-        levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype)
-        return (base.probs * levels).sum(-1)
-    return base.mean if isinstance(base, BetaBinomial) else distribution.mean
 
 
 def _spread(data: Dataset) -> Tensor:

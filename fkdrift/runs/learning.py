@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadConfig, BadParameter
-from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
+from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data, rows_like
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.named_arrays import Named
 from fkdrift.runs.belonging import State, check_state
@@ -141,12 +141,67 @@ class Learning(Run):
         if x.ndim != 2 or x.shape[1] != self.data.size:
             raise BadParameter(f"data of shape {tuple(x.shape)} do not fit: the model needs (batch, {self.data.size})")
         generator = self._generator(seed)
+        n_draws = 1 if self.recipe.exact(self.model) else n_draws
         evaluate = self.recipe.evaluate
         with torch.no_grad():
             draws = [
                 torch.cat([evaluate(self.model, part, generator) for part in x.split(CHUNK)]) for _ in range(n_draws)
             ]
         return torch.stack(draws).double().mean(0)
+
+    def bound(self, x: np.ndarray | Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
+        """The ELBO, a lower bound on log p(x), of data (batch, ...): (batch,), nats; averaged over draws.
+
+        Raises:
+            BadParameter: data of another size or other levels, or that are not finite.
+        """
+        return -self.free_energy(rows_like(self.data, x), n_draws, seed).cpu()
+
+    def log_prob(self, x: np.ndarray | Tensor) -> Tensor:
+        """log p(x) of data (batch, ...), for a model that has it: (batch,), nats.
+
+        Raises:
+            BadConfig: the model has a bound only.
+            BadParameter: as for `bound`.
+        """
+        if not self.recipe.exact(self.model):
+            raise BadConfig(f"{self.title} has a bound on log p(x), and not log p(x) itself: use bound")
+        return self.bound(x)
+
+    @torch.no_grad()
+    def encode(self, x: np.ndarray | Tensor) -> Tensor:
+        """A code of data (batch, ...), without noise, (batch, n): the mean of q(z_1 | x), or the noise of a flow.
+
+        Raises:
+            BadConfig: the model has no codes.
+            BadParameter: as for `bound`.
+        """
+        if self.recipe.encode is None:
+            raise BadConfig(f"{self.title} has no codes: a vae, markov, diffusion or flow has")
+        return self.recipe.encode(self.model, rows_like(self.data, x)).cpu()
+
+    @torch.no_grad()
+    def decode(self, z: np.ndarray | Tensor) -> Tensor:
+        """The data that are expected of codes (batch, n), (batch, ...).
+
+        Raises:
+            BadConfig: the model has no codes.
+            BadParameter: codes of another size, or that are not finite.
+        """
+        if self.recipe.decode is None:
+            raise BadConfig(f"{self.title} has no codes: a vae, markov, diffusion or flow has")
+        codes = torch.as_tensor(z).to(self.data.train)
+        n = self.encode(self.data.test[:1]).shape[1]
+        if codes.ndim != 2 or codes.shape[1] != n or not bool(codes.isfinite().all()):
+            raise BadParameter(f"codes of shape {tuple(codes.shape)} do not fit: give finite numbers (batch, {n})")
+        return self.recipe.decode(self.model, codes).cpu().reshape(len(codes), *self.data.shape)
+
+    def score(self, x: np.ndarray | Tensor, seed: int = 0) -> tuple[dict[str, Any], Tensor]:
+        """How likely data (batch, ...) are, as plain values: log p(x), or the bound on it, on average; and of each."""
+        found = self.bound(x, seed=seed)
+        what = "log_prob" if self.recipe.exact(self.model) else "bound"
+        averaged = from_walkers(found)
+        return {"quantity": what, "n_data": len(found), **averaged.plain(), **self._bits(-averaged.mean)}, found
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
@@ -168,11 +223,14 @@ class Learning(Run):
 
     def _bound(self, nats: Estimate) -> dict[str, Any]:
         """An estimate in plain values; null where an error is not known, as for a single datum."""
-        values: dict[str, Any] = nats.plain()
-        if self.data.n_levels is not None or getattr(self.settings, "levels", None):
-            bits = nats.mean / (self.data.size * math.log(2))
-            values["bits_per_component"] = bits if math.isfinite(bits) else None
-        return values
+        return {**nats.plain(), **self._bits(nats.mean)}
+
+    def _bits(self, nats: float) -> dict[str, Any]:
+        """Bits per component, of discrete data."""
+        if self.data.n_levels is None and not getattr(self.settings, "levels", None):
+            return {}
+        bits = nats / (self.data.size * math.log(2))
+        return {"bits_per_component": bits if math.isfinite(bits) else None}
 
     # What it brings to a run
 

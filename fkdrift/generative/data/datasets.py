@@ -165,7 +165,7 @@ def load_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
     if name in SOURCES:
         return SOURCES[name]()
     if name.endswith(".npy"):
-        return replace(dataset(_read(Path(name)), name=name), place=str(Path(name).resolve()))
+        return replace(dataset(read_array(Path(name)), name=name), place=str(Path(name).resolve()))
     raise BadParameter(f"there are no data called {name!r}: choose from {', '.join(SOURCES)}, a FILE.npy, or run:DIR")
 
 
@@ -213,6 +213,22 @@ def dataset(
     return Dataset(name, rows[train], rows[test], n_levels, classes[train], classes[test], shape)
 
 
+def rows_like(data: Dataset, x: np.ndarray | Tensor) -> Tensor:
+    """Further data of the kind of `data`, checked, as rows (batch, size) of its dtype and on its device.
+
+    Raises:
+        BadParameter: they have another size, are not finite, or are not among the levels.
+    """
+    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if array.ndim < 2 or array[:1].size != data.size * min(1, len(array)):
+        shapes = f"(batch, {data.size})" + (f" or (batch, {', '.join(map(str, data.shape))})" if data.shape[1:] else "")
+        raise BadParameter(f"data of shape {array.shape} do not fit: the model needs {shapes}")
+    values = _finite(array)
+    if data.n_levels is not None and values.size:
+        _levels(values, data.n_levels)
+    return torch.from_numpy(np.ascontiguousarray(values)).flatten(1).to(data.train)
+
+
 def split(n: int, n_test: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Indices of a training and a test set, the same every time, with every class in its share.
 
@@ -258,12 +274,17 @@ def check_range(data: Dataset, decoder: str, n_levels: int | None = None) -> int
 
 def _checked(array: np.ndarray) -> np.ndarray:
     """The array in double precision, if it can be learned from."""
-    if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)) or np.iscomplexobj(array):
-        raise BadParameter(f"data of dtype {array.dtype} cannot be learned from: they have to be real numbers")
     if array.ndim < 2:
         raise BadParameter(f"data of shape {array.shape} have no axis of components: the shape has to be (n, ...)")
     if array.shape[0] < 2 or array.size == 0:
         raise BadParameter(f"data of shape {array.shape} are too few to learn from: give at least 2, with components")
+    return _finite(array)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    """The array in double precision, if it holds finite real numbers."""
+    if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)) or np.iscomplexobj(array):
+        raise BadParameter(f"data of dtype {array.dtype} cannot be learned from: they have to be real numbers")
     values = array.astype(np.float64)
     bad = np.asarray(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if bad.any():
@@ -305,8 +326,8 @@ def _checked_labels(labels: np.ndarray | Tensor, n: int) -> Tensor:
     return classes
 
 
-def _read(path: Path) -> np.ndarray:
-    """The array in a .npy file."""
+def read_array(path: Path) -> np.ndarray:
+    """The array in a .npy file; a BadParameter if there is none."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:

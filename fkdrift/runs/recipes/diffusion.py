@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset, chosen_scaling
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.reverse_diffusion import ancestral
+from fkdrift.generative.reverse_diffusion import ancestral, probability_flow
 from fkdrift.numerics.networks import seeded
 from fkdrift.runs.recipes.diffusion_settings import FEW, DiffusionSettings
 from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
@@ -94,4 +94,16 @@ def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     return x.round() if cast(DDPM, model).dither else x
 
 
-RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample)
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """The noise that the probability flow takes x to, (batch, size)."""
+    return probability_flow(cast(DDPM, model), x, backwards=True)
+
+
+def decode(model: nn.Module, z: Tensor) -> Tensor:
+    """What the probability flow makes of noise, (batch, size)."""
+    return probability_flow(cast(DDPM, model), z)
+
+
+RECIPE = Recipe(
+    "diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fkdrift.densities.coupling import Flow, coupling_flow
 from fkdrift.densities.zuko_density import ZukoDensity
+from fkdrift.errors import BadConfig
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.runs.recipes.flow_settings import LAYERED, FlowSettings
 from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_GRID = 2
 N_GRID = 601
-FAR, N_TAILS = 1.5, 200_000
+FAR, N_TAILS = 1.5, 50_000
 """Samples beyond so many times the reach of the data are counted, of so many numbers."""
 
 
@@ -158,4 +159,34 @@ def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     return cast(LearnedFlow, model).sample(n, generator)
 
 
-RECIPE = Recipe("flow", FlowSettings, resolve, build, objective, evaluate, entries, figures, sample)
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """The normal numbers of x, (batch, size)."""
+    return _layers(model).normal(x)[0]
+
+
+def decode(model: nn.Module, z: Tensor) -> Tensor:
+    """x of the normal numbers z, (batch, size)."""
+    return _layers(model).inverse(z)
+
+
+def _layers(model: nn.Module) -> Flow:
+    flow = cast(LearnedFlow, model).flow
+    if isinstance(flow, Flow):
+        return flow
+    raise BadConfig(f"a flow of kind {flow.kind} has no codes here: train one of kind coupling")
+
+
+RECIPE = Recipe(
+    "flow",
+    FlowSettings,
+    resolve,
+    build,
+    objective,
+    evaluate,
+    entries,
+    figures,
+    sample,
+    encode,
+    decode,
+    exact=lambda model: not cast(LearnedFlow, model).dither,
+)

@@ -21,6 +21,7 @@ from fkdrift.densities.kernels import (
     DistributionKernel,
     FullGaussian,
     Rescaled,
+    expectation,
 )
 from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.generative.chain import Chain, draw_posterior, generate, log_ratio, terms
@@ -201,4 +202,16 @@ def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     return generate(cast(Chain, model), n, generator)[-1]
 
 
-RECIPE = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures, sample)
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """The mean of q(z_1 | x), (batch, latents)."""
+    return cast(Chain, model).posterior(1, x).mean
+
+
+def decode(model: nn.Module, z: Tensor) -> Tensor:
+    """The mean of p(x | z_1), (batch, size)."""
+    return expectation(cast(Chain, model).generative(1, z))
+
+
+RECIPE = Recipe(
+    "vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+)
