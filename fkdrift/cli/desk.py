@@ -1,4 +1,4 @@
-"""`fkdrift report`, `animate`, `sample` and `compare`: what saved runs look like, alone and side by side."""
+"""`fkdrift report`, `animate`, `sample`, `score` and `compare`: what saved runs look like, alone and side by side."""
 
 from __future__ import annotations
 
@@ -77,6 +77,38 @@ def sample(
         if not hasattr(run, "named_samples"):
             raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift solve or fkdrift learn")
         typer.echo(write(out, run.named_samples(n, seed)))
+
+
+def score(
+    folder: Folder,
+    data: Annotated[Path, typer.Argument(help="An array (n, ...) in a .npy file.", metavar="DATA.npy")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the number of each datum to it.", metavar="FILE.npy")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draws that a bound is averaged over.")] = 0,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Say how likely new data are under a learned model: log p(x), or the bound on it, in nats."""
+    with errors():
+        refuse_no_run(folder, "checkpoint.pt")
+        from fkdrift.generative.data.datasets import read_array
+        from fkdrift.numerics.named_arrays import write
+        from fkdrift.runs.driver import load
+        from fkdrift.runs.learning import Learning
+        from fkdrift.runs.report import number
+
+        run = load(folder, trust=trust)
+        if not isinstance(run, Learning):
+            raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift learn")
+        found, each = run.score(read_array(data), seed)
+        if out is not None:
+            write(out, {found["quantity"]: (("datum",), each)})
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+            return
+        bits = f" = {found['bits_per_component']:.4f} bits per component" if "bits_per_component" in found else ""
+        typer.echo(f"{found['quantity']} {number(found)} nats{bits}, average of {found['n_data']:,} data")
 
 
 def compare(

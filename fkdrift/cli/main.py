@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.compress import compress, decompress
-from fkdrift.cli.desk import animate, compare, report, sample
+from fkdrift.cli.desk import animate, compare, report, sample, score
 from fkdrift.cli.doctor import doctor
 from fkdrift.cli.exact import exact
 from fkdrift.cli.ground_state import solve
@@ -41,6 +41,7 @@ app.command()(show)
 app.command()(report)
 app.command()(animate)
 app.command()(sample)
+app.command()(score)
 app.command()(compare)
 app.add_typer(learn, name="learn", context_settings=CONTEXT)
 app.command()(compress)

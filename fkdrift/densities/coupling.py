@@ -117,18 +117,20 @@ class Elementwise(Layer):
     Args:
         n: number of coordinates.
         n_steps: steps in each map, see `monotone`.
+        confined: whether the maps are, see `monotone`.
     """
 
-    def __init__(self, n: int, n_steps: int = 8) -> None:
+    def __init__(self, n: int, n_steps: int = 8, confined: bool = False) -> None:
         super().__init__()
-        self.parameters_of_map = nn.Parameter(identity_parameters(n_steps).repeat(n, 1))
+        self.confined = confined
+        self.parameters_of_map = nn.Parameter(identity_parameters(n_steps, confined).repeat(n, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, PerWalker]:
-        z, log_slope = transform(x, self.parameters_of_map)
+        z, log_slope = transform(x, self.parameters_of_map, self.confined)
         return z, log_slope.sum(-1)
 
     def inverse(self, z: Tensor) -> Tensor:
-        return inverse(z, self.parameters_of_map)
+        return inverse(z, self.parameters_of_map, self.confined)
 
 
 class Coupling(Layer):
@@ -142,6 +144,7 @@ class Coupling(Layer):
         changed: which of them are mapped.
         n_steps: steps in each map.
         width, depth: of the network.
+        confined: whether the maps are, see `monotone`.
 
     Raises:
         InputError: every coordinate would be mapped, or none.
@@ -151,15 +154,24 @@ class Coupling(Layer):
     changed: Tensor
     start: Tensor
 
-    def __init__(self, n: int, changed: Sequence[int], n_steps: int = 8, width: int = 32, depth: int = 2) -> None:
+    def __init__(
+        self,
+        n: int,
+        changed: Sequence[int],
+        n_steps: int = 8,
+        width: int = 32,
+        depth: int = 2,
+        confined: bool = False,
+    ) -> None:
         super().__init__()
+        self.confined = confined
         kept = [k for k in range(n) if k not in changed]
         if not kept or not changed:
             raise InputError(f"a coupling layer of {n} coordinates cannot map {list(changed)}: it needs both halves")
         self.register_buffer("kept", torch.tensor(kept))
         self.register_buffer("changed", torch.tensor(list(changed)))
-        self.register_buffer("start", identity_parameters(n_steps))
-        self.shape = (len(changed), n_parameters(n_steps))
+        self.register_buffer("start", identity_parameters(n_steps, confined))
+        self.shape = (len(changed), n_parameters(n_steps, confined))
         self.network = MLP(len(kept), (width,) * depth, math.prod(self.shape), gain=0.0)
 
     def _parameters_at(self, kept: Tensor) -> Tensor:
@@ -168,12 +180,12 @@ class Coupling(Layer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, PerWalker]:
         kept = x[:, self.kept]
-        mapped, log_slope = transform(x[:, self.changed], self._parameters_at(kept))
+        mapped, log_slope = transform(x[:, self.changed], self._parameters_at(kept), self.confined)
         return self._join(kept, mapped), log_slope.sum(-1)
 
     def inverse(self, z: Tensor) -> Tensor:
         kept = z[:, self.kept]
-        return self._join(kept, inverse(z[:, self.changed], self._parameters_at(kept)))
+        return self._join(kept, inverse(z[:, self.changed], self._parameters_at(kept), self.confined))
 
     def _join(self, kept: Tensor, changed: Tensor) -> Tensor:
         joined = kept.new_empty(len(kept), len(self.kept) + len(self.changed))
@@ -247,6 +259,7 @@ def coupling_flow(
     n_steps: int = 8,
     width: int = 32,
     depth: int = 2,
+    confined: bool = False,
     seed: int = 0,
 ) -> Flow:
     """A flow for densities on R^n: a scale, a triangular matrix, maps of each coordinate, then coupling layers.
@@ -258,6 +271,7 @@ def coupling_flow(
         n_couplings: coupling layers, each mapping the half that the one before kept.
         n_steps: steps in each monotone map.
         width, depth: of the coupling networks.
+        confined: whether tails are those of a Gaussian, whatever is learned; see `monotone`.
         seed: of the networks' start.
     """
     centre = torch.zeros(n) if centre is None else centre
@@ -265,7 +279,7 @@ def coupling_flow(
     halves = [range(1, n, 2), range(0, n, 2)]
     with seeded(seed):
         layers: list[Layer] = [Scale(centre, spread), *([Tail(*tail)] if tail else []), Triangular(n)]
-        layers += [Elementwise(n, n_steps)]
+        layers += [Elementwise(n, n_steps, confined)]
         if n > 1:
-            layers += [Coupling(n, halves[k % 2], n_steps, width, depth) for k in range(n_couplings)]
+            layers += [Coupling(n, halves[k % 2], n_steps, width, depth, confined) for k in range(n_couplings)]
     return Flow(n, layers).to(centre.device, centre.dtype)

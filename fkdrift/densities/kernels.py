@@ -164,6 +164,32 @@ class FullGaussian(DistributionKernel):
         return self.size * (self.size - 1) // 2
 
 
+class Rescaled(DistributionKernel):
+    """A Gaussian kernel whose network works in units of the data: x = mean + scale y, y ~ N(m(c), S).
+
+    Args:
+        kernel: of y.
+        mean, scale: (size,), and () or (size,); they stay as they are.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, kernel: DiagonalGaussian | FullGaussian, mean: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.kernel, self.size = kernel, kernel.size
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, cond: Tensor) -> Distribution:
+        y = self.kernel(cond)
+        if isinstance(y, MultivariateNormal):
+            L = self.scale.expand_as(self.mean)[:, None] * y.scale_tril
+            return MultivariateNormal(self.mean + self.scale * y.loc, scale_tril=L, validate_args=False)
+        base = y.base_dist
+        return Independent(Normal(self.mean + self.scale * base.loc, self.scale * base.scale, validate_args=False), 1)
+
+
 class BernoulliDecoder(DistributionKernel):
     """Independent bits; the network gives their logits (batch, size)."""
 
@@ -211,6 +237,15 @@ class BetaBinomialDecoder(DistributionKernel):
     def forward(self, cond: Tensor) -> Independent:
         a, b = soft_limit(self.network(cond)).exp().chunk(2, -1)
         return Independent(BetaBinomial(self.n_levels - 1, a, b), 1)
+
+
+def expectation(distribution: Distribution) -> Tensor:
+    """The mean of each component, of categories too."""
+    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    if isinstance(base, Categorical):
+        levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype, device=base.probs.device)
+        return (base.probs * levels).sum(-1)
+    return base.mean if isinstance(base, BetaBinomial) else distribution.mean
 
 
 def draw(distribution: Distribution, generator: torch.Generator) -> Tensor:

@@ -1,7 +1,7 @@
 """Velocities that respect exchange of particles, rotation and reflection, for flows of bosons and clusters.
 
     v_i = sum_j phi(r_ij^2, t) (x_i - x_j) + chi(|x_i|^2, t) x_i                          `RadialField`
-    v_i = sum_j phi(r_ij, h_i + h_j, t) (x_i - x_j),   h_i = sum_j message(r_ij, t)       `MessageField`
+    v_i = sum_j phi(r_ij, h_i, h_j, t) (x_i - x_j),   h_i from messages between particles    `GraphField`
 
 The flow of an equivariant velocity from a symmetric normal density has a symmetric density.  A radial field has its
 divergence in closed form,
@@ -23,6 +23,7 @@ from torch.nn.functional import silu
 
 from fkdrift.densities.continuous import Field
 from fkdrift.numerics.geometry import pair_indices
+from fkdrift.numerics.networks import MLP
 from fkdrift.tensor_types import PerWalker
 
 N_TIMES = 3
@@ -97,14 +98,22 @@ def _gaussians(square: Tensor, coefficients: Tensor, log_widths: Tensor) -> tupl
     return value, -(terms * rate).sum(-1)
 
 
-class MessageField(Field):
-    """Pair forces that depend on the surroundings of both particles; the mean of x stays at rest.
+class GraphField(Field):
+    """An equivariant graph network: pair forces from messages that particles have passed in several rounds.
+
+        m_ij = M_l( h_i + h_j, h_i h_j, d_ij, t ),      h_i <- h_i + H_l( sum_j m_ij ),      l = 1 ... L
+        v_i  = sum_l sum_j F_l( m_ij ) (x_i - x_j) / (1 + d_ij)
+
+    It starts at zero, and the mean of x stays at rest.
 
     Args:
         n_particles, n_dims: of the system.
-        width: units in the hidden layers.
+        n_layers: L.
+        width: of messages and states.
         n_features: Gaussians of the distance that the network sees.
         reach: largest distance that they resolve, in units of the coordinates.
+
+    Reference: V. Garcia Satorras, E. Hoogeboom and M. Welling, E(n) equivariant graph neural networks, ICML 2021.
     """
 
     first: Tensor
@@ -112,22 +121,28 @@ class MessageField(Field):
     centres: Tensor
 
     def __init__(
-        self, n_particles: int, n_dims: int, *, width: int = 64, n_features: int = 24, reach: float = 6.0
+        self,
+        n_particles: int,
+        n_dims: int,
+        *,
+        n_layers: int = 3,
+        width: int = 48,
+        n_features: int = 24,
+        reach: float = 6.0,
     ) -> None:
         super().__init__()
-        self.shape = (n_particles, n_dims)
+        self.shape, self.width = (n_particles, n_dims), width
         first, second = pair_indices(n_particles)
         self.register_buffer("first", torch.as_tensor(first))
         self.register_buffer("second", torch.as_tensor(second))
         self.register_buffer("centres", torch.linspace(0, reach, n_features))
-        n_seen = n_features + 5
-        self.message = nn.Sequential(nn.Linear(n_seen, width), nn.SiLU(), nn.Linear(width, width))
-        self.state = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.seen, self.around = nn.Linear(n_seen, width), nn.Linear(2 * width, width, bias=False)
-        last = nn.Linear(width, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.force = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
+        self.seen = nn.Linear(n_features + 5, n_layers * width)
+        self.around = nn.ModuleList(nn.Linear(2 * width, width, bias=False) for _ in range(n_layers - 1))
+        self.message = nn.ModuleList(nn.Linear(width, width) for _ in range(n_layers))
+        self.state = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(n_layers - 1)
+        )
+        self.force = nn.ModuleList(MLP(width, (width,), 1, gain=0.0) for _ in range(n_layers))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         n, dim = self.shape
@@ -136,16 +151,21 @@ class MessageField(Field):
         distance = (apart.square().sum(-1, keepdim=True) + CONTACT**2).sqrt()
         spacing = self.centres[1] - self.centres[0]
         waves = torch.cat([t, (torch.pi * t).sin(), (torch.pi * t).cos(), (2 * torch.pi * t).sin()], -1)
-        seen = torch.cat(
-            [torch.exp(-0.5 * ((distance - self.centres) / spacing).square()), distance / self.centres[-1],
-             waves[:, None].expand(-1, distance.shape[1], -1)], -1,
-        )  # fmt: skip
-        message = self.message(seen)
-        total = message.new_zeros(len(r), n, message.shape[-1])
-        total = total.index_add(1, self.first, message).index_add(1, self.second, message)
-        state = self.state(total)
-        one, other = state[:, self.first], state[:, self.second]
-        around = self.around(torch.cat([one + other, one * other], -1))
-        force = self.force(silu(self.seen(seen) + around)) * apart / (1 + distance)
-        v = torch.zeros_like(r).index_add(1, self.first, force).index_add(1, self.second, -force)
+        features = torch.exp(-0.5 * ((distance - self.centres) / spacing).square())
+        waves = waves[:, None].expand(-1, distance.shape[1], -1)
+        seen = self.seen(torch.cat([features, distance / self.centres[-1], waves], -1)).chunk(len(self.force), -1)
+        h, strength = torch.zeros(()), torch.zeros_like(distance)
+        for k, force in enumerate(self.force):
+            before = seen[k]
+            if k > 0:
+                one, other = h[:, self.first], h[:, self.second]
+                before = before + self.around[k - 1](torch.cat([one + other, one * other], -1))
+            message = silu(self.message[k](silu(before)))
+            strength = strength + force(message)
+            if k < len(self.state):
+                total = message.new_zeros(len(r), n, self.width)
+                total = total.index_add(1, self.first, message).index_add(1, self.second, message)
+                h = h + self.state[k](total)
+        pull = strength * apart / (1 + distance)
+        v = torch.zeros_like(r).index_add(1, self.first, pull).index_add(1, self.second, -pull)
         return v.flatten(1)

@@ -13,9 +13,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.distributions import Distribution, Independent
 
-from fkdrift.densities.kernels import BetaBinomial
+from fkdrift.densities.kernels import expectation
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, STYLE, WALKERS
 from fkdrift.generative.chain import Chain, draw_posterior, generate
 from fkdrift.generative.data.datasets import Dataset
@@ -32,12 +31,13 @@ def styled() -> Iterator[None]:
         yield
 
 
-def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figure:
-    """F of the minibatches against updates, its running mean, and the bounds reached.
+def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]], curve: np.ndarray) -> Figure:
+    """F of the minibatches against updates, its running mean, F of the data held back, and the bounds reached.
 
     Args:
         history: rows (update, F, error, seconds).
         bounds: mean for "train" and "test"; empty if they are not known.
+        curve: rows of the same for the data held back.
     """
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -51,12 +51,20 @@ def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]]) -> Figur
             color=LEARNED,
             label="running mean",
         )
+    if len(curve):
+        axes.errorbar(*curve[:, :3].T, color=EXACT, marker=".", lw=1.0, elinewidth=0.6, label="data held back")
+        best = curve[curve[:, 1].argmin()]
+        axes.plot(*best[:2], "o", ms=7, mfc="none", color=EXACT)
     reached = bounds.get("test", {}).get("mean")
     if reached is not None:
         axes.axhline(reached, **DASHED, label=f"test data: {reached:.2f}")
     settled = F[len(F) // 10 :]
     if len(settled):
-        values = [*np.quantile(settled, [0.005, 0.995]), settled.mean() if reached is None else reached]
+        values = [
+            *np.quantile(settled, [0.005, 0.995]),
+            *curve[len(curve) // 10 :, 1],
+            settled.mean() if reached is None else reached,
+        ]
         margin = 0.08 * (max(values) - min(values)) or 1.0
         axes.set_ylim(min(values) - margin, max(values) + 3 * margin)
     axes.set(xlabel="update", ylabel=r"$F = -\mathrm{ELBO}$ (nats per datum)", title="training")
@@ -172,15 +180,6 @@ def _lines(parts: list[tuple[str, Tensor]]) -> Figure:
         axes.plot(curves.double().numpy().T, color=colour, lw=1.0, alpha=0.6)
         axes.set(title=title, xlabel="component", ylabel=r"$x$")
     return figure
-
-
-def expectation(distribution: Distribution) -> Tensor:
-    """The mean of each component, of categories too."""
-    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    if isinstance(base, torch.distributions.Categorical):
-        levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype)
-        return (base.probs * levels).sum(-1)
-    return base.mean if isinstance(base, BetaBinomial) else distribution.mean
 
 
 def _spread(data: Dataset) -> Tensor:

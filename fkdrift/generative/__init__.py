@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from fkdrift.densities.known_densities import Mixture as Mixture
     from fkdrift.densities.known_densities import eight_gaussians as eight_gaussians
     from fkdrift.densities.known_densities import two_moons as two_moons
-    from fkdrift.densities.symmetric import MessageField as MessageField
+    from fkdrift.densities.symmetric import GraphField as GraphField
     from fkdrift.densities.symmetric import RadialField as RadialField
     from fkdrift.densities.zuko_density import ZukoDensity as ZukoDensity
     from fkdrift.generative.chain import Chain as Chain
@@ -120,7 +120,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "densities.coupling": ("Coupling", "Elementwise", "Flow", "Layer", "Scale", "Tail", "Triangular", "coupling_flow"),
     "generative.reverse_diffusion": ("ancestral", "flow_log_prob", "probability_flow", "reverse_sde"),
     "training.score_matching": ("denoising_loss", "drift_from_samples"),
-    "densities.symmetric": ("MessageField", "RadialField"),
+    "densities.symmetric": ("GraphField", "RadialField"),
     "densities.zuko_density": ("ZukoDensity",),
     "bridges.conditioned": ("Conditioned", "GuidedDrift", "Measurement"),
     "paths.entropy_production": ("entropy_production", "gaussian_score"),

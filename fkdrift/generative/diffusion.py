@@ -94,6 +94,7 @@ class DDPM(nn.Module):
         schedule: of the noise.
         learn_variance: whether v_t are parameters; otherwise they are b_t until one of `use_*` changes them.
         dither: width of uniform noise that bounds add to the data: 1 for whole numbers, which have no density.
+        by_column: whether every column of the data has a scale of its own.
 
     Raises:
         BadParameter: fewer than two steps.
@@ -121,12 +122,13 @@ class DDPM(nn.Module):
         schedule: Schedule = cosine_schedule,
         learn_variance: bool = False,
         dither: float = 0.0,
+        by_column: bool = False,
     ) -> None:
         super().__init__()
         if n_steps < 2:
             raise BadParameter(f"n_steps = {n_steps} is not allowed: a diffusion has at least 2")
         self.network, self.schedule, self.n_steps, self.dither = network, schedule, n_steps, dither
-        self.standardise = Standardise(data)
+        self.standardise = Standardise(data, by_column)
         self.register_buffer("origin", torch.zeros_like(self.standardise.mean))
         for name, table in _tables(schedule, n_steps).items():
             self.register_buffer(name, table.to(data))
@@ -203,7 +205,7 @@ class DDPM(nn.Module):
         log_v, error = self.log_variance[steps], (target - self.mean(z, steps)).square().sum(-1)
         b_tilde, first = self.b_tilde[steps], steps == 0
         kl = self.size * (log_v - b_tilde.log() + b_tilde / log_v.exp() - 1) / 2
-        log_p = self.size * (log_v + math.log(2 * math.pi)) / 2 + self.size * self.standardise.scale.log()
+        log_p = self.size * (log_v + math.log(2 * math.pi)) / 2 + self.standardise.log_volume
         return torch.where(first, log_p, kl) + error / (2 * log_v.exp())
 
     def prior_term(self, x: Tensor) -> Tensor:
@@ -214,34 +216,45 @@ class DDPM(nn.Module):
     def free_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """F with one step drawn for each datum instead of the sum over all: unbiased, and what is trained on.
 
-        Steps are spread evenly over the batch.
+        Steps are spread over the batch with the density 1 / t, like the terms themselves.
 
         Returns:
             (batch,), nats, differentiable.
         """
         place = torch.arange(len(x), device=x.device) + torch.rand((), generator=generator, device=x.device)
-        steps = (place * self.n_steps / len(x)).long().clamp_max(self.n_steps - 1)
-        steps = steps[torch.randperm(len(x), generator=generator, device=x.device)]
+        steps, weight = self._drawn(place[torch.randperm(len(x), generator=generator, device=x.device)] / len(x), 0)
         x = self.dithered(x, generator)
-        return self.prior_term(x) + self.n_steps * self.term(x, steps, _normal(x, generator))
+        return self.prior_term(x) + weight * self.term(x, steps, _normal(x, generator))
 
-    def bound(self, x: Tensor, generator: torch.Generator, stride: int = 1) -> Tensor:
+    def bound(self, x: Tensor, generator: torch.Generator, n_terms: int | None = None) -> Tensor:
         """F with all its terms, each at a noise of its own, (batch,), nats: at least -log p(x) on average.
 
         Args:
             x: data (batch, size).
             generator: of the noise.
-            stride: take only every so many terms, from a random one on, to stand for all; the first term, unlike
-                the others, is always taken.
+            n_terms: of those from t = 2 on take so many, drawn for each datum on its own with the density 1 / t, to
+                stand for all: unbiased, and the spread over the data is that of independent numbers.
         """
         with torch.no_grad():
             x = self.dithered(x, generator)
-            first = 1 + int(torch.randint(stride, (), generator=generator, device=x.device))
-            total = self.prior_term(x).double()
-            for t in (0, *range(first, self.n_steps, stride)):
-                term = self.term(x, torch.full((len(x),), t, device=x.device), _normal(x, generator)).double()
-                total += term if t == 0 else stride * term
+            first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            total = self.prior_term(x).double() + self.term(x, first, _normal(x, generator))
+            for k in range(self.n_steps - 1 if n_terms is None else min(n_terms, self.n_steps - 1)):
+                if n_terms is None or n_terms >= self.n_steps - 1:
+                    steps, weight = torch.full_like(first, k + 1), x.new_ones(())
+                else:
+                    place = torch.rand(len(x), generator=generator, device=x.device)
+                    steps, weight = self._drawn((k + place) / n_terms, 1)
+                    weight = weight / n_terms
+                total += weight * self.term(x, steps, _normal(x, generator))
         return total
+
+    def _drawn(self, place: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Steps t - 1 >= first at places (batch,) in [0, 1) of the density 1 / t, and 1 / density, (batch,) each."""
+        density = 1 / torch.arange(first + 1, self.n_steps + 1, device=place.device, dtype=torch.float64)
+        density = density / density.sum()
+        index = torch.searchsorted(density.cumsum(0), place.double()).clamp_max(len(density) - 1)
+        return first + index, (1 / density[index]).to(self.log_variance.dtype)
 
     def dithered(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x + dither u with u uniform in [-1/2, 1/2]."""

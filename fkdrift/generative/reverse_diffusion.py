@@ -91,7 +91,7 @@ def flow_log_prob(model: DDPM, x: Tensor, n_steps: int = 50) -> Tensor:
             return field_and_divergence(lambda z: _velocity(model, z, phi), state[0])
 
     z, change = rk4(rates, (model.standardise(x), x.new_zeros(len(x))), lowest, highest, n_steps)
-    return model.prior(len(x)).log_prob(z) + change - x.shape[1] * model.standardise.scale.log()
+    return model.prior(len(x)).log_prob(z) + change - model.standardise.log_volume
 
 
 def _flow(model: DDPM, z: Tensor, start: float, end: float, n_steps: int) -> Tensor:

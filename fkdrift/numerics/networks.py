@@ -34,16 +34,24 @@ class Standardise(nn.Module):
 
     Args:
         data: (n, size); their mean and their root mean square deviation are kept.
+        by_column: a deviation for each column, for columns in units of their own; 1 where a column is constant.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, data: Tensor) -> None:
+    def __init__(self, data: Tensor, by_column: bool = False) -> None:
         super().__init__()
         mean = data.mean(0)
+        square = (data - mean).square()
+        scale = (square.mean(0) if by_column else square.mean()).sqrt()
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", (data - mean).square().mean().sqrt().clamp_min(torch.finfo(data.dtype).tiny))
+        self.register_buffer("scale", torch.where(scale > 0, scale, torch.ones_like(scale)))
+
+    @property
+    def log_volume(self) -> Tensor:
+        """log |det dx/dz|, ()."""
+        return self.scale.log().expand_as(self.mean).sum()
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale

@@ -7,8 +7,10 @@ checkpoint.pt alone is enough to have the model back.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadConfig, BadParameter
-from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data
+from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data, rows_like
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.named_arrays import Named
-from fkdrift.runs.belonging import check_state
+from fkdrift.runs.belonging import State, check_state
 from fkdrift.runs.driver import drive, load, made
 from fkdrift.runs.ground_state import GroundState
-from fkdrift.runs.phases import Once, Training
+from fkdrift.runs.phases import Once, ValidatedTraining
 from fkdrift.runs.recipes import MODELS
 from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
 from fkdrift.runs.report import Block, Row, effort, number
@@ -42,6 +44,8 @@ CHUNK = 500
 """Data at a time: more would not fit a processor's cache."""
 N_BOUND = 2000
 """Training data that the bound is reported for, at most."""
+N_VALIDATION, VALIDATION_SEED = 1000, 3
+"""Of the data held back, those that are looked at, and the noise of all the looks."""
 N_RUN_SAMPLES = 5000
 """Positions drawn from a ground state to learn from."""
 
@@ -74,20 +78,42 @@ class Learning(Run):
 
     def __init__(self, recipe: Recipe, settings: LearningSettings, data: Dataset) -> None:
         settings = recipe.resolve(settings, data)
-        self.recipe, self.data = recipe, data.to(settings.torch_dtype, torch.device("cpu"))
+        self.recipe, self.device = recipe, settings.torch_device
+        self.data = data.to(settings.torch_dtype, self.device)
+        self.fitted, self._held_back = self.data, self.data.train[:0]
+        if settings.validation:
+            self.fitted, self._held_back = self.data.held_back(settings.validation)
         self._require_room(settings)
-        model = recipe.build(settings, self.data).to(settings.torch_dtype)
-        method = self._method(model, settings, settings.batch_size)
-        training = Training(method, torch.empty(0), n_updates=settings.n_updates)
+        model = self._built(settings)
+        self.training = ValidatedTraining(
+            self._method(model, settings, settings.batch_size),
+            model,
+            n_updates=settings.n_updates,
+            validate=self._validate if settings.validation else None,
+            patience=settings.patience,
+            average=settings.average,
+        )
         self.evaluation = Once("evaluation", self._bounds, of=lambda: self.n_updates)
-        generator = torch.Generator().manual_seed(settings.seed)
-        super().__init__(settings, model, generator, [training, self.evaluation])
+        super().__init__(settings, model, self._generator(settings.seed), [self.training, self.evaluation])
+        self.history["validation"] = self.training.curve
+
+    def _generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _built(self, settings: LearningSettings) -> nn.Module:
+        """The model, with weights that do not depend on the device."""
+        model = self.recipe.build(settings, self.fitted.to(settings.torch_dtype, torch.device("cpu")))
+        return model.to(self.device, settings.torch_dtype)
+
+    def _validate(self) -> Estimate:
+        """The free energy of the data held back, at the same noise every time."""
+        return from_walkers(self.free_energy(self._held_back[:N_VALIDATION], n_draws=1, seed=VALIDATION_SEED))
 
     def _method(self, model: nn.Module, settings: LearningSettings, batch_size: int) -> Adam:
         return minibatch_adam(
             model,
-            self.recipe.objective(model, settings, self.data),
-            self.data.originals,
+            self.recipe.objective(model, settings, self.fitted),
+            self.fitted.originals,
             n_updates=settings.n_updates,
             batch_size=batch_size,
             learning_rate=settings.learning_rate,
@@ -99,13 +125,12 @@ class Learning(Run):
         """Refuse so large a batch where the first update would not fit."""
 
         def update(n: int) -> None:
-            model = self.recipe.build(settings, self.data).to(settings.torch_dtype)
-            self._method(model, settings, n).update(torch.empty(0), 0, torch.Generator().manual_seed(0))
+            self._method(self._built(settings), settings, n).update(torch.empty(0), 0, self._generator(0))
 
-        n = min(settings.batch_size, len(self.data.originals))
+        n = min(settings.batch_size, len(self.fitted.originals))
         numbers = max(self.data.size, getattr(settings, "width", 1))
         remedy = f"give a smaller batch_size than {settings.batch_size}, or a smaller model"
-        require_first_step(update, n, numbers, settings, torch.device("cpu"), remedy)
+        require_first_step(update, n, numbers, settings, self.device, remedy)
 
     def free_energy(self, x: Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
         """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats.
@@ -115,7 +140,8 @@ class Learning(Run):
         """
         if x.ndim != 2 or x.shape[1] != self.data.size:
             raise BadParameter(f"data of shape {tuple(x.shape)} do not fit: the model needs (batch, {self.data.size})")
-        generator = torch.Generator().manual_seed(seed)
+        generator = self._generator(seed)
+        n_draws = 1 if self.recipe.exact(self.model) else n_draws
         evaluate = self.recipe.evaluate
         with torch.no_grad():
             draws = [
@@ -123,11 +149,65 @@ class Learning(Run):
             ]
         return torch.stack(draws).double().mean(0)
 
+    def bound(self, x: np.ndarray | Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
+        """The ELBO, a lower bound on log p(x), of data (batch, ...): (batch,), nats; averaged over draws.
+
+        Raises:
+            BadParameter: data of another size or other levels, or that are not finite.
+        """
+        return -self.free_energy(rows_like(self.data, x), n_draws, seed).cpu()
+
+    def log_prob(self, x: np.ndarray | Tensor) -> Tensor:
+        """log p(x) of data (batch, ...), for a model that has it: (batch,), nats.
+
+        Raises:
+            BadConfig: the model has a bound only.
+            BadParameter: as for `bound`.
+        """
+        if not self.recipe.exact(self.model):
+            raise BadConfig(f"{self.title} has a bound on log p(x), and not log p(x) itself: use bound")
+        return self.bound(x)
+
+    @torch.no_grad()
+    def encode(self, x: np.ndarray | Tensor) -> Tensor:
+        """A code of data (batch, ...), without noise, (batch, n): the mean of q(z_1 | x), or the noise of a flow.
+
+        Raises:
+            BadConfig: the model has no codes.
+            BadParameter: as for `bound`.
+        """
+        if self.recipe.encode is None:
+            raise BadConfig(f"{self.title} has no codes: a vae, markov, diffusion or flow has")
+        return self.recipe.encode(self.model, rows_like(self.data, x)).cpu()
+
+    @torch.no_grad()
+    def decode(self, z: np.ndarray | Tensor) -> Tensor:
+        """The data that are expected of codes (batch, n), (batch, ...).
+
+        Raises:
+            BadConfig: the model has no codes.
+            BadParameter: codes of another size, or that are not finite.
+        """
+        if self.recipe.decode is None:
+            raise BadConfig(f"{self.title} has no codes: a vae, markov, diffusion or flow has")
+        codes = torch.as_tensor(z).to(self.data.train)
+        n = self.encode(self.data.test[:1]).shape[1]
+        if codes.ndim != 2 or codes.shape[1] != n or not bool(codes.isfinite().all()):
+            raise BadParameter(f"codes of shape {tuple(codes.shape)} do not fit: give finite numbers (batch, {n})")
+        return self.recipe.decode(self.model, codes).cpu().reshape(len(codes), *self.data.shape)
+
+    def score(self, x: np.ndarray | Tensor, seed: int = 0) -> tuple[dict[str, Any], Tensor]:
+        """How likely data (batch, ...) are, as plain values: log p(x), or the bound on it, on average; and of each."""
+        found = self.bound(x, seed=seed)
+        what = "log_prob" if self.recipe.exact(self.model) else "bound"
+        averaged = from_walkers(found)
+        return {"quantity": what, "n_data": len(found), **averaged.plain(), **self._bits(-averaged.mean)}, found
+
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """n data that the model makes, (n, *shape of a datum)."""
-        made = self.recipe.sample(self.model, n, torch.Generator().manual_seed(seed))
-        return made.reshape(n, *self.data.shape)
+        made = self.recipe.sample(self.model, n, self._generator(seed))
+        return made.cpu().reshape(n, *self.data.shape)
 
     def named_samples(self, n: int, seed: int = 0) -> Named:
         """`sample` for a file: data, (sample, ...)."""
@@ -136,18 +216,21 @@ class Learning(Run):
 
     def _bounds(self) -> dict[str, Any]:
         """Bounds in nats for each datum, and in bits for each component of discrete data; what the recipe adds."""
-        parts = {"train": self.data.train[:N_BOUND], "test": self.data.test}
+        parts = {"train": self.fitted.train[:N_BOUND], "test": self.data.test}
         bounds = {name: self._bound(from_walkers(self.free_energy(x))) for name, x in parts.items()}
-        more = self.recipe.entries(self.model, self.settings, self.data, torch.Generator().manual_seed(1))
+        more = self.recipe.entries(self.model, self.settings, self.fitted, self._generator(1))
         return {"free_energy": bounds, **more}
 
     def _bound(self, nats: Estimate) -> dict[str, Any]:
         """An estimate in plain values; null where an error is not known, as for a single datum."""
-        values: dict[str, Any] = nats.plain()
-        if self.data.n_levels is not None or getattr(self.settings, "levels", None):
-            bits = nats.mean / (self.data.size * math.log(2))
-            values["bits_per_component"] = bits if math.isfinite(bits) else None
-        return values
+        return {**nats.plain(), **self._bits(nats.mean)}
+
+    def _bits(self, nats: float) -> dict[str, Any]:
+        """Bits per component, of discrete data."""
+        if self.data.n_levels is None and not getattr(self.settings, "levels", None):
+            return {}
+        bits = nats / (self.data.size * math.log(2))
+        return {"bits_per_component": bits if math.isfinite(bits) else None}
 
     # What it brings to a run
 
@@ -164,10 +247,15 @@ class Learning(Run):
         recipe, described = MODELS.find(config.get("model")), table(config, "data")
         if not {"name", "digest"} <= set(described):
             raise BadConfig("its config.toml does not say which data it was trained on: [data] needs name and digest")
-        found = find_data(described["name"] if source is None else source)
+        found = find_data(_where(described) if source is None else source)
         if found.digest != described["digest"]:
             raise BadConfig(f"the data {found.name!r} are not those that it was trained on: pass those as well")
+        found = replace(found, name=described["name"], place=described.get("place", ""))
         return cls(recipe, recipe.settings_class.from_values({**table(config, "settings"), **changes}), found)
+
+    def load_state_dict(self, state: State, force: bool = False) -> None:
+        super().load_state_dict(state, force)
+        self.history["validation"] = self.training.curve
 
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
         last = self.phases[0].energy
@@ -179,19 +267,31 @@ class Learning(Run):
         """Figures by name: the loss, and those of the model."""
         from fkdrift.figures.latent import loss_figure, styled  # here: matplotlib takes a second to import
 
-        generator = torch.Generator().manual_seed(2)
+        cpu, generator = torch.device("cpu"), torch.Generator().manual_seed(2)
+        model = copy.deepcopy(self.model).to(cpu)
         with styled(), torch.no_grad():
-            history = np.array(self.history["training"]).reshape(-1, 4)
-            figures = {"loss": loss_figure(history, self.evaluation.results().get("free_energy", {}))}
-            return figures | self.recipe.figures(self.model, self.settings, self.data, generator)
+            history, curve = (np.array(self.history[name]).reshape(-1, 4) for name in ("training", "validation"))
+            figures = {"loss": loss_figure(history, self.evaluation.results().get("free_energy", {}), curve)}
+            return figures | self.recipe.figures(
+                model, self.settings, self.fitted.to(self.settings.torch_dtype, cpu), generator
+            )
 
     @staticmethod
     def block(result: Mapping[str, Any]) -> Block:
         bounds = result.get("free_energy", {})
         remarks = [Row(f"-ELBO, {part}", _text(bound)) for part, bound in bounds.items()]
+        if "validation" in result:
+            checked = result["validation"]
+            ended = ", where training stopped being of use" if checked["stopped"] else ""
+            remarks.append(Row("validation", f"{number(checked)} nats, best at update {checked['n_updates']:,}{ended}"))
         if "importance_weighted" in result:
             bound = result["importance_weighted"]
             remarks.append(Row("importance weighted", f"{_text(bound)} with {bound['samples']} samples (test)"))
+        if result.get("tails", {}).get("outside", 0) > 0:
+            far = result["tails"]
+            remarks.append(
+                Row("tails", f"{far['outside']:.2g} of the samples lie far outside the data: see docs/flows.md")
+            )
         if "latents" in result:
             latents = result["latents"]
             units = " ".join(f"{kl:.2f}" for kl in latents["unit_kl"][:8]) + " ..." * (len(latents["unit_kl"]) > 8)
@@ -291,4 +391,11 @@ def find_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
     state = load(source.removeprefix("run:"))
     if not isinstance(state, GroundState):
         raise BadConfig(f"{source} is a {state.kind}: samples to learn from come from a ground state")
-    return dataset(state.sample(N_RUN_SAMPLES).flatten(1).cpu(), name=source)
+    data = dataset(state.sample(N_RUN_SAMPLES).flatten(1).cpu(), name=source)
+    return replace(data, place=f"run:{Path(source.removeprefix('run:')).resolve()}")
+
+
+def _where(described: Mapping[str, Any]) -> str:
+    """Where data are now: under the path that they had, or under their name, as seen from here."""
+    place = str(described.get("place", ""))
+    return place if place and Path(place.removeprefix("run:")).exists() else str(described["name"])

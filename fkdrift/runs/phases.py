@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.belonging import State, check_state
 from fkdrift.runs.run import Phase
+from fkdrift.training.adam import Adam
 from fkdrift.training.loop import Optimiser, Step, converged, fit
 
 MINIMUM_BLOCKS = 32
 """Sampled before an error bar is reliable: part of it comes from rare walkers in the tails (docs/validation.md)."""
+N_CHECKS, FEWEST_BETWEEN_CHECKS = 40, 25
+"""Of a model of data on those held back, over the whole training, and the fewest updates between two."""
 ROUNDING_ERRORS = 2
 """An error bar that small is reached, whatever was asked for: more samples would not make it smaller."""
 
@@ -94,6 +98,112 @@ class Training(Phase):
         self.n_made, self.ended = state["n_updates"], state["ended"]
         self.energy = None if state["energy"] is None else Estimate(*state["energy"])
         self.standard_deviation = state["standard_deviation"]
+
+
+class ValidatedTraining(Training):
+    """Training of a model of data that is watched on data held back: the best state is kept, and it stops by itself.
+
+    When it has ended the model has the weights of its best check, or their exponential average; those of the last
+    update are kept beside them, and training that goes on goes on from there.
+
+    Args:
+        method: how to improve the model.
+        model: what is trained.
+        n_updates: at most.
+        validate: the quantity on the data held back, always at the same noise; None: nothing is held back.
+        patience: checks without a new best until it stops.
+        average: decay of an exponential average of the weights, which is then what is checked and kept; 0 for none.
+
+    Attributes:
+        curve: rows (update, quantity, error, wall seconds), one for each check.
+    """
+
+    method: Adam
+
+    def __init__(
+        self,
+        method: Adam,
+        model: nn.Module,
+        *,
+        n_updates: int,
+        validate: Callable[[], Estimate] | None,
+        patience: int,
+        average: float = 0.0,
+    ) -> None:
+        super().__init__(method, torch.empty(0), n_updates=n_updates)
+        self.model, self.validate, self.patience, self.average = model, validate, patience, average
+        self.curve: list[list[float]] = []
+        self.averaged: State = self._weights() if average else {}
+        self.best: State = {}
+        self.last: State = {}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the quantity has not fallen for so long that it is not expected to."""
+        return len(self.curve) - 1 - self._best_check >= self.patience
+
+    @property
+    def _best_check(self) -> int:
+        return min(range(len(self.curve)), key=lambda k: self.curve[k][1], default=0)
+
+    @property
+    def planned(self) -> int:
+        return self.n_made if self.stopped else super().planned
+
+    def advance(self, generator: torch.Generator) -> None:
+        if self.last:
+            self.model.load_state_dict(self.last)
+            self.last = {}
+        self.method.spent = self.spent
+        super().advance(generator)
+        if self.averaged:
+            decay = min(self.average, (1 + self.n_made) / (10 + self.n_made))  # the first weights are soon forgotten
+            for name, value in self.model.state_dict().items():
+                if value.is_floating_point():
+                    self.averaged[name].lerp_(value, 1 - decay)
+        every = max(FEWEST_BETWEEN_CHECKS, self.n_updates // N_CHECKS)
+        if self.validate is not None and (self.n_made % every == 0 or self.n_made == self.n_updates):
+            self._check(self.validate)
+
+    def _check(self, validate: Callable[[], Estimate]) -> None:
+        """Validate the weights that would be kept now, and keep them if they are the best."""
+        now = self._weights()
+        self.model.load_state_dict(self.averaged or now)
+        found = validate()
+        self.curve.append([float(self.n_made), found.mean, found.error, self.wall_seconds])
+        if self._best_check == len(self.curve) - 1:
+            self.best = self._weights()
+        self.model.load_state_dict(now)
+
+    def finish(self) -> None:
+        super().finish()
+        if (kept := self.best or self.averaged) and not self.last:
+            self.last = self._weights()
+            self.model.load_state_dict(kept)
+
+    def results(self) -> dict[str, Any]:
+        if not self.curve:
+            return {}
+        step, mean, error, _ = self.curve[self._best_check]
+        found = {"mean": mean, "error": error if math.isfinite(error) else None, "n_updates": int(step)}
+        return {"validation": {**found, "stopped": self.stopped}}
+
+    def _weights(self) -> State:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def state_dict(self) -> State:
+        curve = torch.tensor(self.curve, dtype=torch.float64).reshape(-1, 4)
+        kept = {"averaged": self.averaged, "best": self.best, "last": self.last}
+        return {**super().state_dict(), "curve": curve, **kept}
+
+    def load_state_dict(self, state: State) -> None:
+        super().load_state_dict(state)
+        self.curve[:] = state["curve"].tolist()
+        like = self.model.state_dict()
+        for name in ("averaged", "best", "last"):
+            if state[name]:
+                check_state(state[name], like, name)
+            setattr(self, name, {key: value.to(like[key].device) for key, value in state[name].items()})
 
 
 class Sampler(Protocol):

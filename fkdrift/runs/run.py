@@ -51,6 +51,10 @@ class Phase(ABC):
     """Of E_L (of l_T / T for a free drift) over the last batch, while training."""
     estimated_excess: float | None = None
     """Energy that more training is expected to take away, where known."""
+    wall_seconds: float = 0.0
+    """Of the run, when the block began."""
+    spent: float = 0.0
+    """The part of the time allowed that had gone then; 0 without a limit."""
 
     @property
     @abstractmethod
@@ -183,6 +187,8 @@ class Run(ABC):
                 yield self._progress(phase, start)  # it may take long: say what is being done
             while phase.step < phase.planned:
                 wall, cpu = time.perf_counter(), time.process_time()
+                phase.wall_seconds = self.wall_seconds
+                phase.spent = (self.wall_seconds - start) / (limit * (phase.share or 1.0))
                 phase.advance(self.generator)
                 if phase.share is not None:
                     self.wall_seconds += time.perf_counter() - wall

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fkdrift.errors import DivergedPath
 from fkdrift.tensor_types import PerWalker
 from fkdrift.training.loop import Update
 
@@ -33,6 +34,9 @@ Evaluate = Callable[[Tensor, int, torch.Generator], Evaluation]
 
 class Adam:
     """Adam with a warm-up, a learning rate that falls on half a cosine, and clipped gradients.
+
+    The cosine is one of the updates made or, where that is more, of `spent`, the part of the time allowed that is gone:
+    a training that the clock ends has been annealed too.
 
     Args:
         parameters: what is trained.
@@ -60,6 +64,7 @@ class Adam:
         warm_up: int = WARM_UP,
     ) -> None:
         self.estimated_excess: float | None = None
+        self.spent = 0.0
         self.evaluate, self.n_updates, self.warm_up = evaluate, n_updates, warm_up
         self.learning_rate, self.final, self.max_norm = learning_rate, final, max_norm
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
@@ -73,7 +78,8 @@ class Adam:
             index: of the update, from 0.
             generator: source of the noise.
         """
-        cosine = (1 + math.cos(math.pi * index / self.n_updates)) / 2
+        progress = min(1.0, max(index / self.n_updates, self.spent))
+        cosine = (1 + math.cos(math.pi * progress)) / 2
         rate = self.learning_rate * (self.final + (1 - self.final) * cosine)
         for group in self.adam.param_groups:
             group["lr"] = rate * min(1.0, (index + 1) / self.warm_up)
@@ -118,6 +124,9 @@ def minibatch_adam(
         seed: of the shuffles.
         options: learning_rate, final, max_norm, weight_decay of `Adam`.
 
+    Raises:
+        DivergedPath: on an update, when the free energy of its batch is not finite.
+
     Example (a mean is learned):
         >>> data, model = 3 + torch.randn(200, 1, generator=g), torch.nn.Linear(1, 1)
         >>> options = {"n_updates": 200, "learning_rate": 0.1}
@@ -130,6 +139,11 @@ def minibatch_adam(
     def evaluate(walkers: Tensor, index: int, generator: torch.Generator) -> Evaluation:
         batch = torch.empty(0) if data is None else minibatch(data, batch_size, index, seed)
         F = free_energy(batch, generator)
+        if not bool(F.detach().isfinite().all()):
+            raise DivergedPath(
+                f"the free energy is no longer finite in update {index + 1}: use a smaller learning_rate, rescale the "
+                "data, or take constant and repeated values out of them"
+            )
         return Evaluation(F.mean(), F.detach(), walkers)
 
     return Adam(model.parameters(), evaluate, n_updates=n_updates, **options)  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def phonons() -> Iterator[Measured]:
     order = use.unit_kl.argsort(descending=True)
     for k, exact in enumerate((0.4055, 0.2306, 0.0877, 0.0)):
         yield within(f"KL of unit {k + 1}, nats", use.unit_kl[order[k]].item(), exact, 0.005)
-    found = overlaps(learned.model.decoder.network.last.weight[:, order[:3]], modes[:, :3])
+    found = overlaps(learned.model.decoder.kernel.network.last.weight[:, order[:3]], modes[:, :3])
     yield at_least("least overlap with its mode", found.diagonal().min().item(), 0.99)
 
 

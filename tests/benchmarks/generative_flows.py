@@ -14,7 +14,7 @@ import fkdrift as fk
 from fkdrift.densities.continuous import Continuous, align, flow_matching_loss
 from fkdrift.densities.coupling import Flow, Scale, coupling_flow
 from fkdrift.densities.known_densities import Mixture, eight_gaussians, two_moons
-from fkdrift.densities.symmetric import MessageField
+from fkdrift.densities.symmetric import GraphField
 from fkdrift.densities.zuko_density import ZukoDensity
 from fkdrift.numerics.geometry import distance, pair_vectors
 from fkdrift.numerics.log_weights import effective_sample_size
@@ -130,7 +130,7 @@ def cluster(n_updates: int = 15_000) -> Iterator[Measured]:
     data = tempered_samples(1000, 6000, 40, g)
     scale = data.std()
     with seeded(0):
-        field = MessageField(4, 2, n_features=40, reach=5.0)
+        field = GraphField(4, 2, n_features=40, reach=5.0)
 
     def loss(_: Tensor, g: torch.Generator) -> Tensor:
         end = data[torch.randint(len(data), (256,), generator=g)] / scale

@@ -16,7 +16,7 @@ from fkdrift.densities.continuous import (
     hutchinson_log_prob,
 )
 from fkdrift.densities.coupling import Flow
-from fkdrift.densities.symmetric import MessageField, RadialField
+from fkdrift.densities.symmetric import GraphField, RadialField
 from fkdrift.errors import InputError
 from tests.systems import generator
 
@@ -33,7 +33,7 @@ FIELDS = {
     "mlp": lambda: MLPField(6, width=16, depth=2),
     "radial": lambda: RadialField(3, 2),
     "separable": lambda: RadialField(3, 2, isotropic=False),
-    "message": lambda: MessageField(3, 2, width=8, n_features=6),
+    "message": lambda: GraphField(3, 2, width=8, n_features=6),
 }
 
 

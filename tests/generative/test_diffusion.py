@@ -12,6 +12,7 @@ from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import generate, log_ratio
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
 from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow, reverse_sde
+from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.networks import seeded
 from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
@@ -91,11 +92,33 @@ def test_sampled_bounds_agree_with_the_expected_one():
     expected = expected_bound(model, 0.5)
     generator = torch.Generator().manual_seed(0)
     x = 0.5 * torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
-    strided = torch.stack([model.bound(x, generator, stride=7) for _ in range(200)]).mean(0)
-    assert abs(strided.mean().item() - expected) < 0.02
-    for values in (model.bound(x, generator), model.free_energy(x, generator), log_ratio(model, x, generator)):
+    sampled = (model.bound(x, generator), model.bound(x, generator, 5), model.free_energy(x, generator))
+    for values in (*sampled, log_ratio(model, x, generator)):
         assert values.shape == (20_000,)
         assert abs(values.mean().item() - expected) < 4 * values.std().item() / 20_000**0.5
+
+
+@pytest.mark.parametrize("n_terms", [None, 20])
+def test_the_error_of_one_bound_covers_its_deviation(n_terms):
+    """Of 200 bounds, each by one call on data of its own, the deviations in standard errors are normal numbers."""
+    model = exact_model(0.5, 100)
+    expected, generator = expected_bound(model, 0.5), torch.Generator().manual_seed(0)
+    deviations = []
+    for _ in range(200):
+        x = 0.5 * torch.randn(300, 1, generator=generator, dtype=torch.float64)
+        deviations.append(from_walkers(model.bound(x, generator, n_terms)).deviation(expected))
+    z = torch.tensor(deviations)
+    assert abs(z.mean()) < 4 / 200**0.5
+    assert abs(z.square().mean() - 1) < 4 * (2 / 200) ** 0.5
+
+
+def test_drawn_terms_are_nearly_as_good_as_all():
+    """A network that is not exact has terms that fall like 1 / t, as they are drawn."""
+    generator = torch.Generator().manual_seed(0)
+    model = exact_model(1.0, 200)
+    x = 0.3 * torch.randn(5000, 1, generator=generator, dtype=torch.float64)
+    full, drawn = (from_walkers(model.bound(x, generator, n)).error for n in (None, 20))
+    assert drawn < 1.5 * full
 
 
 def test_best_variance_from_data_is_the_exact_one():

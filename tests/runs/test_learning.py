@@ -74,8 +74,10 @@ def test_files(place, saved):
     assert config["data"]["name"] == "digits"
     assert config["settings"]["latents"] == 3
     rows = list(csv.DictReader((place / "history.csv").open()))
-    assert [int(row["step"]) for row in rows] == list(range(1, 31))
-    assert float(rows[-1]["free_energy"]) == saved.history["training"][-1][1]
+    training = [row for row in rows if row["phase"] == "training"]
+    assert [int(row["step"]) for row in training] == list(range(1, 31))
+    assert float(training[-1]["free_energy"]) == saved.history["training"][-1][1]
+    assert [int(row["step"]) for row in rows if row["phase"] == "validation"] == [25, 30]
 
 
 def test_figures(saved):

@@ -30,7 +30,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MultivariateNormal, Normal, Uniform
 
 from fkdrift.densities.kernels import BetaBinomial
 from fkdrift.errors import BadParameter
@@ -41,7 +41,9 @@ from fkdrift.generative.coding.codec import (
     Codec,
     GaussianCodec,
     Grid,
+    NearestCodec,
     TriangularCodec,
+    UniformCodec,
 )
 from fkdrift.generative.coding.stack import Numbers, Stack, Symbols
 
@@ -121,15 +123,57 @@ class BitsBack:
         return torch.from_numpy(k.astype(np.float64) if grid is None else grid.values(k))
 
 
+class Nearest(Distribution):
+    """The whole numbers nearest to y (batch, ...), with certainty."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.y = y
+        super().__init__(y.shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.y + 0.5).floor()
+
+
+class Dequantised:
+    """Whole numbers x in a chain of continuous ones, with y = x + u as one more latent, u uniform in a unit cube.
+
+        q(y | x) = 1 within the cube around x,      p(x | y) = 1 for the nearest x,      then the chain, as of y
+
+    Its rate is the chain's dithered bound, -log p(x + u): popping u gets back the bits of where in the cube y is.
+
+    Args:
+        chain: of continuous data.
+
+    Reference: Ho, Lohn and Abbeel, Compression with flows via local bits-back coding, NeurIPS 2019.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain, self.n_steps = chain, chain.n_steps + 1
+
+    def posterior(self, t: int, z: Tensor) -> Distribution:
+        return Uniform(z - 0.5, z + 0.5, validate_args=False) if t == 1 else self.chain.posterior(t - 1, z)
+
+    def generative(self, t: int, z: Tensor) -> Distribution:
+        return Nearest(z) if t == 1 else self.chain.generative(t - 1, z)
+
+    def prior(self, n: int) -> Distribution:
+        return self.chain.prior(n)
+
+
 def chain_of(model: nn.Module) -> Chain:
-    """A model as a chain.
+    """A model as a chain; one of dithered data as a chain of whole numbers.
 
     Raises:
         BadParameter: it has not the methods of one.
     """
     if all(hasattr(model, name) for name in ("n_steps", "posterior", "generative", "prior")):
-        return cast(Chain, model)
-    raise BadParameter(f"{type(model).__name__} is not a chain of latent variables that can code data")
+        chain = cast(Chain, model)
+        return Dequantised(chain) if getattr(model, "dither", 0.0) else chain
+    raise BadParameter(
+        f"a {type(model).__name__} is not a chain of latent variables, and cannot code data: train a vae, a markov or "
+        "a diffusion model"
+    )
 
 
 def shape_of_data(chain: Chain) -> tuple[int, ...]:
@@ -155,25 +199,35 @@ def batches(n: int) -> list[int]:
 
 
 def survey(chain: Chain, x: Numbers) -> tuple[Grid, ...]:
-    """Grids for z_1 ... z_T that resolve the posteriors of data x (n, ...) and hold them.
+    """Grids for z_1 ... z_T that hold the posteriors of data x (n, ...), and resolve both them and p(z_t | z_{t+1}).
 
     Each latent is taken at the mean of its posterior, for some of the data.
 
     Raises:
         BadParameter: a posterior is too narrow for the coder, or not finite.
     """
-    grids = []
+    grids: list[Grid] = []
+    narrowest, reach = torch.empty(0), 0.0
     z = torch.from_numpy(np.ascontiguousarray(x[:: max(1, math.ceil(len(x) / SURVEYED))], np.float64))
     with _exact():
         for t in range(1, chain.n_steps + 1):
-            mean, std = _moments(chain.posterior(t, z))
+            q = chain.posterior(t, z)
+            mean, std = _moments(q)
+            if t > 1:
+                _, back = _moments(chain.generative(t, mean))
+                grids.append(Grid.resolve(_array(torch.minimum(narrowest, _narrowest(back))), reach))
             reach = float((mean.abs() + 8 * std).max()) if mean.numel() else 8.0
+            if isinstance(q, Uniform) and x.size:
+                reach = float(abs(x).max()) + 1  # every datum has a cube of its own
             if not math.isfinite(reach):
                 raise BadParameter(f"the posterior of latent {t} is not finite: the model cannot code these data")
-            narrowest = std.amin(0) if len(z) else torch.ones(std.shape[1:])
-            grids.append(Grid.resolve(_array(narrowest), max(8.0, reach)))
-            z = mean
-    return tuple(grids)
+            narrowest, reach, z = _narrowest(std), max(8.0, reach), mean
+    return (*grids, Grid.resolve(_array(narrowest), reach)) if chain.n_steps else ()
+
+
+def _narrowest(std: Tensor) -> Tensor:
+    """The least width of each component."""
+    return std.amin(0) if len(std) else std.new_ones(std.shape[1:])
 
 
 def codec_for(distribution: Distribution, grid: Grid | None, local: bool = False) -> Codec:
@@ -190,14 +244,18 @@ def codec_for(distribution: Distribution, grid: Grid | None, local: bool = False
     """
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
-    if isinstance(distribution, Normal | MultivariateNormal):
+    if isinstance(distribution, Normal | MultivariateNormal | Uniform):
         if grid is None:
             raise BadParameter("the model is one of continuous data: give the step to which they may be rounded")
+        if isinstance(distribution, Uniform):
+            return UniformCodec(_array(distribution.low), _array(distribution.high), grid)
         if isinstance(distribution, Normal):
             return GaussianCodec(_array(distribution.loc), _array(distribution.scale), grid, local)
         return TriangularCodec(_array(distribution.loc), _array(distribution.scale_tril), grid, local)
     if grid is not None:
         raise BadParameter("the model is one of discrete data, which are not rounded: leave the step out")
+    if isinstance(distribution, Nearest):
+        return NearestCodec(distribution.mean.numpy().astype(np.int32))
     if isinstance(distribution, Bernoulli):
         return BernoulliCodec(_array(distribution.probs))
     if isinstance(distribution, Categorical | BetaBinomial):

@@ -199,6 +199,52 @@ class TriangularCodec:
 
 
 @dataclass(frozen=True)
+class UniformCodec:
+    """Independent uniform numbers in [low, high) on a grid.
+
+    Args:
+        low, high: of one shape, which is the shape of the symbols; whole multiples of the grid's step.
+        grid: where the values are.
+    """
+
+    low: Numbers
+    high: Numbers
+    grid: Grid
+
+    def push(self, stack: Stack, symbols: Symbols) -> None:
+        first, n = self._in_steps()
+        shifted = symbols.ravel() - first
+        _need(((shifted >= 0) & (shifted < n)).all(), "a value is outside the range of a uniform number")
+        stack.push(shifted, ("Uniform",), n)
+
+    def pop(self, stack: Stack) -> Symbols:
+        first, n = self._in_steps()
+        return (stack.pop(("Uniform",), n) + first).reshape(self.low.shape)
+
+    def _in_steps(self) -> tuple[Symbols, Symbols]:
+        """The first symbol of each, and how many there are."""
+        first, end = (np.rint(bound / self.grid.step).astype(np.int32).ravel() for bound in (self.low, self.high))
+        return first, end - first
+
+
+@dataclass(frozen=True)
+class NearestCodec:
+    """Symbols that are known: they cost nothing.
+
+    Args:
+        symbols: what they are.
+    """
+
+    symbols: Symbols
+
+    def push(self, stack: Stack, symbols: Symbols) -> None:
+        _need(np.array_equal(symbols, self.symbols), "data are not those nearest to their latents")
+
+    def pop(self, stack: Stack) -> Symbols:
+        return self.symbols
+
+
+@dataclass(frozen=True)
 class BernoulliCodec:
     """Independent bits.
 

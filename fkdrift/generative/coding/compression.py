@@ -92,7 +92,8 @@ def compress(
         data: (n, ...) an array, or the name of a .npy file, which is read block by block; each datum is laid out flat.
         model: a VAE, Markov autoencoder or any `Chain` module.
         path: the file to write; it appears when it is complete.
-        step: for continuous data: they are rounded to whole multiples of it; without meaning for discrete data.
+        step: for continuous data: they are rounded to whole multiples of it, and zero has no sign; without meaning for
+            discrete data.
         progress: told how far it is.
 
     Returns:
@@ -226,6 +227,10 @@ def _symbols(block: np.ndarray, step: float | None) -> tuple[Symbols, Grid | Non
     k = np.rint(values if step is None else values / step)
     if step is None and (k != values).any():
         raise BadParameter("the data are not whole numbers: give the step to which they may be rounded")
+    if step is None and (np.signbit(values) & (values == 0)).any():
+        raise BadParameter(
+            "the data have zeros with a minus sign, which would come back without it: add 0.0 to the data"
+        )
     if (abs(k) > 2**30).any():
         raise BadParameter(f"data as large as {abs(values).max():.3g} cannot be coded: use a larger step")
     symbols = k.astype(np.int32)

@@ -1,13 +1,14 @@
 """The layout of compressed files: a header and blocks, whose lengths, digests and values are checked before use.
 
     file    FKDZ | version 2 | length 4 | header (JSON) | digest 16 of all before | block | block | ...
-    block   items 4 | bytes 4 | bottom 4 | initial 4 | low 4 | high 4 | grid of each latent | digest 8 of the data
-            | words of the stack | digest 8 of the last 8 bytes before the block and of all so far in it
+    block   items 4 | bytes 4 | bottom 4 | initial 4 | low 4 | high 4 | bytes 4 of the grids | grids of the latents
+            | digest 8 of the data | words of the stack | digest 8 of the last 8 bytes before the block and of all so
+            far in it
 
-All numbers are little-endian.  A block is a stack of its own, so that memory stays bounded however long the file.  Its
-stack starts with `initial` pseudo-random words; the first `bottom` of them were never popped and are not in the file.
-After decoding they must all be back, bit for bit.  Together with the digests this makes a damaged file, another model,
-or arithmetic that differs in the last digit an error, and never wrong data.
+All numbers are little-endian, and the grids are deflated.  A block is a stack of its own, so that memory stays bounded
+however long the file.  Its stack starts with `initial` pseudo-random words; the first `bottom` of them were never
+popped and are not in the file.  After decoding they must all be back, bit for bit.  Together with the digests this
+makes a damaged file, another model, or arithmetic that differs in the last digit an error, and never wrong data.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
@@ -29,10 +31,10 @@ from fkdrift.generative.coding.bits_back import BitsBack, survey
 from fkdrift.generative.coding.codec import Grid
 from fkdrift.generative.coding.stack import Stack, Symbols, random_words
 
-MAGIC, VERSION = b"FKDZ", 1
+MAGIC, VERSION = b"FKDZ", 2
 PREFIX = struct.Struct("<4sHI")
 BLOCK = struct.Struct("<IIIIii")
-LATENT = struct.Struct("<II")
+LATENT, LENGTH = struct.Struct("<II"), struct.Struct("<I")
 HEADER_DIGEST, DIGEST = 16, 8
 INITIAL_WORDS, MOST_WORDS = 1 << 16, 1 << 26
 LARGEST_HEADER = 1 << 16
@@ -116,8 +118,8 @@ def pack_block(chain: Chain, symbols: Symbols, grid: Grid | None, previous: byte
     latents = survey(chain, symbols.astype(np.float64) if grid is None else grid.values(symbols))
     stack, initial = _fill(BitsBack(chain, latents, grid), symbols, advance)
     words, bottom = stack.words, stack.untouched
-    body = b"".join(_pack_grid(latent) for latent in latents)
-    body += _digest(_bytes(symbols, "<i4")) + _bytes(words[bottom:], "<u4")
+    grids = zlib.compress(b"".join(_pack_grid(latent) for latent in latents), 9)
+    body = LENGTH.pack(len(grids)) + grids + _digest(_bytes(symbols, "<i4")) + _bytes(words[bottom:], "<u4")
     low, high = (0, 0) if grid is None else (grid.low, grid.high)
     packed = BLOCK.pack(len(symbols), len(body), bottom, initial, low, high) + body
     packed += _digest(previous + packed)
@@ -139,9 +141,11 @@ def unpack_block(
     body, digest = _read(file, n_bytes), _read(file, DIGEST)
     if digest != _digest(previous + head + body):
         raise CorruptStream("a block of the compressed file is damaged: its checksum is wrong")
+    start_of_data = LENGTH.size + LENGTH.unpack_from(body)[0]
+    packed, body = zlib.decompress(body[LENGTH.size : start_of_data]), body[start_of_data:]
     latents = []
     for _ in range(chain.n_steps):
-        latent, body = _unpack_grid(body)
+        latent, packed = _unpack_grid(packed)
         latents.append(latent)
     grid = None if step is None else Grid(step, low, high)
     start = random_words(initial, seed=initial)

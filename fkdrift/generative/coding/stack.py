@@ -73,12 +73,12 @@ class Stack:
         """A copy of what is on the stack, (n,), the top word last."""
         return self._coder.get_compressed()
 
-    def push(self, symbols: Symbols, family: tuple[Any, ...], *parameters: Numbers) -> None:
+    def push(self, symbols: Symbols, family: tuple[Any, ...], *parameters: Numbers | Symbols) -> None:
         """Push symbols (n,) with the constriction model `family` = (name, *arguments) and its parameters (n, ...)."""
         if len(symbols):
             self._coder.encode_reverse(symbols, self._model(family), *parameters)
 
-    def pop(self, family: tuple[Any, ...], *parameters: Numbers) -> Symbols:
+    def pop(self, family: tuple[Any, ...], *parameters: Numbers | Symbols) -> Symbols:
         """Pop as many symbols as there are parameters.
 
         Raises:
@@ -98,7 +98,7 @@ class Stack:
 
     def _model(self, family: tuple[Any, ...]) -> Any:
         name, *arguments = family
-        keywords = {} if name == "QuantizedGaussian" else {"perfect": False}
+        keywords = {"perfect": False} if name in ("Bernoulli", "Categorical") else {}
         return getattr(self._models, name)(*arguments, **keywords)
 
 

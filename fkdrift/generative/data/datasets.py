@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from fkdrift.generative.data.images import distort
 SPLIT_SEED = 0
 TEST_SHARE = 0.2
 THRESHOLD = 0.5
+UNEVEN = 10.0
+"""Widths of columns that differ by more are those of different units."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Dataset:
         train_labels, test_labels: classes (n,) from 0 on, where there are any.
         shape: of one datum, such as (28, 28); size is its product.
         brightness: grey values in [0, 1] behind binary images, (n, size), for distortions.
+        place: the full path of the file or run that they come from, where there is one.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Dataset:
     test_labels: Tensor | None = None
     shape: tuple[int, ...] = ()
     brightness: Tensor | None = None
+    place: str = ""
 
     @property
     def size(self) -> int:
@@ -62,6 +66,25 @@ class Dataset:
     def is_image(self) -> bool:
         """Whether a datum is a square picture."""
         return len(self.shape) == 2 and self.shape[0] == self.shape[1]
+
+    def require_density(self) -> None:
+        """Refuse data that have none: continuous ones with a column that is constant, or whose values repeat.
+
+        Raises:
+            BadParameter: with the column.
+        """
+        for k, column in enumerate(self.train.T):
+            values = column.unique()
+            if len(values) == 1:
+                raise BadParameter(
+                    f"column {k} of {self.name} is constant ({values[0]:g}), and its density has no limit: leave it out"
+                )
+            if len(values) < len(column) / 2:
+                step = float(values.diff().min())
+                raise BadParameter(
+                    f"column {k} of {self.name} has only {len(values)} values in {len(column)} data, so that its "
+                    f"density has no limit: give whole numbers, or --dither {step:.3g}, the width of noise between them"
+                )
 
     @property
     def originals(self) -> Tensor:
@@ -75,14 +98,27 @@ class Dataset:
             return (x > THRESHOLD).to(x.dtype)
         return x if self.n_levels is None else x.round().clamp(0, self.n_levels - 1)
 
+    def held_back(self, share: float) -> tuple[Dataset, Tensor]:
+        """The same data with a share of what they learn from taken out, and what was taken, (n, size)."""
+        n = max(1, round(share * len(self.train)))
+        if not 0 < n < len(self.train):
+            raise BadParameter(f"validation = {share} of {len(self.train)} data leaves none to learn from: use 0")
+        kept, taken = split(len(self.train), n, None if self.train_labels is None else self.train_labels.cpu())
+        parts: dict[str, Any] = {
+            name: value[kept.to(value.device)]
+            for name in ("train", "train_labels", "brightness")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **parts), self.train[taken.to(self.train.device)]
+
     def to(self, dtype: torch.dtype, device: torch.device) -> Dataset:
         """The same data in another precision, elsewhere."""
-        parts = {
+        parts: dict[str, Any] = {
             name: value.to(device, dtype if value.is_floating_point() else None)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
-        return Dataset(**{**vars(self), **parts})
+        return replace(self, **parts)
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a file: what a model has to know to be rebuilt, and what tells other data apart."""
@@ -93,6 +129,7 @@ class Dataset:
             "n_train": len(self.train),
             "n_test": len(self.test),
             "digest": self.digest,
+            **({"place": self.place} if self.place else {}),
         }
 
     @property
@@ -128,7 +165,7 @@ def load_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
     if name in SOURCES:
         return SOURCES[name]()
     if name.endswith(".npy"):
-        return dataset(_read(Path(name)), name=name)
+        return replace(dataset(read_array(Path(name)), name=name), place=str(Path(name).resolve()))
     raise BadParameter(f"there are no data called {name!r}: choose from {', '.join(SOURCES)}, a FILE.npy, or run:DIR")
 
 
@@ -146,8 +183,8 @@ def dataset(
         x: (n, ...), real numbers; n at least 2.
         labels: (n,) whole numbers 0 ... K - 1, all of them in use, where there are classes.
         name: what to call them.
-        n_levels: of discrete data; None to take whole numbers from an integer or boolean array as levels, and a
-            floating-point array as continuous data.
+        n_levels: of discrete data; None to take whole numbers from an integer or boolean array as levels (256 for bytes
+            above 127, one more than the largest elsewhere), and a floating-point array as continuous data.
         n_test: how many to keep for the test; None for a fifth.
 
     Raises:
@@ -162,7 +199,8 @@ def dataset(
     values = _checked(array)
     whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
     if n_levels is not None or whole:
-        n_levels = _levels(values, n_levels)
+        bright = array.dtype == np.uint8 and array.size > 0 and array.max() > 127
+        n_levels = _levels(values, 256 if bright and n_levels is None else n_levels)
     classes = None if labels is None else _checked_labels(labels, len(values))
     n_test = max(1, round(TEST_SHARE * len(values))) if n_test is None else n_test
     if not 0 < n_test < len(values):
@@ -173,6 +211,22 @@ def dataset(
     if classes is None:
         return Dataset(name, rows[train], rows[test], n_levels, shape=shape)
     return Dataset(name, rows[train], rows[test], n_levels, classes[train], classes[test], shape)
+
+
+def rows_like(data: Dataset, x: np.ndarray | Tensor) -> Tensor:
+    """Further data of the kind of `data`, checked, as rows (batch, size) of its dtype and on its device.
+
+    Raises:
+        BadParameter: they have another size, are not finite, or are not among the levels.
+    """
+    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if array.ndim < 2 or array[:1].size != data.size * min(1, len(array)):
+        shapes = f"(batch, {data.size})" + (f" or (batch, {', '.join(map(str, data.shape))})" if data.shape[1:] else "")
+        raise BadParameter(f"data of shape {array.shape} do not fit: the model needs {shapes}")
+    values = _finite(array)
+    if data.n_levels is not None and values.size:
+        _levels(values, data.n_levels)
+    return torch.from_numpy(np.ascontiguousarray(values)).flatten(1).to(data.train)
 
 
 def split(n: int, n_test: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -190,6 +244,16 @@ def split(n: int, n_test: int, labels: Tensor | None = None) -> tuple[Tensor, Te
             rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
         shuffled = shuffled[rank[shuffled].sort(stable=True).indices]
     return shuffled[n_test:].sort().values, shuffled[:n_test].sort().values
+
+
+def chosen_scaling(scaling: str, data: Dataset) -> str:
+    """For auto, column where the widths of the columns of a table differ by more than a factor of 10; else common."""
+    if scaling != "auto":
+        return scaling
+    spread = data.train.std(0, correction=0)
+    spread = spread[spread > 0]
+    table = data.n_levels is None and len(data.shape) == 1 and len(spread) > 0
+    return "column" if table and bool(spread.max() > UNEVEN * spread.min()) else "common"
 
 
 def check_range(data: Dataset, decoder: str, n_levels: int | None = None) -> int:
@@ -210,12 +274,17 @@ def check_range(data: Dataset, decoder: str, n_levels: int | None = None) -> int
 
 def _checked(array: np.ndarray) -> np.ndarray:
     """The array in double precision, if it can be learned from."""
-    if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)) or np.iscomplexobj(array):
-        raise BadParameter(f"data of dtype {array.dtype} cannot be learned from: they have to be real numbers")
     if array.ndim < 2:
         raise BadParameter(f"data of shape {array.shape} have no axis of components: the shape has to be (n, ...)")
     if array.shape[0] < 2 or array.size == 0:
         raise BadParameter(f"data of shape {array.shape} are too few to learn from: give at least 2, with components")
+    return _finite(array)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    """The array in double precision, if it holds finite real numbers."""
+    if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)) or np.iscomplexobj(array):
+        raise BadParameter(f"data of dtype {array.dtype} cannot be learned from: they have to be real numbers")
     values = array.astype(np.float64)
     bad = np.asarray(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if bad.any():
@@ -257,8 +326,8 @@ def _checked_labels(labels: np.ndarray | Tensor, n: int) -> Tensor:
     return classes
 
 
-def _read(path: Path) -> np.ndarray:
-    """The array in a .npy file."""
+def read_array(path: Path) -> np.ndarray:
+    """The array in a .npy file; a BadParameter if there is none."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from fkdrift.generative.data.datasets import Dataset
+from fkdrift.generative.data.datasets import Dataset, chosen_scaling
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.reverse_diffusion import ancestral
+from fkdrift.generative.reverse_diffusion import ancestral, probability_flow
 from fkdrift.numerics.networks import seeded
 from fkdrift.runs.recipes.diffusion_settings import FEW, DiffusionSettings
 from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
@@ -30,9 +30,9 @@ N_TERMS = 20
 
 
 def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
-    """Settings with the waves chosen."""
+    """Settings with the waves and the scaling chosen."""
     waves = (3 if data.size <= FEW else 0) if settings.waves is None else settings.waves
-    return dataclasses.replace(settings, waves=waves)
+    return dataclasses.replace(settings, waves=waves, scaling=chosen_scaling(settings.scaling, data))
 
 
 def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
@@ -46,6 +46,7 @@ def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
         schedule=SCHEDULES[settings.schedule],
         learn_variance=settings.variance == "learned",
         dither=0.0 if data.n_levels is None else 1.0,
+        by_column=settings.scaling == "column",
     )
     if settings.variance == "beta-tilde":
         model.use_variance(model.b_tilde)
@@ -62,9 +63,8 @@ def objective(model: nn.Module, settings: DiffusionSettings, data: Dataset) -> F
 
 
 def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-    """F with about twenty of its terms standing for all, (batch,), nats; ten such draws are averaged."""
-    diffusion = cast(DDPM, model)
-    return diffusion.bound(x, generator, stride=max(1, diffusion.n_steps // N_TERMS))
+    """F with twenty of its terms, drawn for each datum, standing for all, (batch,), nats."""
+    return cast(DDPM, model).bound(x, generator, N_TERMS)
 
 
 def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, genera
     x = data.test[:500]
     with torch.no_grad():
         dithered = diffusion.dithered(x, generator)
-        first = torch.zeros(len(x), dtype=torch.long)
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return {
             "prior_term": diffusion.prior_term(dithered).mean().item(),
             "reconstruction": diffusion.term(dithered, first, noise).mean().item(),
@@ -89,8 +89,21 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
 
 
 def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
-    """n data, (n, size)."""
-    return ancestral(cast(DDPM, model), n, generator)
+    """n data, (n, size); discrete ones are rounded."""
+    x = ancestral(cast(DDPM, model), n, generator)
+    return x.round() if cast(DDPM, model).dither else x
 
 
-RECIPE = Recipe("diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample)
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """The noise that the probability flow takes x to, (batch, size)."""
+    return probability_flow(cast(DDPM, model), x, backwards=True)
+
+
+def decode(model: nn.Module, z: Tensor) -> Tensor:
+    """What the probability flow makes of noise, (batch, size)."""
+    return probability_flow(cast(DDPM, model), z)
+
+
+RECIPE = Recipe(
+    "diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+)

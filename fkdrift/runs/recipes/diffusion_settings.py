@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fkdrift.runs.recipes.learning_settings import LearningSettings
+from fkdrift.runs.recipes.learning_settings import LearningSettings, ScaledSettings
 from fkdrift.settings import default, setting
 
 FEW = 4
@@ -12,12 +12,13 @@ FEW = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionSettings(LearningSettings):
+class DiffusionSettings(ScaledSettings):
     """Settings of a diffusion model; each field says what it is."""
 
     n_updates: int = default(LearningSettings, "n_updates", 4000)
     batch_size: int = default(LearningSettings, "batch_size", 256)
     learning_rate: float = default(LearningSettings, "learning_rate", 3e-3)
+    average: float = default(LearningSettings, "average", 0.999)
     steps: int = setting(200, "Length T of the chain.")
     schedule: str = setting("cosine", "Of the noise.", choices=("cosine", "linear"))
     variance: str = setting("learned", "Of the steps back.", choices=("learned", "beta", "beta-tilde"))

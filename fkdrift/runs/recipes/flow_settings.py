@@ -23,6 +23,9 @@ class FlowSettings(LearningSettings):
     bumps: int = setting(8, "Steps in each monotone map.", only={"kind": "coupling"})
     width: int = setting(64, "Units in a hidden layer.")
     depth: int = setting(2, "Hidden layers.")
+    dither: float | None = setting(
+        None, "Width of uniform noise added to the data.", least=0, adopted="1 for whole numbers, 0 elsewhere"
+    )
 
 
 SETTINGS = FlowSettings

@@ -22,7 +22,23 @@ class LearningSettings(RunSettings):
         flags=("--n-updates", "--updates"),
         extends=True,
     )
-    device: str = default(RunSettings, "device", "auto", help="Data are learned on the CPU.", choices=("auto", "cpu"))
+    device: str = default(RunSettings, "device", "cpu", help="cpu, cuda or cuda:1; auto is CUDA where there is one.")
+    validation: float = setting(
+        0.1, "Share of the training data that is held back, to keep the best state and stop by.", least=0, below=1
+    )
+    patience: int = setting(10, "Stop after so many checks on them, of 40, without a new best.", extends=True)
+    average: float = setting(0.0, "Decay of an exponential average of the weights; 0 for none.", least=0, below=1)
     batch_size: int = setting(100, "Data in a minibatch.")
     learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
     weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledSettings(LearningSettings):
+    """Settings of models whose networks see data in units of their width."""
+
+    scaling: str = setting(
+        "auto",
+        "One width for all data, or one for each column; auto is column where those of a table differ by more than 10.",
+        choices=("auto", "common", "column"),
+    )

@@ -18,6 +18,8 @@ from fkdrift.runs.recipes.vae import (
     GAIN,
     GAUSSIANS,
     data_decoder,
+    decode,
+    encode,
     entries,
     evaluate,
     figures,
@@ -50,4 +52,4 @@ def _step(kind: str, network: type[MLP], n_in: int, widths: Sequence[int], size:
     return make(network(n_in, widths, make.n_outputs(size), GAIN), size)
 
 
-RECIPE = Recipe("markov", MarkovSettings, resolve, build, objective, evaluate, entries, figures, sample)
+RECIPE = Recipe("markov", MarkovSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode)

@@ -40,6 +40,10 @@ class Recipe:
         entries: model, settings, data and generator to more entries of result.json, plain values.
         figures: model, settings, data and generator to figures by name.
         sample: model, number and generator to data that the model makes, (n, size).
+        encode: model and data (batch, size) to a code (batch, n) without noise, such as the mean of q(z | x); None if
+            there is none.
+        decode: model and code to the data (batch, size) that are expected of it.
+        exact: whether the free energy is -log p(x) itself, of a model that is asked; a bound elsewhere.
 
     Example:
         >>> from fkdrift.runs.recipes import MODELS
@@ -56,3 +60,6 @@ class Recipe:
     entries: Callable[[nn.Module, Any, Dataset, torch.Generator], dict[str, Any]]
     figures: Callable[[nn.Module, Any, Dataset, torch.Generator], dict[str, Figure]]
     sample: Callable[[nn.Module, int, torch.Generator], Tensor]
+    encode: Callable[[nn.Module, Tensor], Tensor] | None = None
+    decode: Callable[[nn.Module, Tensor], Tensor] | None = None
+    exact: Callable[[nn.Module], bool] = lambda model: False

@@ -20,10 +20,12 @@ from fkdrift.densities.kernels import (
     DiagonalGaussian,
     DistributionKernel,
     FullGaussian,
+    Rescaled,
+    expectation,
 )
-from fkdrift.errors import BadConfig
+from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.generative.chain import Chain, draw_posterior, generate, log_ratio, terms
-from fkdrift.generative.data.datasets import Dataset, check_range
+from fkdrift.generative.data.datasets import Dataset, check_range, chosen_scaling
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 from fkdrift.generative.markov import MarkovAutoencoder
 from fkdrift.generative.vae import VAE
@@ -45,7 +47,7 @@ GAIN = 0.1
 
 
 def resolve(settings: Any, data: Dataset) -> Any:
-    """Settings with the decoder and the distortions chosen.
+    """Settings with the decoder, the scaling and the distortions chosen.
 
     Raises:
         BadConfig: options that do not fit the data or each other.
@@ -61,9 +63,19 @@ def resolve(settings: Any, data: Dataset) -> Any:
         distort = 0.0 if data.brightness is None else 1.0
     if not data.is_image and (distort > 0 or settings.network == "conv"):
         raise BadConfig(f"{data.name} has data of shape {data.shape}, no square images: use network mlp and distort 0")
+    if settings.covariance != "isotropic":
+        if decoder != "gaussian":
+            raise BadConfig(f"covariance = {settings.covariance} is for a Gaussian decoder, not for {decoder}")
+        constant = (data.train == data.train[0]).all(0).nonzero().flatten().tolist()
+        if constant:
+            raise BadParameter(
+                f"column {constant[0]} of {data.name} is constant, so that a width of its own has no limit: leave it "
+                "out, or use --covariance isotropic"
+            )
     if settings.samples > 1 and settings.beta != 1:
         raise BadConfig(f"beta = {settings.beta} does not go with samples = {settings.samples}: use one of them")
-    return dataclasses.replace(settings, decoder=decoder, distort=distort, levels=levels)
+    scaling = chosen_scaling(settings.scaling, data)
+    return dataclasses.replace(settings, decoder=decoder, distort=distort, levels=levels, scaling=scaling)
 
 
 def build(settings: AutoencoderSettings, data: Dataset) -> VAE:
@@ -74,10 +86,10 @@ def build(settings: AutoencoderSettings, data: Dataset) -> VAE:
 
 def first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
     """q(z_1 | x), of standardised data; the linear one has a constant covariance."""
-    n, size = data.size, settings.latents
+    n, size, standardise = data.size, settings.latents, _standardise(settings, data)
     make = GAUSSIANS[settings.encoder]
     if settings.network == "linear":
-        read = nn.Sequential(Standardise(data.train), MLP(n, (), size))
+        read = nn.Sequential(standardise, MLP(n, (), size))
         if settings.encoder == "full":
             return FullGaussian(read, size, scale_tril=torch.eye(size))
         return DiagonalGaussian(read, size, scale=torch.ones(size))
@@ -87,16 +99,26 @@ def first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionK
         network: nn.Module = ConvolutionalEncoder(side, _channels(side), settings.width, n_out, GAIN)
     else:
         network = MLP(n, (settings.width,) * settings.depth, n_out, GAIN)
-    return make(nn.Sequential(Standardise(data.train), network), size)
+    return make(nn.Sequential(standardise, network), size)
+
+
+def _standardise(settings: AutoencoderSettings, data: Dataset) -> Standardise:
+    return Standardise(data.train, settings.scaling == "column")
 
 
 def data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
     """p(x | z_1)."""
     n = data.size
     if settings.decoder == "gaussian":
-        network = _writer(settings, data, 1)
-        scale = torch.tensor(1.0 if settings.noise is None else settings.noise)
-        return DiagonalGaussian(network, n, scale=scale, learn_scale=settings.noise is None)
+        network, units = _writer(settings, data, 1), _standardise(settings, data)
+        kernel: DiagonalGaussian | FullGaussian
+        if settings.covariance == "full":
+            kernel = FullGaussian(network, n, scale_tril=torch.eye(n))
+        elif settings.noise is not None:
+            kernel = DiagonalGaussian(network, n, scale=settings.noise / units.scale, learn_scale=False)
+        else:
+            kernel = DiagonalGaussian(network, n, scale=torch.ones(n if settings.covariance == "diagonal" else ()))
+        return Rescaled(kernel, units.mean, units.scale)
     if settings.decoder == "bernoulli":
         return BernoulliDecoder(_writer(settings, data, 1), n)
     n_levels = settings.levels or check_range(data, settings.decoder)
@@ -115,11 +137,8 @@ def _writer(settings: AutoencoderSettings, data: Dataset, n_planes: int) -> nn.M
     widths = () if settings.network == "linear" else (settings.width,) * settings.depth
     network = MLP(settings.latents, widths, n_planes * data.size)
     with torch.no_grad():
-        mean = data.train.mean(0)
         if settings.decoder == "bernoulli":
-            network.last.bias.copy_(torch.logit(mean.clamp(1e-3, 1 - 1e-3)))
-        elif settings.decoder == "gaussian":
-            network.last.bias.copy_(mean)
+            network.last.bias.copy_(torch.logit(data.train.mean(0).clamp(1e-3, 1 - 1e-3)))
     return network
 
 
@@ -183,4 +202,16 @@ def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     return generate(cast(Chain, model), n, generator)[-1]
 
 
-RECIPE = Recipe("vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures, sample)
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """The mean of q(z_1 | x), (batch, latents)."""
+    return cast(Chain, model).posterior(1, x).mean
+
+
+def decode(model: nn.Module, z: Tensor) -> Tensor:
+    """The mean of p(x | z_1), (batch, size)."""
+    return expectation(cast(Chain, model).generative(1, z))
+
+
+RECIPE = Recipe(
+    "vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fkdrift.runs.recipes.learning_settings import LearningSettings
+from fkdrift.runs.recipes.learning_settings import ScaledSettings
 from fkdrift.settings import setting
 
 DISCRETE = ("bernoulli", "beta-binomial", "categorical")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderSettings(LearningSettings):
+class AutoencoderSettings(ScaledSettings):
     """Settings of a VAE; each field says what it is."""
 
     latents: int = setting(20, "Components of z.")
@@ -22,8 +22,17 @@ class AutoencoderSettings(LearningSettings):
     depth: int = setting(2, "Hidden layers.", only={"network": "mlp"})
     beta: float = setting(1.0, "Weight of the KL.", least=0)
     samples: int = setting(1, "Draws of each datum; from 2 on the importance-weighted bound.")
+    covariance: str = setting(
+        "isotropic",
+        "Of a Gaussian p(x | z): one learned width in units of the scaling, one for each component, or all of it.",
+        choices=("isotropic", "diagonal", "full"),
+        only={"decoder": ("auto", "gaussian")},
+    )
     noise: float | None = setting(
-        None, "Fixed standard deviation of the decoder.", adopted="learned", only={"decoder": ("auto", "gaussian")}
+        None,
+        "Fixed standard deviation of the decoder.",
+        adopted="learned",
+        only={"decoder": ("auto", "gaussian"), "covariance": "isotropic"},
     )
     levels: int | None = setting(
         None, "Of discrete data.", adopted="as the data have", only={"decoder": ("auto", *DISCRETE)}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import fkdrift as fk
 from fkdrift.cli import main as cli
-from fkdrift.errors import BadConfig
+from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.generative import compress, decompress
 from fkdrift.generative.diffusion import DDPM
 from fkdrift.runs.learning import learn, load_model
@@ -77,6 +77,20 @@ def test_data_are_coded_with_a_diffusion_model(tmp_path):
     x = learned.data.test.numpy()
     compress(x, learned.model, tmp_path / "x.fkdz", step=2.0**-6)
     assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), np.rint(x * 64) / 64)
+
+
+def test_whole_numbers_are_coded_at_the_dithered_bound(tmp_path):
+    """300 images are a smaller file, at the rate of the bound, with the noise that dithers them back as bits."""
+    learned = learn("diffusion", levels(1500), progress=False, **{**SMALL, "n_updates": 300, "learning_rate": 1e-2})
+    x = learned.data.test.numpy().astype(np.uint8)
+    result = compress(x, learned.model, tmp_path / "x.fkdz")
+    assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), x)
+    bits = learned.result["free_energy"]["test"]["bits_per_component"]
+    assert result.net_rate == pytest.approx(bits, rel=0.04)
+    assert result.file_bytes < x.nbytes / 2
+    with pytest.raises(BadParameter, match="leave the step out"):
+        compress(x, learned.model, tmp_path / "x.fkdz", step=1.0)
+    assert (learned.sample(20) == learned.sample(20).round()).all()
 
 
 def test_commands(tmp_path):

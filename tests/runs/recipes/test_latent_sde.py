@@ -42,7 +42,7 @@ def test_learning_and_its_folder(tmp_path: Path) -> None:
 def test_scales_come_from_the_data() -> None:
     """The decoder starts at the mean of the data, and the encoder sees them standardised."""
     learned = learn("latent-sde", series((60, 3, 2)), progress=False, **{**QUICK, "n_updates": 0})
-    seen = learned.data.train.reshape(-1, 2)
+    seen = learned.fitted.train.reshape(-1, 2)
     torch.testing.assert_close(learned.model.centre, seen.mean(0))
     torch.testing.assert_close(learned.model.spread, seen.std(0, correction=0))
     torch.testing.assert_close(learned.model.decoder.network.last.bias, seen.mean(0))
