@@ -190,10 +190,12 @@ class _Values:
         size = self.shape[0] * self.shape[1]
         rays = np.concatenate([self.rng.normal(size=(128, size)), np.eye(size), -np.eye(size)])
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        radii = np.array([1e3, 1e4, 1e5])
+        n_rays, radii = len(rays), np.array([1e3, 1e4, 1e5])
+        starts = np.concatenate([np.zeros_like(rays), *(self.probes(n_rays).reshape(n_rays, size) for _ in range(8))])
+        rays = np.tile(rays, (9, 1))  # from the origin and from eight places around it: a valley may begin anywhere
         near = self(self.probes(N_SURE))
         lowest = float(np.nanmin(np.where(np.isfinite(near), near, np.inf)))
-        V = np.stack([np.nan_to_num(self((d * rays).reshape(-1, *self.shape)), nan=CAP) for d in radii])
+        V = np.stack([np.nan_to_num(self((starts + d * rays).reshape(-1, *self.shape)), nan=CAP) for d in radii])
         falls = (V[2] < V[1]) & (V[1] < V[0]) & (V[0] < lowest - abs(lowest)) & (V[2] < 3 * V[1])
         if falls.any():
             raise Unbound(

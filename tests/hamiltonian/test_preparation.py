@@ -215,6 +215,7 @@ def test_two_particles_on_a_line() -> None:
         ("x**2/2 - 0.001*x**4", "metastable"),
         ("x**2/2 + 0.03*x**3", "metastable"),
         ("(x**2 + y**2)/2 + 0.1*(x**2*y - y**3/3)", "metastable"),
+        ("3*(1 - exp(1 - x))**2 + y**2/2 + 0.2*x*y**2", "metastable"),  # in a valley beside the origin
         ("cos(x)", "no bound state"),
         ("cos(x)*cos(y)", "no bound state"),
         ("-0.5*where(r < 1, 1, 0)", "no bound state"),
