@@ -90,7 +90,12 @@ def finite(V: Array, x: Array, name: str) -> Array:
             f"the potential {name} is not finite at {100 * np.isnan(V).mean():.2g}% of starting points, such as "
             f"{x[bad][0]:.3g}; it must be finite everywhere"
         )
-    return np.clip(np.where(np.isnan(V), CAP, V), -CAP, CAP)
+    return bounded(V)
+
+
+def bounded(V: Array) -> Array:
+    """V as numbers of at most 1e30; what is not a number is a wall."""
+    return np.clip(np.nan_to_num(V, nan=CAP), -CAP, CAP)
 
 
 def line_points() -> Array:
@@ -132,7 +137,7 @@ def _box_energy(V: Callable[[Array], Array], x: Array, values: Array, mass: floa
     low, high = np.unique([box for box in boxes if box[1] > box[0]], axis=0).T[:, :, None]
     inside = (low + high + (high - low) * _LEGENDRE) / 2
     weight = _LEGENDRE_WEIGHTS * np.cos(np.pi / 2 * _LEGENDRE) ** 2
-    heights = np.clip(np.nan_to_num(V(inside.ravel()), nan=CAP), -CAP, CAP).reshape(inside.shape)
+    heights = bounded(V(inside.ravel())).reshape(inside.shape)
     E = heights @ weight + np.pi**2 / (2 * mass * (high - low)[:, 0] ** 2)
     k = int(E.argmin())
     return float(E[k]), float(low[k, 0] + high[k, 0]) / 2
@@ -148,7 +153,7 @@ def _gaussian_energy(
     best, at = np.inf, float(centres[0])
     for c in centres:
         points = c + widths[:, None] * _NODES
-        V_points = np.clip(np.nan_to_num(V(np.clip(points, low, high).ravel()), nan=CAP), -CAP, CAP)
+        V_points = bounded(V(np.clip(points, low, high).ravel()))
         V_points = np.where((points < low) | (points > high), CAP, V_points.reshape(points.shape))
         E = V_points @ _WEIGHTS + 1 / (8 * mass * widths**2)
         if E.min() < best:
@@ -284,7 +289,7 @@ def scan_plane(
     if domain is None:
         angle = np.random.default_rng(2).uniform(0, 2 * np.pi, 96)
         far = np.geomspace(2 * PLANE_SIZES[-1], 1e6, 40)[:, None]
-        outside = np.clip(np.nan_to_num(V(far * np.cos(angle), far * np.sin(angle)), nan=CAP), -CAP, CAP)
+        outside = bounded(V(far * np.cos(angle), far * np.sin(angle)))
         lowest_inside = min(float(values.min()) for _, _, values in low_points[:-1])
         if outside.min() < lowest_inside - 1e-6 * abs(lowest_inside):
             raise Unbound(
@@ -328,7 +333,7 @@ def _disc_energy(V: Callable[[Array, Array], Array], x: Array, y: Array, values:
         R = float(depth[at]) - max(step)
         if R > 0:
             inside = V(x[at] + R * r * np.cos(angle), y[at] + R * r * np.sin(angle))
-            heights = np.clip(np.nan_to_num(inside, nan=CAP), -CAP, CAP)
+            heights = bounded(inside)
             best = min(best, float(heights @ weight / weight.sum()) + FIRST_ZERO**2 / (2 * mass * R**2))
     return best
 
@@ -345,7 +350,7 @@ def _plane_gaussian(
     weight = np.outer(weights, weights).ravel() / weights.sum() ** 2
     best = np.inf
     for x, y in centres:
-        values = np.clip(np.nan_to_num(V(x + widths * zx, y + widths * zy), nan=CAP), -CAP, CAP)
+        values = bounded(V(x + widths * zx, y + widths * zy))
         E = values @ weight + (1 / mass[0] + 1 / mass[1]) / (8 * widths[:, 0] ** 2)
         best = min(best, float(E.min()))
     return best

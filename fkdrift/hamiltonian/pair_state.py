@@ -25,7 +25,7 @@ from torch import Tensor
 from fkdrift.errors import InputError, Unbound
 from fkdrift.hamiltonian import bound_state
 from fkdrift.hamiltonian.bound_state import BoundState, Equation, RadialMesh
-from fkdrift.hamiltonian.minima import CAP
+from fkdrift.hamiltonian.minima import bounded
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import prepare
 from fkdrift.hamiltonian.tabulated import Central, Profile
@@ -159,7 +159,7 @@ def _capped(v: PairFunction) -> Callable[[Array], Array]:
     def V(d: Array) -> Array:
         with torch.no_grad(), np.errstate(all="ignore"):
             values = v(torch.from_numpy(np.ascontiguousarray(d))).double().numpy()
-        return np.clip(np.nan_to_num(values, nan=CAP), -CAP, CAP)
+        return bounded(values)
 
     return V
 

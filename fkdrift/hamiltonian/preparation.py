@@ -33,6 +33,7 @@ from fkdrift.hamiltonian.minima import (
     PLANE_SIZES,
     SIZES,
     Scan,
+    bounded,
     energy_from_above,
     finite,
     line_points,
@@ -196,7 +197,7 @@ class _Values:
         near = self(self.probes(N_SURE))
         lowest = float(np.nanmin(np.where(np.isfinite(near), near, np.inf)))
         V = np.stack([np.nan_to_num(self((starts + d * rays).reshape(-1, *self.shape)), nan=CAP) for d in radii])
-        falls = (V[2] < V[1]) & (V[1] < V[0]) & (V[0] < lowest - abs(lowest)) & (V[2] < 3 * V[1])
+        falls = (V[2] < V[1]) & (V[1] < V[0]) & (V[0] < lowest - abs(lowest)) & (V[2] / 3 < V[1])
         if falls.any():
             raise Unbound(
                 f"{self.potential.name} has no ground state: V falls to {V[2][falls].min():.3g} at a distance of 1e5, "
@@ -376,7 +377,7 @@ def _solve_line(V: Callable[[Array], Array], mass: float, domain: tuple[float, f
     """The lowest state of a coordinate on a line."""
 
     def capped(x: Array) -> Array:
-        return np.clip(np.nan_to_num(V(x), nan=CAP), -CAP, CAP)
+        return bounded(V(x))
 
     scan = scan_line(V, mass, domain, name)
     middle = _symmetry(capped, scan) if domain is None else None
@@ -480,7 +481,7 @@ def _central(values: _Values) -> Preparation:
     def V(r: Array) -> Array:
         positions = np.zeros((len(r), 1, dim))
         positions[:, 0, 0] = r
-        return np.clip(np.nan_to_num(values(positions), nan=CAP), -CAP, CAP)
+        return bounded(values(positions))
 
     even = [(np.arange(N_EVEN // 2) + 0.5) / (N_EVEN // 2) * size for size in SIZES]
     r = np.unique(np.concatenate([np.geomspace(SMALLEST, SIZES[-1], 12_000), *even]))
@@ -553,7 +554,7 @@ def _plane(values: _Values) -> Preparation | None:
 
     def V(x: Array, y: Array) -> Array:
         r = np.stack([x.ravel(), y.ravel()], 1).reshape(-1, *values.shape)
-        return np.clip(np.nan_to_num(values(r), nan=CAP), -CAP, CAP).reshape(x.shape)
+        return bounded(values(r)).reshape(x.shape)
 
     found = scan_plane(V, mass, domain, potential.name)
     if found is None:
