@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 
-def distance(x: Tensor) -> Tensor:
-    """|x| along the last axis, as sqrt(x.x + 1e-20): finite derivatives at coalescence, exact elsewhere."""
-    return (x.square().sum(-1) + 1e-20).sqrt()
+def distance(x: Tensor, axis: int = -1) -> Tensor:
+    """|x| along an axis, as sqrt(x.x + 1e-20): finite derivatives at coalescence, exact elsewhere."""
+    return (x.square().sum(axis) + 1e-20).sqrt()
 
 
 def pair_indices(n_particles: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -14,6 +14,9 @@ coordinates (L / pi) sin(pi x / L), and there are no vectors.
 
 A flat distance is quadratic at 0 and linear far away, sqrt(1 + d^2) - 1 for smooth potentials and d^2 / (1 + d) at
 cusps, so that a network cannot spoil the cusp that a reference supplies.
+
+Here and in the network the batch is the last axis of positions and features, (dim, particle, batch) and (feature, ...,
+batch), and neighbours come before particles: every operation then runs over long rows of memory.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ FINE = 3.0
 
 
 class Feature(NamedTuple):
-    """Features (..., feature), their Jacobian (..., dim, feature) and Laplacian (..., feature) in the own position."""
+    """Features (feature, ..., batch), their Jacobian (feature, dim, ..., batch) and Laplacian (feature, ..., batch) in
+    the own position; in between is the particle, for pairs (neighbour, particle)."""
 
     value: Tensor
     jacobian: Tensor
@@ -47,7 +51,7 @@ class Features(nn.Module):
 
     Attributes:
         n_one, n_pair: number of features; n_pair is 0 for a single particle.
-        neighbours: (particle, particle - 1) index of every other particle.
+        neighbours: (particle - 1, particle) index of every other particle.
     """
 
     centre: Tensor
@@ -70,139 +74,155 @@ class Features(nn.Module):
         for g, members in enumerate(potential.groups):
             kind[list(members), g] = 1
         others = [[j for j in range(n) if j != i] for i in range(n)]
+        neighbours = torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
         self.register_buffer("centre", system.centre)
         self.register_buffer("width", system.width)
         self.register_buffer("wavenumber", 2 * torch.pi / system.centre.new_tensor(potential.box or [1.0]))
         self.register_buffer("points", system.centre.new_tensor(points).reshape(-1, dim))
         self.register_buffer("kind", kind if len(potential.groups) > 1 or self.free else kind[:, :0])
-        self.register_buffer(
-            "neighbours", torch.tensor(others, dtype=torch.long, device=system.device).reshape(n, n - 1)
-        )
+        self.register_buffer("neighbours", neighbours.T.contiguous())
         separation = None if system.separation is None else torch.stack(system.separation)
-        at = None if separation is None else separation.gather(2, self.neighbours.expand(2, -1, -1))
+        at = None if separation is None else separation.gather(2, neighbours.expand(2, -1, -1)).transpose(1, 2)
         self.register_buffer("separation", at, persistent=False)
         self.n_one = (0 if invariant or self.free else 2 * dim) + len(self.points) + self.kind.shape[1]
         lengths = 2 if self.free else 1 if self.periodic else 1 + self.fine
         vectors = 0 if invariant or (self.free and self.periodic) else dim
         self.n_pair = 0 if n == 1 else vectors + lengths
 
-    def one(self, r: Positions) -> Feature:
-        """Features of each particle alone, (batch, particle, n_one)."""
+    def forward(self, r: Positions) -> tuple[Feature, Feature | None]:
+        """Features of each particle, and of each particle and each neighbour, at positions (batch, particle, dim)."""
+        x = r.permute(2, 1, 0).contiguous()
+        return self.one(x), self.pair(x) if self.n_pair else None
+
+    def one(self, x: Tensor) -> Feature:
+        """Features of each particle alone at x (dim, particle, batch), (n_one, particle, batch)."""
         if self.free:
-            kind = self.kind.expand(*r.shape[:2], -1)
-            flat = torch.zeros_like(kind)
-            return Feature(kind, flat[..., None, :].expand(*r.shape, -1), flat)
+            return self._kinds(x)
         if self.periodic:
-            return self._with_kind([_waves(r, self.wavenumber)])
-        parts = [] if self.invariant else [_coordinates((r - self.centre) / self.width, 1 / self.width)]
-        if len(self.points):
-            parts.append(self._flat_distances(r[..., None, :] - self.points))
-        return self._with_kind(parts)
+            parts = [_waves(x, self.wavenumber[:, None, None])]
+        else:
+            centre, width = self.centre.T[..., None], self.width.T[..., None]
+            parts = [] if self.invariant else [_coordinates((x - centre) / width, 1 / width)]
+            if len(self.points):
+                parts.append(self._flat_distances(x[:, None] - self.points.T[..., None, None]))
+        return _concatenate([*parts, self._kinds(x)] if self.kind.shape[1] else parts)
 
-    def pair(self, r: Positions) -> Feature:
-        """Features of each particle and each neighbour, (batch, particle, particle - 1, n_pair).
+    def pair(self, x: Tensor) -> Feature:
+        """Features of each particle and each neighbour, (n_pair, neighbour, particle, batch).
 
-        Jacobian and Laplacian are with respect to the first particle; for the second, the Jacobian changes sign.
+        Jacobian and Laplacian are with respect to the particle; for the neighbour, the Jacobian changes sign.
         """
-        x = r[:, :, None] - at_neighbours(r, self.neighbours)
+        x = x[:, None] - at_neighbours(x, self.neighbours)
         if self.periodic:
-            return _torus(x, self.wavenumber) if self.separation is None else self._separations(x)
-        length = self._flat_distances(x[..., None, :]) if self.separation is None else self._separations(x)
+            k = self.wavenumber[:, None, None, None]
+            return _torus(x, k) if self.separation is None else self._separations(x)
+        lengths = [self._flat_distances(x[:, None]) if self.separation is None else self._separations(x)]
         if self.fine and self.separation is None:
             fine = self._closeness if self.analytic else self._flat_distances
-            length = _concatenate([length, fine(x[..., None, :], FINE)])
+            lengths.append(fine(x[:, None], FINE))
         if self.invariant:
-            return length
-        scale = 1 / self.width.mean()
-        jacobian = (scale * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)).expand(*x.shape, x.shape[-1])
-        return _concatenate([Feature(scale * x, jacobian, torch.zeros_like(x)), length])
+            return _concatenate(lengths)
+        scale, dim = 1 / self.width.mean(), len(x)
+        jacobian = (scale * torch.eye(dim, dtype=x.dtype, device=x.device)).view(dim, dim, 1, 1, 1)
+        return _concatenate([Feature(scale * x, jacobian.expand(dim, *x.shape), torch.zeros_like(x)), *lengths])
 
     def _flat_distances(self, x: Tensor, zoom: float = 1.0) -> Feature:
-        """Flat distances of vectors x (..., feature, dim), in units of the width divided by zoom."""
-        scale, dim = zoom / self.width.mean(), x.shape[-1]
+        """Flat distances of vectors x (dim, feature, ...), in units of the width divided by zoom."""
+        scale, dim = zoom / self.width.mean(), len(x)
         x = scale * x
         if self.analytic:
-            square = x.square().sum(-1)
+            square = _square(x)
             root = (1 + square).sqrt()
             value, slope = root - 1, 1 / root
             laplacian = slope * (dim - square / root.square())
         else:
-            d = distance(x)
+            d = distance(x, 0)
             inverse = 1 / (1 + d)
             value, slope = d.square() * inverse, (2 + d) * inverse.square()
             laplacian = 2 * inverse.pow(3) + (dim - 1) * slope
-        return Feature(value, scale * (slope[..., None] * x).transpose(-1, -2), scale.square() * laplacian)
+        return Feature(value, scale * slope[:, None] * x.transpose(0, 1), scale.square() * laplacian)
 
     def _separations(self, x: Tensor) -> Feature:
-        """z and sqrt(1 + z^2) - 1 of vectors x (..., dim)."""
+        """z and sqrt(1 + z^2) - 1 of vectors x (dim, neighbour, particle, batch)."""
         assert self.separation is not None
-        mean, scale = self.separation
+        mean, scale = self.separation[..., None]
         if self.periodic:
-            k = self.wavenumber / 2
+            k = self.wavenumber[:, None, None, None] / 2
             y, slope_y = (k * x).sin() / k, (k * x).cos()
             bend_y = -k * (k * x).sin()
         else:
             y, slope_y, bend_y = x, torch.ones_like(x), torch.zeros_like(x)
-        rho = (y.square().sum(-1) + scale**2).sqrt()
-        away = y * slope_y / rho[..., None]  # the gradient of rho
-        square = away.square().sum(-1)
-        laplacian = ((slope_y.square() + y * bend_y).sum(-1) / rho - square / rho)[..., None]
+        rho = (_square(y) + scale**2).sqrt()
+        away = y * slope_y / rho  # the gradient of rho
+        square = _square(away)
+        laplacian = (slope_y.square() + y * bend_y).sum(0) / rho - square / rho
         z = (rho - mean) / scale
         root = (1 + z.square()).sqrt()
-        slope = torch.stack([torch.ones_like(z), z / root], -1) / scale[..., None]  # by rho
-        bend = torch.stack([torch.zeros_like(z), root.pow(-3)], -1) / scale[..., None] ** 2
-        jacobian = away[..., None] * slope[..., None, :]
-        return Feature(torch.stack([z, root - 1], -1), jacobian, bend * square[..., None] + slope * laplacian)
+        slope = torch.stack([torch.ones_like(z), z / root]) / scale  # by rho
+        bend = torch.stack([torch.zeros_like(z), root.pow(-3)]) / scale**2
+        return Feature(torch.stack([z, root - 1]), slope[:, None] * away, bend * square + slope * laplacian)
 
     def _closeness(self, x: Tensor, zoom: float) -> Feature:
-        """1 / (1 + d^2) of vectors x (..., feature, dim), with d in units of the width divided by zoom."""
+        """1 / (1 + d^2) of vectors x (dim, feature, ...), with d in units of the width divided by zoom."""
         scale = zoom / self.width.mean()
-        x = scale * x
-        square = x.square().sum(-1)
+        dim, x = len(x), scale * x
+        square = _square(x)
         value = 1 / (1 + square)
         slope = -2 * value.square()
-        laplacian = slope * (x.shape[-1] - 4 * square * value)
-        return Feature(value, scale * (slope[..., None] * x).transpose(-1, -2), scale.square() * laplacian)
+        laplacian = slope * (dim - 4 * square * value)
+        return Feature(value, scale * slope[:, None] * x.transpose(0, 1), scale.square() * laplacian)
 
-    def _with_kind(self, parts: list[Feature]) -> Feature:
-        """The features and, where not all particles are identical, which group each belongs to."""
-        if self.kind.shape[1]:
-            like = parts[0].value
-            kind = self.kind.expand(*like.shape[:-1], -1)
-            flat = torch.zeros_like(kind)
-            parts.append(Feature(kind, flat[..., None, :].expand(*parts[0].jacobian.shape[:-1], -1), flat))
-        return _concatenate(parts)
+    def _kinds(self, x: Tensor) -> Feature:
+        """Which group of identical particles each belongs to."""
+        kind = self.kind.T[..., None].expand(-1, -1, x.shape[2])
+        flat = torch.zeros_like(kind)
+        return Feature(kind, flat[:, None].expand(-1, *x.shape), flat)
 
 
 def at_neighbours(x: Tensor, neighbours: Tensor) -> Tensor:
-    """x (batch, particle, ...) of each particle's neighbours, (batch, particle, particle - 1, ...)."""
-    return x.index_select(1, neighbours.flatten()).unflatten(1, neighbours.shape)
+    """x (..., particle, batch) of each particle's neighbours, (..., neighbour, particle, batch)."""
+    return x.index_select(-2, neighbours.flatten()).unflatten(-2, neighbours.shape)
+
+
+def to_neighbours(x: Tensor, neighbours: Tensor) -> Tensor:
+    """x (..., neighbour, particle, batch) added up at each neighbour, (..., particle, batch)."""
+    total = x.new_zeros(*x.shape[:-3], *x.shape[-2:])
+    return total.index_add(-2, neighbours.flatten(), x.flatten(-3, -2))
 
 
 def _coordinates(z: Tensor, scale: Tensor) -> Feature:
     """z and sqrt(1 + z^2) - 1 for each coordinate."""
     root = (1 + z.square()).sqrt()
-    slopes = torch.stack([scale.expand_as(z), scale * z / root], -2)
-    jacobian = torch.diag_embed(slopes).movedim(-3, -2).flatten(-2)
-    laplacian = torch.cat([torch.zeros_like(z), scale.square() / root.pow(3)], -1)
-    return Feature(torch.cat([z, root - 1], -1), jacobian, laplacian)
+    laplacian = torch.cat([torch.zeros_like(z), scale.square() / root.pow(3)])
+    slopes = (scale.expand_as(z), scale * z / root)
+    return Feature(torch.cat([z, root - 1]), torch.cat([_diagonal(each) for each in slopes]), laplacian)
 
 
-def _waves(r: Tensor, k: Tensor) -> Feature:
-    """sin and cos of k r for each coordinate."""
-    sin, cos = (k * r).sin(), (k * r).cos()
-    jacobian = torch.diag_embed(torch.stack([k * cos, -k * sin], -2)).movedim(-3, -2).flatten(-2)
-    return Feature(torch.cat([sin, cos], -1), jacobian, -k.square().repeat(2) * torch.cat([sin, cos], -1))
+def _waves(x: Tensor, k: Tensor) -> Feature:
+    """sin and cos of k x for each coordinate."""
+    sin, cos = (k * x).sin(), (k * x).cos()
+    value = torch.cat([sin, cos])
+    return Feature(value, torch.cat([_diagonal(k * cos), _diagonal(-k * sin)]), -torch.cat([k, k]).square() * value)
 
 
 def _torus(x: Tensor, k: Tensor) -> Feature:
     """sin of k x for each coordinate, and the chord sum (1 - cos k x)."""
     sin, cos = (k * x).sin(), (k * x).cos()
-    jacobian = torch.cat([torch.diag_embed(k * cos), (k * sin)[..., None]], -1)
-    laplacian = torch.cat([-k.square() * sin, (k.square() * cos).sum(-1, keepdim=True)], -1)
-    return Feature(torch.cat([sin, (1 - cos).sum(-1, keepdim=True)], -1), jacobian, laplacian)
+    jacobian = torch.cat([_diagonal(k * cos), (k * sin)[None]])
+    laplacian = torch.cat([-k.square() * sin, (k.square() * cos).sum(0, keepdim=True)])
+    return Feature(torch.cat([sin, (1 - cos).sum(0, keepdim=True)]), jacobian, laplacian)
+
+
+def _square(x: Tensor) -> Tensor:
+    """|x|^2 along the first axis."""
+    return x.square().sum(0)
+
+
+def _diagonal(x: Tensor) -> Tensor:
+    """x (dim, ...) as the diagonal of (dim, dim, ...)."""
+    return torch.diag_embed(x.movedim(0, -1), dim1=0, dim2=1)
 
 
 def _concatenate(parts: list[Feature]) -> Feature:
     """Features side by side."""
-    return Feature(*(torch.cat(part, -1) for part in zip(*parts, strict=True)))
+    return parts[0] if len(parts) == 1 else Feature(*(torch.cat(part) for part in zip(*parts, strict=True)))
