@@ -63,22 +63,29 @@ class StationarySampler:
         observables: Sequence[Observable] = (),
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
-        self.walkers, self.n_blocks = walkers, -n_equilibration
+        self.chain, self.n_blocks = metropolis.start(process, walkers, time_scale / 4), -n_equilibration
         self.regions = starting_regions(walkers)
-        self.dt = walkers.new_tensor(time_scale / 4)
         self.sums = torch.zeros(3, len(walkers), dtype=torch.float64, device=walkers.device)
         self.averages = Averages(observables, len(walkers), walkers.device)
+
+    @property
+    def walkers(self) -> Positions:
+        """(batch, particle, dim), where the next block starts."""
+        return self.chain.positions
+
+    @property
+    def dt(self) -> Tensor:
+        """The time step."""
+        return self.chain.dt
 
     def advance(self, generator: torch.Generator) -> None:
         """Run one block and, once equilibrated, add up E_L, E_L^2 and the acceptance."""
         longest = self.time_scale / 2 if self.n_blocks < 0 else None
-        chain = metropolis.start(self.process, self.walkers, self.dt)
-        chain = metropolis.move(self.process, chain, self.n_moves, generator, longest=longest)
-        self.walkers, self.dt = chain.positions, chain.dt
+        self.chain = metropolis.move(self.process, self.chain, self.n_moves, generator, longest=longest)
         if self.n_blocks >= 0:
             with torch.no_grad():
                 E = local_energy(self.process, self.walkers).double()
-            self.sums += torch.stack([E, E.square(), chain.acceptance.double().expand_as(E)])
+            self.sums += torch.stack([E, E.square(), self.chain.acceptance.double().expand_as(E)])
             self.averages.add(self.walkers, E)
         self.n_blocks += 1
 
@@ -99,12 +106,14 @@ class StationarySampler:
         return self.averages.estimates()
 
     def state_dict(self) -> dict[str, Any]:
-        saved = {name: getattr(self, name) for name in ("walkers", "regions", "dt", "sums", "n_blocks")}
-        return {**saved, "averages": self.averages.state_dict()}
+        saved = {name: getattr(self, name) for name in ("regions", "sums", "n_blocks")}
+        return {**saved, "chain": self.chain.state_dict(), "averages": self.averages.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.averages.load_state_dict(state["averages"])
-        restore(self, {name: value for name, value in state.items() if name != "averages"})
+        device = self.walkers.device
+        self.chain = metropolis.MetropolisState(**{name: value.to(device) for name, value in state["chain"].items()})
+        restore(self, {name: state[name] for name in ("regions", "sums", "n_blocks")})
 
 
 def starting_regions(r: Positions) -> Tensor:

@@ -51,6 +51,8 @@ class Features(nn.Module):
 
     Attributes:
         n_one, n_pair: number of features; n_pair is 0 for a single particle.
+        n_directions: how many directions the gradients of p_ij and x_j have in the position of j: those of the distance
+            between the two and from a single centre, where features are distances, otherwise all.
         neighbours: (particle - 1, particle) index of every other particle.
     """
 
@@ -88,6 +90,7 @@ class Features(nn.Module):
         lengths = 2 if self.free else 1 if self.periodic else 1 + self.fine
         vectors = 0 if invariant or (self.free and self.periodic) else dim
         self.n_pair = 0 if n == 1 else vectors + lengths
+        self.n_directions = min(dim, 1 + len(self.points)) if invariant or (self.free and not vectors) else dim
 
     def forward(self, r: Positions) -> tuple[Feature, Feature | None]:
         """Features of each particle, and of each particle and each neighbour, at positions (batch, particle, dim)."""

@@ -79,17 +79,20 @@ def move(
     sigma = process.sigma
     total = torch.zeros_like(state.dt)
     r, U, v, dt = state.positions, state.log_psi, state.velocity, state.dt
+    along = process.at_rest(_limited(v, sigma, dt) * dt / sigma)
     for _ in range(n_steps):
         xi = process.at_rest(torch.randn(r.shape, generator=generator, dtype=r.dtype, device=r.device))
-        step = process.at_rest(_limited(v, sigma, dt) * dt / sigma) + dt.sqrt() * xi
+        step = along + dt.sqrt() * xi
         proposal = r + sigma * step
         U_new, v_new = _evaluate(process, proposal)
-        back = step + process.at_rest(_limited(v_new, sigma, dt) * dt / sigma)
+        along_new = process.at_rest(_limited(v_new, sigma, dt) * dt / sigma)
+        back = step + along_new
         log_ratio = 2 * (U_new - U) + (xi.square().sum((-2, -1)) - back.square().sum((-2, -1)) / dt) / 2
         uniform = torch.rand(U.shape, generator=generator, dtype=r.dtype, device=r.device)
         accept = uniform.log() < log_ratio
         r = torch.where(accept[:, None, None], proposal, r)
         v = torch.where(accept[:, None, None], v_new, v)
+        along = torch.where(accept[:, None, None], along_new, along)
         U = torch.where(accept, U_new, U)
         total = total + log_ratio.clamp_max(0).exp().nan_to_num(0).mean()
     acceptance = total / n_steps

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives
+from fkdrift.numerics.geometry import distance
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.wavefunction.features import Feature, Features, at_neighbours, to_neighbours
 from fkdrift.wavefunction.protocol import Drift
@@ -173,7 +174,7 @@ class ParticleNetwork(nn.Module):
         self.first = nn.Linear(features.n_one, width)
         self.layers: list[nn.Linear] = [nn.Linear(width, width) for _ in range(depth - 1)]
         self.deep = nn.ModuleList(self.layers)
-        self.neighbours = features.neighbours
+        self.neighbours, self.n_directions = features.neighbours, features.n_directions
         if features.n_pair:
             self.pair = nn.Linear(features.n_pair, width)
             self.receiver = nn.Linear(features.n_one, width, bias=False)
@@ -232,20 +233,40 @@ class ParticleNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """First derivatives of messages by r / sigma, (dim + dim neighbours, particle, batch, width): by the receiver's
         position, summed over senders, and by that of each sender; and their part of the curvature over -2."""
-        assert states.message is not None and by.message is not None
+        assert states.message is not None
+        assert by.message is not None
         dim, n = jacobian.shape[1], len(self.neighbours)
         slope = 1 - states.message.square()
         here, there = self._of_both(jacobian)
         rows, receiver, sender = self._message_rows().split([len(pair.value), len(jacobian), len(jacobian)])
         by_receiver = _linear(torch.cat([sigma[:, None] * pair.jacobian, here]), torch.cat([rows, receiver]))
-        there = torch.cat([-sigma[self.neighbours][..., None] * pair.jacobian, there])
-        tangent = jacobian.new_empty(dim * (1 + n), *slope.shape[1:])
-        by_sender = _linear(there, torch.cat([rows, sender]), out=tangent[dim:]).view_as(by_receiver)
-        square = by_receiver.square().addcmul_(by_sender, by_sender).sum(0)
+        there = self._in_plane(torch.cat([-sigma[self.neighbours][..., None] * pair.jacobian, there]), len(rows))
+        tangent = jacobian.new_empty(dim + there.shape[1] * n, *slope.shape[1:])
+        by_sender = _linear(there, torch.cat([rows, sender]), out=tangent[dim:]).view(there.shape[1], *slope.shape)
+        square = by_receiver.square().sum(0).add_(by_sender.square().sum(0))
         total = square.mul_(states.message * by.message).sum(0).sum(-1)
         torch.sum(by_receiver.mul_(slope), 1, out=tangent[:dim])
         by_sender.mul_(slope)
         return tangent, total
+
+    def _in_plane(self, jacobian: Tensor, n_pair: int) -> Tensor:
+        """Gradients of features by the position of a sender in coordinates of the plane that they lie in.
+
+        Only products of them are needed, so any orthonormal coordinates do: along the line of the pair, and across it.
+
+        Args:
+            jacobian: (feature, dim, neighbour, particle, batch), of n_pair pair features and of the sender's own.
+            n_pair: how many of them have the direction of the pair.
+        """
+        if self.n_directions > 2 or self.n_directions == jacobian.shape[1]:
+            return jacobian
+        along = (jacobian * (jacobian[0] / distance(jacobian[0], 0))).sum(1, keepdim=True)
+        if self.n_directions == 1:
+            return along
+        across = torch.zeros_like(along)
+        own = jacobian[n_pair:].square().sum(1, keepdim=True) - along[n_pair:].square()
+        torch.sqrt(own.clamp_min_(0), out=across[n_pair:])
+        return torch.cat([along, across], 1)
 
     def _message_rows(self) -> Tensor:
         """(P R S) as rows, (n_pair + 2 n_one, width)."""

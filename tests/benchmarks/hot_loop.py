@@ -122,7 +122,8 @@ class Checkout:
 
     def measure(self, system: str, kernel: str) -> tuple[float, float]:
         """Microseconds per step of a walker, and GFLOP/s of the matrix products."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         print(system, kernel, sep="\t", file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline().split()
         if not answer:
@@ -158,11 +159,8 @@ def main() -> None:
                 before = float("nan") if other is None else other.measure(system, kernel)[0]
                 now, rate = here.measure(system, kernel)
                 rows.append((now, before, before / now, rate, alone))
-            now, before, ratio, rate, alone = map(statistics.median, zip(*rows, strict=True))
-            print(
-                f"| {system} | {kernel} | {now:.3g} | {before:.3g} | {ratio:.2f} | {rate:.2g} | {alone:.2g} |",
-                flush=True,
-            )
+            cells = [f"{statistics.median(column):.3g}" for column in zip(*rows, strict=True)]
+            print("|", " | ".join([system, kernel, *cells]), "|", flush=True)
     for checkout in filter(None, (here, other)):
         checkout.close()
 
