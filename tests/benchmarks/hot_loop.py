@@ -59,7 +59,7 @@ def kernels(name: str) -> dict[str, tuple[Callable[[], object], int]]:
     psi = fk.NeuralWavefunction(system)
     with torch.no_grad():
         for parameter in psi.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=g)
+            parameter.add_(torch.randn(parameter.shape, generator=g), alpha=0.05)
     process, tau = Process(psi, system), system.time_scale
     r = system.initial_walkers(n, g)
     chain = metropolis.start(process, r, tau / 8)
@@ -127,7 +127,7 @@ class Checkout:
         print(system, kernel, sep="\t", file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline().split()
         if not answer:
-            raise SystemExit(f"the process of {self.process.args} ended: see its message above")
+            raise SystemExit(f"the process that measures {system} ended: see its message above")
         seconds, flops, units = map(float, answer)
         return 1e6 * seconds / units, flops / seconds / 1e9
 
