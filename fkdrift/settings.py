@@ -176,8 +176,6 @@ class RunSettings:
     threads: int = setting(1, "Of the CPU; one is fastest for small arrays, and repeatable.", extends=True)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(self.device)):
-            raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0")
         for field in fields_of(type(self)).values():
             value = getattr(self, field.name)
             if isinstance(value, list):
@@ -186,6 +184,8 @@ class RunSettings:
             field.check(value)
             if value != field.default and not self.uses(field.name):
                 raise self._not_used(field)
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise BadConfig(f"device = {self.device!r} is not a device: use auto, cpu, cuda or cuda:0")
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:

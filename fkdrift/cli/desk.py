@@ -49,6 +49,8 @@ def animate(
     """Draw the walkers of a ground state as they follow the drift, learned or while it is learned, as a GIF."""
     with errors():
         refuse_no_run(folder, "checkpoint.pt")
+        if out is not None and out.suffix.lower() != ".gif":
+            raise BadConfig(f"--out {out} cannot be written: give a file that ends in .gif")
         from fkdrift.runs.driver import load
         from fkdrift.runs.ground_state import GroundState
 
@@ -68,14 +70,19 @@ def sample(
     """Draw from |psi|^2 of a ground state, or from a learned model, to a file."""
     with errors():
         refuse_no_run(folder, "checkpoint.pt")
+        import torch
+
         from fkdrift.numerics.named_arrays import KINDS, write
         from fkdrift.runs.driver import load
+        from fkdrift.runs.starting import Cost, require_room
 
         if out.suffix not in KINDS:
             raise BadConfig(f"--out {out} cannot be written: give a file that ends in {', '.join(KINDS)}")
         run = load(folder, trust=trust)
         if not hasattr(run, "named_samples"):
             raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift solve or fkdrift learn")
+        one = sum(array.nbytes for _, array in run.named_samples(1, seed).values())
+        require_room(Cost(2.0 * n * one, 0.0), torch.device("cpu"), None, f"give fewer than -n {n}", "the samples")
         typer.echo(write(out, run.named_samples(n, seed)))
 
 

@@ -90,6 +90,8 @@ def _forge(work: Path, rng: random.Random) -> str:
     new += (
         [old.unsqueeze(0), old[..., :-1] if old.ndim else old] if isinstance(old, torch.Tensor) else [[old], str(old)]
     )
+    if "found" in path and isinstance(old, float):  # a number like any other, of which nothing else is kept
+        new = [value for value in new if not isinstance(value, int)]
     table[key] = rng.choice(new)
     (work / "checkpoint.pt").write_bytes(sealed({k: v for k, v in state.items() if k != "format"}))
     return f"{'.'.join(path)} set to {type(table[key]).__name__}"

@@ -201,7 +201,7 @@ def _open(data: np.ndarray | Path | str) -> np.ndarray:
         try:
             data = np.load(data, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            reason = (str(error) or "it is empty").splitlines()[0]
+            reason = "it holds no numbers" if "pickle" in str(error) else (str(error) or "it is empty").splitlines()[0]
             raise BadParameter(f"cannot read {data} as a .npy file: {reason}") from None
         if not isinstance(data, np.ndarray):
             raise BadParameter("the data are an archive of several arrays: give a .npy file with one")

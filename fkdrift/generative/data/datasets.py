@@ -333,7 +333,7 @@ def read_array(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise BadParameter(f"there is no file {path}") from None
     except Exception as error:  # a damaged file, or a header that claims too much, can fail anywhere
-        reason = (str(error) or "it is empty").splitlines()[0]
+        reason = "it holds no numbers" if "pickle" in str(error) else (str(error) or "it is empty").splitlines()[0]
         raise BadParameter(f"cannot read {path} as a .npy file: {reason}") from None
 
 
