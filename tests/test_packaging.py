@@ -67,7 +67,7 @@ def test_every_dependency_is_pinned_in_the_constraints():
             pins[re.sub(r"[-_.]+", "-", name).lower()] = pin
     assert pins["torch"] == "2.13.0"
     optional = PROJECT["project"]["optional-dependencies"]
-    own = f"fkdrift[{','.join(extras := ['ase', 'compress', 'flows', 'data', 'tables', 'symbolic'])}]"
+    own = f"fkdrift[{','.join(extras := ['ase', 'compress', 'flows', 'data', 'report', 'tables', 'symbolic'])}]"
     tested = [requirement for requirement in optional["test"] if requirement != own]
     assert len(tested) == len(optional["test"]) - 1
     named = [requirement for extra in extras for requirement in optional[extra]]

@@ -284,7 +284,7 @@ def test_unknown_names_are_refused_without_torch():
         (["learn", "vea", "-d", "digits"], ["vea", "markov", "vae"]),
         (["learn", "vae"], ["which data", "--data"]),
         (["learn", "vae", "-d", "digits", "--network", "linear", "--depth", "3"], ["depth is not used", "network mlp"]),
-        (["learn", "flow", "-d", "digits", "--device", "cuda"], ["device = 'cuda'", "auto, cpu"]),
+        (["learn", "flow", "-d", "digits", "--device", "cuda:77"], ["cuda:77", "--device cpu"]),
         (["bridge", "-p", "harmonic", "--from", "-1"], ["--to, --time missing"]),
         (["bridge", "-p", "harmonic", "--from", "-1", "--to", "one", "--time", "1"], ["--to one", "-1 or 0.5,0.5"]),
         (["pimc", "-p", "harmonic"], ["--temperature missing"]),
