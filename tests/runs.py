@@ -96,6 +96,8 @@ def without_clock(state: Any) -> Any:
     rest = {name: without_clock(value) for name, value in state.items() if not str(name).endswith("seconds")}
     if isinstance(table := state.get("history"), dict):
         rest["history"] = {phase: rows[:, :-1] for phase, rows in table.items()}
+    if isinstance(curve := state.get("curve"), torch.Tensor):
+        rest["curve"] = curve[:, :-1]
     return rest
 
 
