@@ -45,6 +45,7 @@ class About:
         flags: options of the command line; default --name-of-the-field.
         only: a condition, or several of which one must hold, for the setting to be used at all.
         extends: whether a saved run may be taken further with another value.
+        metavar: what stands for the value in the help.
     """
 
     help: str
@@ -57,6 +58,7 @@ class About:
     flags: tuple[str, ...] = ()
     only: Sequence[Condition] = ()
     extends: bool = False
+    metavar: str = ""
 
 
 def setting(default: Any, help: str, *, only: Condition | Sequence[Condition] = (), **about: Any) -> Any:
@@ -266,6 +268,35 @@ class RunSettings:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedSettings(RunSettings):
+    """What a computation that several processes can share depends on.
+
+    Raises:
+        BadConfig: as for `RunSettings`.
+    """
+
+    workers: str | int | None = setting(
+        None,
+        "Processes that share the walkers: a number, or every physical core (every GPU) where the work is worth it.",
+        adopted="1, or what FKDRIFT_WORKERS says",
+        metavar="auto|N",
+        extends=True,
+    )
+
+    def __post_init__(self) -> None:
+        if type(self.workers) is int:
+            object.__setattr__(self, "workers", str(self.workers))
+        super().__post_init__()
+        text = str(self.workers or AUTO)
+        if text != AUTO and not (text.isdecimal() and int(text) > 0):
+            raise BadConfig(f"workers = {self.workers!r} is not allowed: give a number of at least 1, or auto")
+
+
+AUTO = "auto"
+"""Of `workers`: as many as pay."""
+
+
 def is_own(value: object) -> bool:
     """Whether a setting names an object in a file, `file.py:Name`."""
     return isinstance(value, str) and value.partition(":")[0].endswith(".py") and value.count(":") == 1
@@ -310,7 +341,8 @@ def markdown_table(kind: type[RunSettings], base: type[RunSettings] | None = Non
 def _field(field: dataclasses.Field[Any], hint: Any) -> SettingField:
     """A field with its type taken apart."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    (kind,) = [option for option in options if option is not types.NoneType]
+    besides = (types.NoneType, int) if str in options else (types.NoneType,)  # a number is kept as text
+    (kind,) = [option for option in options if option not in besides]
     many = typing.get_origin(kind) is tuple
     inner = typing.get_args(kind)[0] if many else kind
     return SettingField(field.name, inner, many, types.NoneType in options, field.default, field.metadata["about"])

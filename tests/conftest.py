@@ -42,4 +42,4 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     from fkdrift.runs.run import Run
 
     save = Run.save
-    monkeypatch.setattr(Run, "save", lambda run, folder, figures=False: save(run, folder, figures=False))
+    monkeypatch.setattr(Run, "save", lambda run, folder, figures=False, **held: save(run, folder, False, **held))

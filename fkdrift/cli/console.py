@@ -102,6 +102,10 @@ def new_folder(name: str) -> Path:
 def finish(run: Run, request: Request) -> None:
     """Print what a run found; after an interruption save it first, and say how to go on."""
     from fkdrift.runs.belonging import code_in  # here: it imports torch
+    from fkdrift.runs.sharing import is_first
+
+    if not is_first():  # of several processes one tells
+        raise typer.Exit(0 if run.finished else INTERRUPTED)
 
     out = request.out
     if not run.finished and out is None:

@@ -176,7 +176,7 @@ def option(field: SettingField) -> Any:
     """The option that sets one setting; its value is None if it was not given."""
     shown = "" if field.required or field.shown_default in ("", "none") else f" [default: {field.shown_default}]"
     choices = (*field.about.choices, *(("file.py:Name",) if field.about.own else ()))
-    metavar = "|".join(choices) or {float: "X", int: "N", str: "TEXT"}.get(field.kind)
+    metavar = field.about.metavar or "|".join(choices) or {float: "X", int: "N", str: "TEXT"}.get(field.kind)
     flags = field.flags
     if field.kind is bool:
         flags, metavar = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags), None

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.estimators.observables import Observable, evaluate
-from fkdrift.estimators.state import restore
+from fkdrift.estimators.state import restore, saved
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
@@ -42,6 +42,7 @@ KINDS = ("variational", "pure")
 STEPS_IN_SCALE = 64  # of dt in a time scale: a step shifts a decay rate by rate^2 dt / 2, here 0.8% of 1 / scale
 N_GROUPS = 32  # of walkers, for the jackknife
 LEAST_CORRELATION = 1e-3  # lambda below which a decay is noise
+AXES = {"walkers": 0, "weights": 2, "means": 2, "products": 2}  # of the walkers, in what is saved
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ class CorrelationSampler:
         wavefunction_of(process.drift, "a correlation function")
         if n_lags < 2 or n_lags % 2:
             raise InputError(f"n_lags = {n_lags} is not allowed: an even number, for the integral over tau")
-        if len(walkers) < 2 * N_GROUPS:
-            raise InputError(f"{len(walkers)} walkers are too few for correlations: use at least {2 * N_GROUPS}")
+        self.workers = process.workers
+        if (n := len(self.workers.gather(walkers))) < 2 * N_GROUPS:
+            raise InputError(f"{n} walkers are too few for correlations: use at least {2 * N_GROUPS}")
         if histograms := [each.name for each in observables if each.centres]:
             raise InputError(f"{', '.join(histograms)} has many bins: correlations are of observables with one value")
         if not observables:
@@ -124,9 +126,12 @@ class CorrelationSampler:
 
     def advance(self, generator: torch.Generator) -> None:
         """Follow every walker through one window and, once equilibrated, add it up."""
+        moved = self.moved.clone()
         values, action = self._window(generator)
+        self.moved = self.workers.accumulated(moved, self.moved, len(self.walkers))
         if self.n_blocks >= 0:
-            reference = (action[-1] - action[0]).mean() / (len(action) - 1)
+            mean = (action[-1] - action[0]).mean()
+            reference = self.workers.average(mean, len(self.walkers)) / (len(action) - 1)
             p = self.n_padding
             for lag in range(self.n_lags + 1):
                 first = torch.arange(p, len(values) - p - lag, device=values.device)
@@ -172,7 +177,7 @@ class CorrelationSampler:
         Args:
             kind: "variational" or "pure".
         """
-        w, A, AA = (sums[KINDS.index(kind)] for sums in (self.weights, self.means, self.products))
+        w, A, AA = self._sums(kind)
         total = w.sum(-1)  # (lag,)
         mean, second = A.sum(1) / total[:, None], AA.sum(1) / total[:, None, None]
         C = second - mean[:, :, None] * mean[:, None]
@@ -218,11 +223,17 @@ class CorrelationSampler:
             found.append([Estimate(float(value[n]), float(errors[n])) for n in range(n_known)])
         return found
 
+    def _sums(self, kind: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, and weighted means and products, (lag, walker, ...), of all workers."""
+        k, gather = KINDS.index(kind), self.workers.gather
+        return gather(self.weights[k], 1), gather(self.means[k], 1), gather(self.products[k], 1)
+
     def _matrices(self, kind: str, without: int | None) -> np.ndarray:
         """C (lag, i, j), leaving out one group of walkers."""
-        n = self.weights.shape[-1]
+        sums = self._sums(kind)
+        n = sums[0].shape[1]
         kept = torch.arange(n, device=self.weights.device) * N_GROUPS // n != (-1 if without is None else without)
-        w, A, AA = (sums[KINDS.index(kind)][:, kept].sum(1) for sums in (self.weights, self.means, self.products))
+        w, A, AA = (each[:, kept].sum(1) for each in sums)
         mean = A / w[:, None]
         return (AA / w[:, None, None] - mean[:, :, None] * mean[:, None]).cpu().numpy()
 
@@ -241,10 +252,11 @@ class CorrelationSampler:
 
     def state_dict(self) -> dict[str, Any]:
         names = ("walkers", "n_blocks", "weights", "means", "products", "moved")
-        return {name: getattr(self, name).clone() if name != "n_blocks" else self.n_blocks for name in names}
+        state = saved(self, names, AXES, self.workers)
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        restore(self, state)
+        restore(self, state, AXES, self.workers)
 
 
 def _simpson(n: int) -> Tensor:

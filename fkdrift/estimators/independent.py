@@ -15,6 +15,7 @@ import torch
 from fkdrift.estimators.local_energy import StationaryEnergy
 from fkdrift.estimators.observables import Average, Averages, Observable
 from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.workers import ALONE, Workers
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy
@@ -28,6 +29,7 @@ class IndependentSampler:
         wavefunction: the flow and its system.
         walkers: (batch, particle, dim), as many as a block is to have; replaced by every block's own.
         observables: averaged beside E_L.
+        workers: that share the samples of every batch.
 
     Attributes:
         n_blocks: batches drawn.
@@ -35,19 +37,24 @@ class IndependentSampler:
     """
 
     def __init__(
-        self, wavefunction: FlowWavefunction, walkers: Positions, observables: Sequence[Observable] = ()
+        self,
+        wavefunction: FlowWavefunction,
+        walkers: Positions,
+        observables: Sequence[Observable] = (),
+        workers: Workers = ALONE,
     ) -> None:
-        self.wavefunction, self.walkers, self.n_blocks = wavefunction, walkers, 0
+        self.wavefunction, self.walkers, self.n_blocks, self.workers = wavefunction, walkers, 0, workers
         self.process = Process(wavefunction, wavefunction.system)
         self.sums = torch.zeros(2, 2, dtype=torch.float64, device=walkers.device)
-        self.averages = Averages(observables, len(walkers), walkers.device)
+        self.batch = int(workers.sum(torch.tensor(len(walkers))))
+        self.averages = Averages(observables, len(walkers), walkers.device, workers)
 
     @torch.no_grad()
     def advance(self, generator: torch.Generator) -> None:
         """Draw a batch and add it up."""
         self.walkers = r = self.wavefunction.sample(len(self.walkers), generator)
         values = torch.stack([local_energy(self.process, r), fisher_energy(self.wavefunction, r)])
-        self.sums += torch.stack([values.sum(-1), values.square().sum(-1)])
+        self.sums += self.workers.sum(torch.stack([values.sum(-1), values.square().sum(-1)]).to(self.sums))
         self.averages.add(r, values[0])
         self.n_blocks += 1
 
@@ -66,7 +73,7 @@ class IndependentSampler:
 
     @property
     def _n_samples(self) -> int:
-        return self.n_blocks * len(self.walkers)
+        return self.n_blocks * self.batch
 
     def _estimates(self) -> list[Estimate]:
         mean, square = self.sums / self._n_samples
@@ -75,13 +82,13 @@ class IndependentSampler:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "walkers": self.walkers,
+            "walkers": self.workers.gather(self.walkers),
             "sums": self.sums,
             "n_blocks": self.n_blocks,
             "averages": self.averages.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.walkers, self.sums = state["walkers"].to(self.walkers), state["sums"].to(self.sums)
+        self.walkers, self.sums = self.workers.own(state["walkers"]).to(self.walkers), state["sums"].to(self.sums)
         self.n_blocks = state["n_blocks"]
         self.averages.load_state_dict(state["averages"])

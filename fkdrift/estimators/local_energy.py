@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from fkdrift.estimators.observables import Average, Averages, Observable
-from fkdrift.estimators.state import restore
+from fkdrift.estimators.state import restore, saved
 from fkdrift.numerics.estimates import Estimate, from_walkers, r_hat, rounding_error
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.local_energy import local_energy
+
+AXES = {"regions": 0, "sums": 1}
+"""Of the walkers, in what is saved."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,16 @@ class StationarySampler:
         observables: Sequence[Observable] = (),
     ) -> None:
         self.process, self.time_scale, self.n_moves = process, time_scale, n_moves
+        self.workers = process.workers
         self.chain, self.n_blocks = metropolis.start(process, walkers, time_scale / 4), -n_equilibration
-        self.regions = starting_regions(walkers)
+        self.regions = self.workers.own(starting_regions(self.workers.gather(walkers)))
         self.sums = torch.zeros(3, len(walkers), dtype=torch.float64, device=walkers.device)
-        self.averages = Averages(observables, len(walkers), walkers.device)
+        self.averages = Averages(observables, len(walkers), walkers.device, self.workers)
+
+    @property
+    def walker_steps(self) -> int:
+        """In a block, of all workers."""
+        return self.n_moves * len(self.walkers) * self.workers.size
 
     @property
     def walkers(self) -> Positions:
@@ -91,14 +100,14 @@ class StationarySampler:
 
     def energy(self) -> StationaryEnergy:
         """The energy of all counted blocks, of which there must be at least one."""
-        E, square, acceptance = self.sums / self.n_blocks
+        E, square, acceptance = self.workers.gather(self.sums, 1) / self.n_blocks
         variance = max(0.0, (square.mean() - E.mean().square()).item())
         return StationaryEnergy(
             from_walkers(E, variance, rounding_error(self.walkers)),
             variance**0.5,
             acceptance.mean().item(),
             self.dt.item(),
-            r_hat(E, variance, self.regions),
+            r_hat(E, variance, self.workers.gather(self.regions)),
         )
 
     def observables(self) -> dict[str, Average]:
@@ -106,14 +115,19 @@ class StationarySampler:
         return self.averages.estimates()
 
     def state_dict(self) -> dict[str, Any]:
-        saved = {name: getattr(self, name) for name in ("regions", "sums", "n_blocks")}
-        return {**saved, "chain": self.chain.state_dict(), "averages": self.averages.state_dict()}
+        own = saved(self, ("regions", "sums", "n_blocks"), AXES, self.workers)
+        whole = {
+            name: self.workers.gather(value) if value.ndim else self.workers.first(value)
+            for name, value in self.chain.state_dict().items()
+        }
+        return {**own, "chain": whole, "averages": self.averages.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.averages.load_state_dict(state["averages"])
-        device = self.walkers.device
-        self.chain = metropolis.MetropolisState(**{name: value.to(device) for name, value in state["chain"].items()})
-        restore(self, {name: state[name] for name in ("regions", "sums", "n_blocks")})
+        device, own = self.walkers.device, self.workers.own
+        chain = {name: own(value) if value.ndim else value for name, value in state["chain"].items()}
+        self.chain = metropolis.MetropolisState(**{name: value.to(device) for name, value in chain.items()})
+        restore(self, {name: state[name] for name in ("regions", "sums", "n_blocks")}, AXES, self.workers)
 
 
 def starting_regions(r: Positions) -> Tensor:

@@ -33,6 +33,7 @@ from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, format_with_error
 from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
+from fkdrift.numerics.workers import ALONE, Workers
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 
@@ -171,19 +172,26 @@ class Averages:
 
     Args:
         observables: what to average beside the energy.
-        n_walkers: independent walkers.
+        n_walkers: independent walkers, here.
         device: of the sums.
+        workers: that share the walkers.
 
     Attributes:
         sums: (walker, 1 + column) float64, the energy first.
         weights: (walker,) float64.
     """
 
-    def __init__(self, observables: Sequence[Observable], n_walkers: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        observables: Sequence[Observable],
+        n_walkers: int,
+        device: torch.device | str = "cpu",
+        workers: Workers = ALONE,
+    ) -> None:
         names = [observable.name for observable in observables]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise InputError(f"observables are named twice: {', '.join(sorted(repeated))}")
-        self.observables = tuple(observables)
+        self.observables, self.workers = tuple(observables), workers
         n_columns = 1 + sum(observable.size for observable in observables)
         self.sums = torch.zeros(n_walkers, n_columns, dtype=torch.float64, device=device)
         self.weights = torch.zeros(n_walkers, dtype=torch.float64, device=device)
@@ -210,10 +218,11 @@ class Averages:
 
         Something must have been added.
         """
-        total = self.weights.sum()
-        mean = self.sums.sum(0) / total
-        n = len(self.weights)
-        influence = (self.sums - self.weights[:, None] * mean) * (n / total)
+        sums, weights = self.workers.gather(self.sums), self.workers.gather(self.weights)
+        total = weights.sum()
+        mean = sums.sum(0) / total
+        n = len(weights)
+        influence = (sums - weights[:, None] * mean) * (n / total)
         found = {ENERGY: Average(ENERGY, "energy", mean[:1], _error(influence[:, :1]))}
         parts = {ENERGY: (mean[0], influence[:, 0])}
         first = 1
@@ -242,10 +251,11 @@ class Averages:
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"sums": self.sums, "weights": self.weights}
+        return {"sums": self.workers.gather(self.sums), "weights": self.workers.gather(self.weights)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.sums, self.weights = state["sums"].to(self.sums).clone(), state["weights"].to(self.weights).clone()
+        sums, weights = self.workers.own(state["sums"]), self.workers.own(state["weights"])
+        self.sums, self.weights = sums.to(self.sums).clone(), weights.to(self.weights).clone()
 
 
 def _error(influence: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fkdrift.estimators.state import restore
+from fkdrift.estimators.state import restore, saved
 from fkdrift.numerics.estimates import Estimate, from_walkers, rounding_error
 from fkdrift.paths.evolution import Shared, evolve
 from fkdrift.paths.process import Process
@@ -26,6 +26,8 @@ from fkdrift.tensor_types import Positions
 from fkdrift.wavefunction.protocol import Wavefunction
 
 RICHARDSON = (1 / 3, -2.0, 8 / 3)
+AXES = {"walkers": 1, "action": 1, "squares": 0, "start": 1}
+"""Of the walkers, in what is saved."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,17 @@ class PathSampler:
         self, process: Process, walkers: Positions, *, dt: float, n_steps: int, n_equilibration: int = 4
     ) -> None:
         self.process, self.dt, self.n_steps, self.n_blocks = process, dt, n_steps, -n_equilibration
+        self.workers = process.workers
         n_levels = len(RICHARDSON)
         self.walkers = walkers.expand(n_levels, *walkers.shape).clone()
         self.action = torch.zeros(n_levels, len(walkers), dtype=torch.float64, device=walkers.device)
         self.squares = torch.zeros_like(self.action[0])
         self.start = self._correction()
+
+    @property
+    def walker_steps(self) -> int:
+        """In a block, of all workers."""
+        return self.n_steps * (2 ** len(RICHARDSON) - 1) * self.walkers.shape[1] * self.workers.size
 
     def advance(self, generator: torch.Generator) -> None:
         """Run one block at every step size, along the same Brownian paths.
@@ -104,10 +112,11 @@ class PathSampler:
     def energy(self) -> PathEnergy:
         """The energy of all counted blocks, of which there must be at least one."""
         T = self.n_blocks * self.n_steps * self.dt
-        plain = self.action / T
-        corrected = plain + (self.start - self._correction()) / T
+        gather = self.workers.gather
+        plain = gather(self.action, 1) / T
+        corrected = plain + gather(self.start - self._correction(), 1) / T
         weights = plain.new_tensor(RICHARDSON)[:, None]
-        variance = (self.squares.mean() / self.n_blocks - plain[-1].mean().square()).item()
+        variance = (gather(self.squares).mean() / self.n_blocks - plain[-1].mean().square()).item()
         extrapolated = (weights * corrected).sum(0)
         rounding = rounding_error(self.walkers) * float(weights.abs().sum())  # each level's sum is rounded on its own
         return PathEnergy(
@@ -127,7 +136,7 @@ class PathSampler:
             return torch.stack([drift.log_jastrow(level) for level in self.walkers]).double()
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("walkers", "action", "squares", "start", "n_blocks")}
+        return saved(self, ("walkers", "action", "squares", "start", "n_blocks"), AXES, self.workers)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        restore(self, state)
+        restore(self, state, AXES, self.workers)

@@ -34,7 +34,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,11 @@ from torch import Tensor
 from fkdrift.errors import BadConfig, InputError
 from fkdrift.estimators.observables import ENERGY, Average, Averages, Observable, evaluate, has_virial
 from fkdrift.estimators.path_integral import FOURTH_ORDER, Action, Parts, SliceAction, brownian_bridge
+from fkdrift.estimators.state import saved
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, from_walkers
+from fkdrift.numerics.workers import ALONE, Workers
 from fkdrift.tensor_types import Positions
 
 RELATIVE_STEP = 1e-4  # of beta, in a central difference: error 1e-8 by truncation and, for u'', by rounding
@@ -57,6 +59,7 @@ FARTHEST = 4.0  # displacement in a box, in standard deviations of a uniform den
 LARGEST = 2**26  # coordinates of all beads of all chains, 0.5 GiB
 APPROACH = (1e-2, 1e-4, 1e-6)  # distances at which V is looked at: -1/r falls by more than 10 times as much at the last
 AT_ONCE = 2**20  # coordinates at which V is looked at together
+AXES = {"positions": 0, "partner": 0, "winding": 0, "sums": 1, "cycles": 0}  # of the chains, in what is saved
 MEDIAN_OF_CHI_SQUARE = 0.4549  # median of x^2 for a normal x of variance 1
 
 
@@ -153,6 +156,7 @@ class PimcSampler:
         observables: functions of the positions to average, beside V.
         n_sweeps: sweeps in a block, which is measured once; 2 and 2 for each particle if not given.
         n_equilibration: blocks to discard first; moves are tuned during these only.
+        workers: that share the chains.
 
     Attributes:
         n_blocks: counted blocks; negative while equilibrating.
@@ -186,7 +190,9 @@ class PimcSampler:
         observables: Sequence[Observable] = (),
         n_sweeps: int | None = None,
         n_equilibration: int = 40,
+        workers: Workers = ALONE,
     ) -> None:
+        self.workers = workers
         if not (math.isfinite(temperature) and temperature > 0):
             raise BadConfig(
                 f"temperature = {temperature!r} is not allowed: it must be finite and above 0, in units of energy "
@@ -215,7 +221,8 @@ class PimcSampler:
         self.slice_action = SliceAction(potential, action, self.variance)
         self.pairs = _identical_pairs(potential, system.device)
         self.period = None if potential.box is None else walkers.new_tensor(potential.box)
-        smooth = potential.domain is None and (self.period is not None or has_virial(potential, walkers))
+        everyone = workers.gather(walkers)
+        smooth = potential.domain is None and (self.period is not None or has_virial(potential, everyone))
         self.estimator = "centroid virial" if smooth else "thermodynamic"
         # the state
         C, N, _ = walkers.shape
@@ -231,7 +238,7 @@ class PimcSampler:
         self.stride = walkers.new_ones(2)
         self.tried: dict[str, int] = {}
         self.accepted: dict[str, float] = {}
-        self.averages = Averages(observables, C, walkers.device)
+        self.averages = Averages(observables, C, walkers.device, workers)
         self.sums = walkers.new_zeros(5, C)
         self.cycles = walkers.new_zeros(C, N)
         self.trace: list[float] = []
@@ -241,6 +248,7 @@ class PimcSampler:
     @torch.no_grad()
     def advance(self, generator: torch.Generator) -> None:
         """Run one block of sweeps and, once equilibrated, measure."""
+        before = dict(self.accepted)
         for _ in range(self.n_sweeps):
             self._rotate(self._random(self.n_slices, generator))
             for m in self.lengths["stage"]:
@@ -254,6 +262,7 @@ class PimcSampler:
                 for m in self.lengths["wind"]:
                     self._wind(m, generator)
         self._wrap()
+        self._agree_on_acceptance(before)
         if self.n_blocks >= 0:
             self._measure()
         self.n_blocks += 1
@@ -262,7 +271,7 @@ class PimcSampler:
 
     def _random(self, n: int, generator: torch.Generator) -> int:
         """A number below n, the same for all chains."""
-        return int(torch.randint(n, (), generator=generator, device=generator.device))
+        return int(self.workers.first(torch.randint(n, (), generator=generator, device=generator.device)))
 
     def _uniform(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """log of uniform random numbers."""
@@ -271,6 +280,14 @@ class PimcSampler:
     def _count(self, move: str, accept: Tensor) -> None:
         self.tried[move] = self.tried.get(move, 0) + 1
         self.accepted[move] = self.accepted.get(move, 0.0) + accept.double().mean().item()
+
+    def _agree_on_acceptance(self, before: Mapping[str, float]) -> None:
+        """Add the mean over all workers to what was accepted before this block, in place of what was here."""
+        if self.workers.size > 1:
+            old = torch.tensor([before.get(move, 0.0) for move in self.accepted], dtype=torch.float64)
+            now = torch.tensor(list(self.accepted.values()), dtype=torch.float64)
+            mean = self.workers.accumulated(old, now, len(self.positions)).tolist()
+            self.accepted = dict(zip(self.accepted, mean, strict=True))
 
     def _tune(self) -> None:
         """Keep the longest pieces that are accepted often enough, and forget the acceptance of equilibration."""
@@ -362,7 +379,8 @@ class PimcSampler:
         self.parts = Parts(*(new.where(accept[:, None], was) for new, was in zip(parts, self.parts, strict=True)))
         self._count("displace all" if together else "displace ring", accept)
         if self.n_blocks < 0:
-            self.stride[int(together)] *= math.exp(accept.double().mean().item() - HALF)
+            rate = self.workers.average(accept.double().mean(), len(accept)).item()
+            self.stride[int(together)] *= math.exp(rate - HALF)
             if self.period is not None:
                 self.stride.clamp_(max=FARTHEST)
 
@@ -456,7 +474,7 @@ class PimcSampler:
         self.averages.add_values(u, evaluate(self.averages.observables, flat).reshape(C, S, -1).mean(1))
         self.sums += torch.stack([u, u.square(), curvature, thermodynamic[0], V])
         self.cycles += torch.nn.functional.one_hot(length - 1, length.shape[1]).to(self.cycles).mean(1)
-        self.trace.append(u.mean().item())
+        self.trace.append(self.workers.average(u.mean(), len(u)).item())
 
     def _energies(self) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """l of each particle; u' and u'' (chain,) by the centroid virial and by the thermodynamic estimator."""
@@ -512,12 +530,12 @@ class PimcSampler:
     @property
     def energy(self) -> Estimate:
         """<H> of the counted blocks, of which there must be at least one."""
-        u, square = self.sums[:2] / self.n_blocks
+        u, square = self.workers.gather(self.sums[:2], 1) / self.n_blocks
         return from_walkers(u, (square.mean() - u.mean() ** 2).item())
 
     def thermal(self) -> Thermal:
         """What the counted blocks give; there must be at least one."""
-        u, square, curvature, thermodynamic, V = self.sums / self.n_blocks
+        u, square, curvature, thermodynamic, V = self.workers.gather(self.sums, 1) / self.n_blocks
         E = u.mean()
         heat = self.beta**2 * (square - 2 * E * u + E**2 - curvature)
         moves = {move: self.accepted[move] / n for move, n in self.tried.items()}
@@ -530,7 +548,7 @@ class PimcSampler:
             kinetic=from_walkers(u - V),
             estimator=self.estimator,
             observables=observables,
-            cycles=tuple(from_walkers(share) for share in (self.cycles / self.n_blocks).T)
+            cycles=tuple(from_walkers(share) for share in (self.workers.gather(self.cycles) / self.n_blocks).T)
             if self.pairs is not None
             else (),
             acceptance=moves,
@@ -554,17 +572,19 @@ class PimcSampler:
     )
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"potential": self.parts.potential, "force": self.parts.force}
-        return {name: getattr(self, name) for name in self.SAVED} | {
-            "parts": parts,
+        gather = self.workers.gather
+        return saved(self, self.SAVED, AXES, self.workers) | {
+            "parts": {"potential": gather(self.parts.potential), "force": gather(self.parts.force)},
             "averages": self.averages.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in self.SAVED:
             value, like = state[name], getattr(self, name)
+            value = self.workers.own(value, AXES[name]) if name in AXES else value
             setattr(self, name, value.to(like, copy=True) if isinstance(value, Tensor) else copy.deepcopy(value))
-        self.parts = Parts(*(state["parts"][name].to(self.positions, copy=True) for name in Parts._fields))
+        parts = (self.workers.own(state["parts"][name]) for name in Parts._fields)
+        self.parts = Parts(*(part.to(self.positions, copy=True) for part in parts))
         self.averages.load_state_dict(state["averages"])
 
 

@@ -28,6 +28,9 @@ paths, and E_L is the killing rate of the reference.  Four things keep the numbe
 - The projection time.  Nothing is counted before it has passed, and the trend of what is counted is tested.
 - The noise.  Populations never meet, so their spread gives the error; series are blocked within them.
 
+Workers have a share of the walkers of every population each: the sums of a block are reduced once, and resampling
+sends only those copies elsewhere for which there is no place where they came from.
+
 Observables come as mixed estimates, of psi phi_0, and as pure ones, of phi_0^2: a walker carries what its ancestors
 were worth (forward walking), and the average over today's weights is flat in the lag once it is pure.
 
@@ -48,10 +51,11 @@ from torch import Tensor
 
 from fkdrift.errors import BadParameter, ComputationError, DivergedPath
 from fkdrift.estimators.observables import Average, Observable, evaluate
-from fkdrift.estimators.state import restore
+from fkdrift.estimators.state import restore, saved
 from fkdrift.numerics.estimates import Estimate, blocked_error, rounding_error
 from fkdrift.numerics.extrapolation import Extrapolation, extrapolate
 from fkdrift.numerics.resampling import systematic
+from fkdrift.numerics.workers import balanced
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.wavefunction.local_energy import local_quantities
@@ -85,10 +89,11 @@ SAVED = (
     "start_energy",
     "log_weights",
     "moves",
-    "ancestors",
     "sums",
     "weights",
 )
+AXES = {"log_weights": 2}
+"""Of the walkers, in what is saved."""
 SERIES = ("energy", "square", "weight", "growth", "share", "start", "plain")
 """Of a block: mean of w E_L, of w (E_L - E_ref)^2 and of w over walkers and steps, log growth of the mean weight, the
 effective share of walkers at its end, the mean weight at its beginning, and the mean of E_L without weights."""
@@ -205,17 +210,18 @@ class Projection:
         n_settling: int = SETTLING_BLOCKS,
     ) -> None:
         n_members = n_walkers // (LEVELS * max(n_populations, 1))
-        if n_populations < 2 or n_members < 2 or n_steps < 1:
+        self.workers, least = process.workers, max(2, process.workers.size)
+        if n_populations < 2 or n_members < least or n_steps < 1:
             raise BadParameter(
                 f"n_walkers = {n_walkers}, n_populations = {n_populations}, n_steps = {n_steps} is not allowed: the "
-                f"error needs at least 2 populations of 2 walkers at each of {LEVELS} step sizes, so n_walkers >= "
-                f"{LEVELS * 2 * max(2, n_populations)}"
+                f"error needs at least 2 populations of {least} walkers at each of {LEVELS} step sizes, so "
+                f"n_walkers >= {LEVELS * least * max(2, n_populations)}"
             )
         self.process, self.observables, self.time_scale, self.n_steps = process, tuple(observables), time_scale, n_steps
         self.free = not isinstance(process.drift, Wavefunction)
         wanted = PROJECTION_SCALES * time_scale if gap is None else math.log(1 / left) / gap
         self.projection_time = min(wanted, MOST_SCALES * time_scale)
-        self.shape = (LEVELS, n_populations, n_members)
+        self.n_members, self.shape = n_members, (LEVELS, n_populations, self.workers.count(n_members))
         zeros = partial(torch.zeros, dtype=torch.float64, device=walkers.device)
         n, n_columns = math.prod(self.shape), evaluate(observables, walkers[:1]).shape[1]
         self.start = walkers[torch.arange(n, device=walkers.device) % len(walkers)]
@@ -251,6 +257,11 @@ class Projection:
         error = self.energy().energy.error
         return n if error <= tolerance else n + max(1, math.ceil(min(n, n * ((error / tolerance) ** 2 - 1))))
 
+    @property
+    def walker_steps(self) -> int:
+        """In a block, of all workers."""
+        return self.n_steps * math.prod(self.shape) * self.workers.size
+
     @torch.no_grad()
     def advance(self, generator: torch.Generator) -> None:
         """Run one block of every population at every step size."""
@@ -264,7 +275,7 @@ class Projection:
         share = self._shares()
         weight = torch.zeros_like(self.weights)
         energy, square, plain = torch.zeros_like(weight), torch.zeros_like(weight), torch.zeros_like(weight)
-        beginning = self.log_weights
+        beginning, moves = self.log_weights, self.moves.clone()
         limit = LIMIT / (dt * self.time_scale).sqrt()
         for _ in range(self.n_steps):
             before = self._limited(self.walkers["energy"], limit)
@@ -282,9 +293,12 @@ class Projection:
             energy += (w * E).mean(-1)
             plain += E.mean(-1) / self.n_steps
             square += (w * (E - self.reference).square()).mean(-1)
-        start, w = beginning.exp().mean(-1), self.log_weights.exp()
-        growth = w.mean(-1).log() - start.log()
-        ess = w.mean(-1).square() / w.square().mean(-1)
+        w, m = self.log_weights.exp(), self.shape[2]
+        parts = [energy, square, weight, plain, beginning.exp().mean(-1), w.mean(-1), w.square().mean(-1)]
+        energy, square, weight, plain, start, end, squares = self.workers.average(torch.stack(parts), m)
+        self.moves = self.workers.accumulated(moves, self.moves, m)
+        growth = end.log() - start.log()
+        ess = end.square() / squares
         self.series.append(torch.stack([energy, square, weight, growth, ess, start, plain]))
         if self.observables:
             self._observe(w)
@@ -312,16 +326,19 @@ class Projection:
         self.moves.zero_()
         for _ in range(self.n_steps):
             self._step(dt, generator)
+        self.moves = self.workers.accumulated(torch.zeros_like(self.moves), self.moves, self.shape[2])
         self.settling -= 1
         if not self.free:
             acceptance = (self.moves[0].sum() / self.moves[1].sum()).item()
             self.dt = min(LONGEST_STEP * self.time_scale, self.dt * math.exp(2 * (acceptance - COARSE_ACCEPTANCE)))
         if self.settling == 0:
             E = self.walkers["energy"].double()
-            E = E[E.isfinite() & self.walkers["positions"].isfinite().all(-1).all(-1)]
-            if len(E) < len(self.start):
+            fine = E.isfinite() & self.walkers["positions"].isfinite().all(-1).all(-1)
+            E = self.workers.gather(E.where(fine, math.nan))
+            n, E = len(E), E[E.isfinite()]
+            if len(E) < n:
                 raise DivergedPath(
-                    f"{1 - len(E) / len(self.start):.1%} of the walkers had no finite energy before the projection "
+                    f"{1 - len(E) / n:.1%} of the walkers had no finite energy before the projection "
                     f"began, at dt = {self.dt:.3g}; train longer, or give the potential a trial function"
                 )
             self.projection_time = min(self.projection_time, MOST_STEPS * self.dt / 2 ** (LEVELS - 1))
@@ -388,14 +405,18 @@ class Projection:
     def _resample(self, ess: Tensor, generator: torch.Generator) -> None:
         """Replace the walkers of every population whose effective share is too small by copies of equal weight."""
         n, m = self.shape[0] * self.shape[1], self.shape[2]
-        chosen = systematic(self.log_weights.view(n, m), generator)
-        own = torch.arange(m, device=chosen.device).expand(n, m)
+        whole = self.workers.gather(self.log_weights.view(n, m), 1)
+        chosen = balanced(self.workers.first(systematic(whole, generator)), self.workers.size)
         due = (ess < RESAMPLE_BELOW).view(n, 1)
-        index = (torch.where(due, chosen, own) + m * torch.arange(n, device=own.device)[:, None]).view(-1)
-        self.walkers = {name: value[index] for name, value in self.walkers.items()}
+        if not bool(due.any()):
+            return
+        source = torch.where(due, chosen, torch.arange(self.n_members, device=due.device))
+        values = {**self.walkers, "ancestors": self.ancestors.movedim(0, 1)}
+        values = {name: value.view(n, m, *value.shape[1:]) for name, value in values.items()}
+        found = self.workers.exchange(values, source)
+        self.walkers = {name: value.flatten(0, 1) for name, value in found.items()}
+        self.ancestors = self.walkers.pop("ancestors").movedim(1, 0)
         self.log_weights = torch.where(due.view(*self.shape[:2], 1), 0.0, self.log_weights)
-        if self.observables:
-            self.ancestors = self.ancestors[:, index]
 
     def _window(self, level: int) -> int:
         """Blocks in the projection time at the step of a level; more where pure estimates need it."""
@@ -428,8 +449,9 @@ class Projection:
         if self.independent:
             G = torch.ones_like(G)
         values = self.ancestors.double().view(N_LAGS + 1, *self.shape, -1)
-        self.sums += G[..., None] * torch.einsum("spm,lspmk->lspk", w, values) / self.shape[2]
-        self.weights += G * w.mean(-1)
+        means = torch.einsum("spm,lspmk->lspk", w, values) / self.shape[2]
+        self.sums += G[..., None] * self.workers.average(means, self.shape[2])
+        self.weights += G * self.workers.average(w.mean(-1), self.shape[2])
 
     # -- what comes out ------------------------------------------------------------------------------------------------
 
@@ -500,7 +522,7 @@ class Projection:
             projection_time=self.projection_time,
             counted_time=n * self.n_steps * steps[0],
             n_populations=self.shape[1],
-            n_walkers=self.shape[2],
+            n_walkers=self.n_members,
         )
 
     def _extrapolated(self, steps: Sequence[float], energies: Sequence[Estimate], variance: float) -> Extrapolation:
@@ -589,16 +611,28 @@ class Projection:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in SAVED}
-        lists = {"series": list(self.series), "increments": list(self.increments)}
-        return {**state, **lists, "walkers": dict(self.walkers)}
+        gather = self.workers.gather
+        state = saved(self, SAVED, AXES, self.workers)
+        state["ancestors"] = self._whole(self.ancestors, 1)
+        lists = {"series": list(self.series), "increments": [gather(each, 2) for each in self.increments]}
+        return {**state, **lists, "walkers": {name: self._whole(value) for name, value in self.walkers.items()}}
+
+    def _whole(self, value: Tensor, axis: int = 0) -> Tensor:
+        """An array of all walkers from one of those here, which are all levels' and populations' along one axis."""
+        return self.workers.gather(value.unflatten(axis, self.shape), axis + 2).flatten(axis, axis + 2)
+
+    def _own(self, value: Tensor, axis: int = 0) -> Tensor:
+        """The share of this worker in such an array."""
+        shape = (*self.shape[:2], self.n_members)
+        return self.workers.own(value.unflatten(axis, shape), axis + 2).flatten(axis, axis + 2)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        restore(self, {name: state[name] for name in SAVED})
+        restore(self, {name: state[name] for name in SAVED}, AXES, self.workers)
         device = self.start.device
-        self.walkers = {name: value.to(device) for name, value in state["walkers"].items()}
+        self.ancestors = self._own(state["ancestors"], 1).to(self.ancestors)
+        self.walkers = {name: self._own(value).to(device) for name, value in state["walkers"].items()}
         self.series = [row.to(device) for row in state["series"]]
-        self.increments = [row.to(device) for row in state["increments"]]
+        self.increments = [self.workers.own(row, 2).to(device) for row in state["increments"]]
 
 
 class _Series:

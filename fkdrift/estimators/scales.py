@@ -26,7 +26,7 @@ def relaxation_time(process: Process, r: Positions) -> float:
     """
     with torch.no_grad():
         v = process.velocity(r).double() / process.sigma
-    return 1 / (2 * v.square().mean(0).max().item())
+    return 1 / (2 * process.workers.average(v.square().mean(0), len(r)).max().item())
 
 
 def sum_rule_gap(system: System, r: Positions) -> float:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.estimators.basis import Basis, coordinates_of, decay_rate, mirrors_of, places_of, sector_name
-from fkdrift.estimators.state import restore
+from fkdrift.estimators.state import restore, saved
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives, TrialFunction
 from fkdrift.numerics.differentiation import curvatures, value_and_gradient
@@ -52,6 +52,7 @@ DROPPED = 1e-12  # eigenvalues of S below this share of the largest are noise of
 LONGEST_STEP = 2.0  # in time scales: the density p is wider than psi^2
 PURE = 0.9  # share of a state in a sector of the mirrors from which on it is labelled so
 RESOLVED = 0.5  # largest error of a level, in units of its gap or of 1 / time_scale, whichever is more
+AXES = {"walkers": 0}  # of the walkers, in what is saved
 RITZ = "Ritz, H c = E S c over psi^2 (1 + sum a f^2)"
 
 
@@ -157,23 +158,31 @@ class ExcitationSampler:
         psi = wavefunction_of(process.drift, "a spectrum")
         if levels < 2:
             raise InputError(f"levels = {levels} is not allowed: 2 or more, the ground state and its excitations")
+        self.workers = workers = process.workers
         if len(walkers) < 2 * N_GROUPS:
-            raise InputError(f"{len(walkers)} walkers are too few for a spectrum: use at least {2 * N_GROUPS}")
+            each = "" if workers.size == 1 else " in each worker"
+            raise InputError(f"{len(walkers)} walkers{each} are too few for a spectrum: use at least {2 * N_GROUPS}")
         self.process, self.system, self.levels, self.n_moves = process, system, levels, n_moves
-        self.basis = default_basis(process, system, walkers) if basis is None else basis
+        everyone = workers.gather(walkers)
+        self.basis = default_basis(process, system, everyone) if basis is None else basis
         if len(self.basis) < levels:
             raise InputError(f"{levels} levels need at least {levels} functions, and the basis has {len(self.basis)}")
         self.threshold = continuum(system)
-        squares = self.basis(walkers).square().mean(0)
+        squares = self.basis(everyone).square().mean(0)
         self.penalty = EXCITED_SHARE / len(squares) / squares.clamp_min(1e-12)
         self.guide = _Guide(psi, self.basis, self.penalty, process.sigma.square())
-        self.guided = Process(self.guide, process.reference)
+        self.guided = Process(self.guide, process.reference, self.workers)
         self.walkers, self.n_blocks = walkers, -n_equilibration
         self.dt = walkers.new_tensor(system.time_scale / 4)
         size = (N_GROUPS, len(self.basis), len(self.basis))
         self.hamiltonian = torch.zeros(size, dtype=torch.float64, device=walkers.device)
         self.overlap = torch.zeros_like(self.hamiltonian)
         self.solved: Levels | None = None
+
+    @property
+    def walker_steps(self) -> int:
+        """In a block, of all workers."""
+        return self.n_moves * len(self.walkers) * self.workers.size
 
     def advance(self, generator: torch.Generator) -> None:
         """Run one block and, once equilibrated, add up H and S."""
@@ -190,8 +199,8 @@ class ExcitationSampler:
                 v = self.process.velocity(r)
             f, Lf = self.basis.with_generator(r, v, self.process.sigma.square())
             weighted = _in_groups(f / self.guide.ratio(f)[:, None]).transpose(1, 2)
-            self.hamiltonian += weighted @ _in_groups(E[:, None] * f - Lf)
-            self.overlap += weighted @ _in_groups(f)
+            self.hamiltonian += self.workers.sum(weighted @ _in_groups(E[:, None] * f - Lf))
+            self.overlap += self.workers.sum(weighted @ _in_groups(f))
         self.n_blocks += 1
 
     def solve(self) -> Levels:
@@ -261,12 +270,12 @@ class ExcitationSampler:
 
     def state_dict(self) -> dict[str, Any]:
         names = ("walkers", "dt", "n_blocks", "hamiltonian", "overlap", "penalty")
-        return {**{name: getattr(self, name) for name in names}, "basis": self.basis.state_dict()}
+        return {**saved(self, names, AXES, self.workers), "basis": self.basis.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.solved = None
         self.basis.load_state_dict(state["basis"])
-        restore(self, {name: value for name, value in state.items() if name != "basis"})
+        restore(self, {name: value for name, value in state.items() if name != "basis"}, AXES, self.workers)
 
 
 FAR_WIDTHS = (50.0, 100.0)  # distances at which V of a single particle is what it is at infinity

@@ -20,7 +20,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -245,12 +245,24 @@ def from_file(path: str, name: str) -> Any:
     return getattr(module, name)
 
 
+def files_executed() -> tuple[str, ...]:
+    """Every Python file that `from_file` has executed; for `execute_again` in another process."""
+    return tuple(str(m.__file__) for name, m in list(sys.modules.items()) if name.startswith(f"{_FILES}."))
+
+
+def execute_again(files: Sequence[str]) -> None:
+    """Execute files as another process had them, so that what they define can be unpickled here."""
+    for file in files:
+        from_file(file, "__name__")
+
+
 def _execute(file: Path, module_name: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise UnknownPotential(f"{file} is not Python source; give a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # before execution: dataclasses look their module up
+    sys.modules.setdefault(_FILES, types.ModuleType(_FILES))  # pickle looks for the package of a module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

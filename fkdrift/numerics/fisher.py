@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from fkdrift.numerics.workers import ALONE, Workers
+
 MetricProduct = Callable[[Tensor], Tensor]
 
 
-def metric_product(control: Tensor, parameters: Sequence[Tensor]) -> MetricProduct:
+def metric_product(control: Tensor, parameters: Sequence[Tensor], workers: Workers = ALONE) -> MetricProduct:
     """p -> F p for the control u of a batch, F = mean over walkers of (d_theta u)^T (d_theta u).
 
     The Jacobian products reuse one graph: J^T c is linear in c, so differentiating it once more gives J p.
@@ -30,6 +32,7 @@ def metric_product(control: Tensor, parameters: Sequence[Tensor]) -> MetricProdu
     Args:
         control: u (batch, particle, dim), with its graph to the parameters.
         parameters: what u depends on.
+        workers: that share the walkers; one message for each product.
     """
     batch = len(control)
     cotangent = torch.zeros_like(control, requires_grad=True)
@@ -37,7 +40,7 @@ def metric_product(control: Tensor, parameters: Sequence[Tensor]) -> MetricProdu
 
     def product(p: Tensor) -> Tensor:
         (pushed,) = torch.autograd.grad(pulled.dot(p), cotangent, retain_graph=True)
-        return flat_gradient(control, parameters, pushed / batch, retain_graph=True)
+        return workers.average(flat_gradient(control, parameters, pushed / batch, retain_graph=True), batch)
 
     return product
 
@@ -57,6 +60,18 @@ def conjugate_gradient(
         square, previous = residual.dot(residual), square
         direction = residual + square / previous.clamp_min(torch.finfo(x.dtype).tiny) * direction
     return x
+
+
+def mean_of(f: Tensor, parameters: Sequence[Tensor], workers: Workers) -> Tensor:
+    """The mean of f (batch,) over all walkers, up to a constant: what the metric sees of it is its derivative.
+
+    In several processes it is theta . g, with g = d_theta of the mean over all of them held fixed.
+    """
+    mean = f.mean()
+    if workers.size == 1:
+        return mean
+    g = workers.average(flat_gradient(mean, parameters, torch.ones_like(mean), retain_graph=True), len(f))
+    return torch.nn.utils.parameters_to_vector(parameters).dot(g)
 
 
 def flat_gradient(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fkdrift.hamiltonian.system import Rates, System
+from fkdrift.numerics.workers import ALONE, Workers
 from fkdrift.tensor_types import Positions
 
 
@@ -79,6 +80,7 @@ class Process:
     Args:
         drift: v(r), any callable on (batch, particle, dim); a `Drift` module when it has parameters.
         reference: the measure that the process is compared with; it also gives sigma.
+        workers: the computer's processes that walkers are shared among; means are over all of them.
 
     Example:
         >>> system = fk.System(fk.load_potential("harmonic"))
@@ -89,6 +91,7 @@ class Process:
 
     drift: Callable[[Tensor], Tensor]
     reference: ReferenceMeasure
+    workers: Workers = ALONE
 
     @property
     def sigma(self) -> Tensor:

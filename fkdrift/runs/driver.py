@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import torch
-from threadpoolctl import threadpool_limits
 
 from fkdrift.errors import BadConfig, FkdriftError
 from fkdrift.hamiltonian.units import Units
 from fkdrift.numerics.allocator import keep_freed_memory
+from fkdrift.runs import sharing
 from fkdrift.runs.belonging import code_in, differences
+from fkdrift.runs.following import cpu_threads, follow, interruptible
 from fkdrift.runs.methods import METHODS
-from fkdrift.runs.report import Block, progress_line
+from fkdrift.runs.report import Block
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
@@ -29,10 +23,7 @@ from fkdrift.runs.starting import starting
 from fkdrift.settings import RunSettings
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-CHECKPOINT_SECONDS = 30.0
-"""Between two saves while running: what a killed process may lose."""
+    pass
 
 KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:Learning", "scan": "scan:ParameterScan"}
 """Kinds of run by name, and where in `fkdrift.runs` their class is; others are files in `fkdrift.runs.methods`."""
@@ -52,6 +43,7 @@ def made(make: Callable[[], AnyRun], what: str, settings: RunSettings, progress:
     Raises:
         OutOfTime: it was not ready after max_seconds.
     """
+    sharing.take_device()
     with cpu_threads(settings.threads), starting(what, settings.max_seconds, progress):
         return make()
 
@@ -66,43 +58,30 @@ def drive(run: AnyRun, *, out: Path | None = None, progress: bool | None = None)
         out: folder to save to, also every 30 seconds while running.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
 
+    Where the settings ask for workers, they are started, and the walkers are shared among them; under torchrun the
+    processes that it has started are the workers, and each returns the whole run.
+
     Raises:
-        ComputationError: the computation failed.
+        ComputationError: the computation failed, or a worker died.
         CannotWrite: `out` cannot be written to, or another process works in it.
     """
     keep_freed_memory()
-    saved = time.monotonic()
-    line = progress_line(run.title, progress, run.symbol)
-    held = nullcontext() if out is None else locked(out)
-    with held, cpu_threads(run.settings.threads), interruptible() as interrupted:
-        with line as show:
-            draw = _live_figure(run) if progress is not False else lambda: None
-            for step in run.advance():
-                show(step)
-                draw()
-                if interrupted():
-                    break
-                if out is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    run.save(out, figures=False)
-                    saved = time.monotonic()
-        if out is not None:
+    first = sharing.is_first()
+    held = locked(out) if out is not None and first else nullcontext()
+    with held, cpu_threads(run.settings.threads), interruptible():
+        n = sharing.number_of_workers(run)
+        if n == 1:
+            follow(run, run.advance(), progress=progress, out=out)
+        elif sharing.in_a_group():
+            with sharing.shared(run):
+                ended = follow(run, run.advance(), progress=progress, out=out)
+            follow(run, run.conclude() if ended else (), progress=progress)
+        else:
+            ended = sharing.launch(run, n, out, progress)
+            follow(run, run.conclude() if ended else (), progress=progress)
+        if out is not None and first:
             run.save(out)
     return run
-
-
-def _live_figure(run: Run) -> Callable[[], None]:
-    """In a notebook, what draws the history of a run into one output that follows it; nothing elsewhere."""
-    if "ipykernel" not in sys.modules:
-        return lambda: None
-    from IPython.display import display  # here: only notebooks have it, and matplotlib takes a second to import
-
-    from fkdrift.figures.live import live_figure
-
-    def show(figure: Figure) -> Callable[[Figure], None]:
-        handle = display(figure, display_id=True)
-        return handle.update
-
-    return live_figure(run.history, run.quantity, show)
 
 
 def load(folder: str | Path, source: Any = None, *, trust: bool = False, force: bool = False, **changes: Any) -> Any:
@@ -135,6 +114,7 @@ def load(folder: str | Path, source: Any = None, *, trust: bool = False, force: 
             f"{folder} names code, {', '.join(named)}, which is not executed unless you say so: if it is yours, or you "
             "have read it, add --trust (trust=True)"
         )
+    sharing.take_device()
     kind = find_kind(config, folder)
     if state.get("kind") != kind.kind:
         raise BadConfig(f"the checkpoint in {folder} is of a {state.get('kind')}, and its config.toml of a {kind.kind}")
@@ -176,7 +156,8 @@ def resume(
     folder = Path(folder)
     if not folder.is_dir():
         raise BadConfig(f"there is no folder {folder}")
-    with locked(folder):  # before it is read, so that nobody goes on from the same checkpoint
+    # It is held before it is read, so that nobody goes on from the same checkpoint.
+    with locked(folder) if sharing.is_first() else nullcontext():
         with starting(str(folder), show=progress):
             run = load(folder, source, trust=trust, force=force, **changes)
         return drive(run, out=folder, progress=progress)
@@ -234,42 +215,3 @@ def find_kind(values: Mapping[str, Any], where: str | Path) -> type[Run]:
         )
     module, name = KINDS[kind].split(":")
     return getattr(import_module(f"fkdrift.runs.{module}"), name)
-
-
-@contextmanager
-def cpu_threads(n: int) -> Iterator[None]:
-    """torch and BLAS on n CPU threads, and as before afterwards: threads that wait cost more than they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        with threadpool_limits(n, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag; the second acts as usual.  Off the main thread nothing changes.
-
-    Where one run drives others, the flags of all of them are set.
-    """
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def catch(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(number, outer := before[signal.Signals(number)])
-        if callable(outer) and getattr(outer, "__qualname__", "") == catch.__qualname__:
-            outer(number, frame)
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -52,7 +52,7 @@ from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import MINIMUM_BLOCKS, Once, Sampling, Training
 from fkdrift.runs.report import Block
 from fkdrift.runs.settings import MOST_BLOCKS, Settings
-from fkdrift.runs.starting import require_first_step
+from fkdrift.runs.starting import first_step, require_first_step
 from fkdrift.settings import is_own
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.training.energy_gradients import IndependentSamples, MetropolisSamples, Pathwise
@@ -100,6 +100,8 @@ VARIATIONAL_FINER = 10
 """The local energy is averaged until its error is so much smaller than the one asked for, or n_blocks are made."""
 BLOCKS_FOR_ONE = 10
 """Blocks of correlated walkers that are worth one batch of independent samples."""
+TYPICAL_UPDATES = 60
+"""After which training ends by itself, roughly: to judge whether workers are worth starting."""
 N_SAMPLES, N_SYMMETRIC = 1024, 256
 """Samples in a batch of a flow; of one for identical particles, each of which costs more."""
 SAMPLE_STEPS, SAMPLE_MOVES = 128, 5
@@ -143,6 +145,7 @@ class GroundState(OfPotential):
 
     kind = "ground state"
     settings_class = Settings
+    shareable = True
 
     def __init__(
         self,
@@ -166,8 +169,8 @@ class GroundState(OfPotential):
         model = _make_flow(self.system, settings) if flow else make_drift(self.system, settings)
         if start is not None:
             _take_over(model, start)
-        self.process = Process(model, self.system)
-        n_walkers = settings.n_walkers or default_walkers(potential, settings)
+        self.process = Process(model, self.system, self.workers)
+        self.n_walkers = n_walkers = settings.n_walkers or default_walkers(potential, settings)
         self._require_room(settings, n_walkers)
         walkers = self.system.initial_walkers(n_walkers, generator)
         if start is not None and not flow:
@@ -181,6 +184,7 @@ class GroundState(OfPotential):
             share=TRAINING_SHARE,
             once=True,
             settled=lambda: flow and isinstance(method, NaturalGradient) and method.settled,
+            workers=self.workers,
         )
         free, project = not isinstance(model, Wavefunction), settings.project and not flow
         rounding = rounding_error(walkers)
@@ -230,7 +234,7 @@ class GroundState(OfPotential):
             "correlations",
             lambda: CorrelationSampler(
                 self.process,
-                self.walkers[:N_CORRELATION_WALKERS],
+                self.walkers[: self.workers.count(N_CORRELATION_WALKERS)],
                 correlated,
                 time_scale=self.time_scale,
             ),
@@ -251,16 +255,31 @@ class GroundState(OfPotential):
         if settings.method == "flow":
             return
 
+        remedy = f"give fewer than n_walkers = {n_walkers} (--n-walkers), or a smaller width"
+        numbers = self._numbers_per_walker(settings)
+        require_first_step(self._first_step(settings), n_walkers, numbers, settings, self.system.device, remedy)
+
+    def _first_step(self, settings: Settings) -> Callable[[int], None]:
+        """Makes a first update with so many walkers, and leaves nothing behind."""
+
         def step(n: int) -> None:
             generator = torch.Generator(self.system.device).manual_seed(0)
             process = Process(make_drift(self.system, settings), self.system)
             walkers = self.system.initial_walkers(n, generator)
             make_method(process, self.system, settings, n).update(walkers, 0, generator)
 
+        return step
+
+    def _numbers_per_walker(self, settings: Settings) -> int:
         numbers = math.prod(self.system.shape) * settings.width
-        numbers = getattr(self.process.drift, "numbers_per_walker", numbers)
-        remedy = f"give fewer than n_walkers = {n_walkers} (--n-walkers), or a smaller width"
-        require_first_step(step, n_walkers, numbers, settings, self.system.device, remedy)
+        return getattr(self.process.drift, "numbers_per_walker", numbers)
+
+    def seconds_alone(self) -> float | None:
+        """By a first update with a few walkers, and as many as training may take; the rest takes as long again."""
+        if isinstance(self.model, FlowWavefunction):
+            return None
+        cost = first_step(self._first_step(self.settings), self.n_walkers, self._numbers_per_walker(self.settings))
+        return 2 * cost.seconds * min(self.settings.n_updates, TYPICAL_UPDATES)
 
     @property
     def time_scale(self) -> float:
@@ -272,7 +291,7 @@ class GroundState(OfPotential):
         walkers, n_steps = self.training.walkers, max(1, round(1 / self.settings.path_step))
         return PathSampler(
             self.process,
-            walkers[:N_CHECK_WALKERS] if isinstance(self.model, Wavefunction) else walkers,
+            walkers[: self.workers.count(N_CHECK_WALKERS)] if isinstance(self.model, Wavefunction) else walkers,
             dt=self.time_scale / n_steps,
             n_steps=n_steps,
             n_equilibration=self.settings.n_equilibration,
@@ -289,13 +308,12 @@ class GroundState(OfPotential):
         )
 
     def _excitation_sampler(self) -> ExcitationSampler:
-        return ExcitationSampler(
-            self.process, self.system, self.walkers[:N_EXCITATION_WALKERS], levels=self.settings.levels
-        )
+        some = self.walkers[: self.workers.count(N_EXCITATION_WALKERS)]
+        return ExcitationSampler(self.process, self.system, some, levels=self.settings.levels)
 
     def _projection_sampler(self) -> Projection:
         tau, n_steps = self.time_scale, STEPS_IN_BLOCK
-        gap = min(1 / tau, sum_rule_gap(self.system, self.walkers))
+        gap = min(1 / tau, self._sum_rule_gap)
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
         if self._nothing_to_project:
             wanted, n_steps = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS
@@ -305,12 +323,16 @@ class GroundState(OfPotential):
             time_scale=tau,
             gap=gap,
             left=self._left_by_projection(gap),
-            n_walkers=max(wanted, 2 * LEVELS * N_POPULATIONS),
+            n_walkers=max(wanted, max(2, self.n_workers) * LEVELS * N_POPULATIONS),
             variational=self.sampling.energy,
             observables=self.observables,
             n_steps=n_steps,
             n_settling=N_SETTLING,
         )
+
+    @property
+    def _sum_rule_gap(self) -> float:
+        return sum_rule_gap(self.system, self.workers.gather(self.walkers))
 
     @property
     def _nothing_to_project(self) -> bool:
@@ -327,7 +349,7 @@ class GroundState(OfPotential):
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)
-        return IndependentSampler(self.model, self.training.walkers, self.observables)
+        return IndependentSampler(self.model, self.training.walkers, self.observables, self.workers)
 
     # What was found
 
@@ -361,15 +383,10 @@ class GroundState(OfPotential):
 
     @property
     def walkers(self) -> Positions:
-        """Where the walkers are now, (batch, particle, dim); on a torus not wrapped into the box."""
+        """Where the walkers here are now, (batch, particle, dim); on a torus not wrapped into the box."""
         if self.sampling.sampler is not None:
             return self.sampling.sampler.walkers
         return self.training.walkers if self.trajectories.sampler is None else self.trajectories.sampler.walkers[-1]
-
-    @property
-    def n_walkers(self) -> int:
-        """How many independent walkers there are."""
-        return len(self.training.walkers)
 
     def drift(self, r: Points) -> Positions:
         """The whole drift sigma^2 grad log psi at r, (batch, particle, dim)."""
@@ -509,7 +526,7 @@ class GroundState(OfPotential):
             return exact["first_excited"], "as scipy has it"
         if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
             return found[0].energy.mean, "as found here"
-        return E.mean + min(1 / self.system.time_scale, sum_rule_gap(self.system, self.walkers)), "assumed"
+        return E.mean + min(1 / self.system.time_scale, self._sum_rule_gap), "assumed"
 
     def _lower_bound(self, exact: Mapping[str, Any]) -> dict[str, Any] | None:
         """Temple's bound, which needs E_1: what is taken for it is said beside it."""
@@ -663,6 +680,7 @@ def solve(
     length_unit: str | None = None,
     observables: Sequence[str] | None = None,
     correlations: Sequence[str] | None = None,
+    workers: int | str | None = None,
     start: Drift | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -677,6 +695,7 @@ def solve(
         method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
         seed, drift, device, dtype, max_seconds, atol, levels, observables, correlations: see `Settings`.
         energy_unit, length_unit: to show the result in; its numbers stay in the potential's own.
+        workers: processes that share the walkers, or "auto"; see docs/workers.md.
         start: a drift to begin with, such as one from `fk.drift_from_samples`; default one that does nothing.
         out: folder to save to, also now and then while running, so that nothing is lost.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -697,7 +716,7 @@ def solve(
     """
     given: dict[str, Any] = {"seed": seed, "method": method, "drift": drift, "device": device, "dtype": dtype}
     given |= {"max_seconds": max_seconds, "atol": atol, "levels": levels}
-    given |= {"energy_unit": energy_unit, "length_unit": length_unit}
+    given |= {"energy_unit": energy_unit, "length_unit": length_unit, "workers": workers}
     given |= {"observables": None if observables is None else tuple(observables)}
     given |= {"correlations": None if correlations is None else tuple(correlations)}
     settings = (settings or Settings()).changed(**given)

@@ -75,6 +75,7 @@ class Learning(Run):
     """
 
     kind, quantity, symbol = "learned model", "free_energy", "F"
+    shareable = True
 
     def __init__(self, recipe: Recipe, settings: LearningSettings, data: Dataset) -> None:
         settings = recipe.resolve(settings, data)
@@ -92,7 +93,9 @@ class Learning(Run):
             validate=self._validate if settings.validation else None,
             patience=settings.patience,
             average=settings.average,
+            workers=self.workers,
         )
+        self.n_walkers = min(settings.batch_size, len(self.fitted.originals))
         self.evaluation = Once("evaluation", self._bounds, of=lambda: self.n_updates)
         super().__init__(settings, model, self._generator(settings.seed), [self.training, self.evaluation])
         self.history["validation"] = self.training.curve
@@ -119,6 +122,7 @@ class Learning(Run):
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
             seed=settings.seed,
+            workers=self.workers,
         )
 
     def _require_room(self, settings: LearningSettings) -> None:
@@ -253,8 +257,8 @@ class Learning(Run):
         found = replace(found, name=described["name"], place=described.get("place", ""))
         return cls(recipe, recipe.settings_class.from_values({**table(config, "settings"), **changes}), found)
 
-    def load_state_dict(self, state: State, force: bool = False) -> None:
-        super().load_state_dict(state, force)
+    def _take(self, state: State) -> None:
+        super()._take(state)
         self.history["validation"] = self.training.curve
 
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.workers import ALONE, Workers
 from fkdrift.runs.belonging import State, check_state
 from fkdrift.runs.run import Phase
 from fkdrift.training.adam import Adam
@@ -35,6 +36,7 @@ class Training(Phase):
         share: see `Phase`.
         once: whether what comes after belongs to the trained model, so that training, once ended, does not go on.
         settled: whether there is no more to be had, asked before every update.
+        workers: that share the walkers.
     """
 
     name = "training"
@@ -50,15 +52,20 @@ class Training(Phase):
         share: float = 1.0,
         once: bool = False,
         settled: Callable[[], bool] = lambda: False,
+        workers: Workers = ALONE,
     ) -> None:
         self.method, self.walkers, self.n_updates, self.tolerance = method, walkers, first + n_updates, tolerance
-        self.share, self.once, self.settled = share, once, settled
+        self.share, self.once, self.settled, self.workers = share, once, settled, workers
         self.n_made, self.ended = first, False
         self.energy: Estimate | None = None
 
     @property
     def step(self) -> int:
         return self.n_made
+
+    @property
+    def walker_steps(self) -> int:
+        return getattr(self.method, "n_moves", 0) * len(self.walkers) * self.workers.size
 
     @property
     def planned(self) -> int:
@@ -85,7 +92,7 @@ class Training(Phase):
     def state_dict(self) -> State:
         return {
             "method": self.method.state_dict(),
-            "walkers": self.walkers,
+            "walkers": self.workers.gather(self.walkers),
             "n_updates": self.n_made,
             "ended": self.ended,
             "energy": None if self.energy is None else [self.energy.mean, self.energy.error],
@@ -94,7 +101,7 @@ class Training(Phase):
 
     def load_state_dict(self, state: State) -> None:
         self.method.load_state_dict(state["method"])
-        self.walkers = state["walkers"].to(self.walkers)
+        self.walkers = self.workers.own(state["walkers"]).to(self.walkers)
         self.n_made, self.ended = state["n_updates"], state["ended"]
         self.energy = None if state["energy"] is None else Estimate(*state["energy"])
         self.standard_deviation = state["standard_deviation"]
@@ -113,6 +120,7 @@ class ValidatedTraining(Training):
         validate: the quantity on the data held back, always at the same noise; None: nothing is held back.
         patience: checks without a new best until it stops.
         average: decay of an exponential average of the weights, which is then what is checked and kept; 0 for none.
+        workers: that share the data of an update; each checks by itself.
 
     Attributes:
         curve: rows (update, quantity, error, wall seconds), one for each check.
@@ -129,8 +137,9 @@ class ValidatedTraining(Training):
         validate: Callable[[], Estimate] | None,
         patience: int,
         average: float = 0.0,
+        workers: Workers = ALONE,
     ) -> None:
-        super().__init__(method, torch.empty(0), n_updates=n_updates)
+        super().__init__(method, torch.empty(0), n_updates=n_updates, workers=workers)
         self.model, self.validate, self.patience, self.average = model, validate, patience, average
         self.curve: list[list[float]] = []
         self.averaged: State = self._weights() if average else {}
@@ -260,6 +269,10 @@ class Sampling(Phase):
     @property
     def step(self) -> int:
         return 0 if self.sampler is None else self.sampler.n_blocks
+
+    @property
+    def walker_steps(self) -> int:
+        return getattr(self.sampler, "walker_steps", 0)
 
     @property
     def energy(self) -> Estimate | None:  # type: ignore[override]

@@ -206,11 +206,28 @@ def effort(result: Mapping[str, Any], *of: str, model: str = "") -> list[Row]:
     return [Row("training", training), *time_taken(result)]
 
 
+def _speed(phase: Mapping[str, float], result: Mapping[str, Any]) -> str:
+    """The share of the time that a phase took, and how fast its walkers were."""
+    share = f"{phase['seconds'] / max(result['wall_seconds'], 1e-9):.0%}"
+    rate = phase.get("walker_steps_per_second")
+    return (
+        share
+        if rate is None
+        else f"{share}, {rate:.2g} walker-steps/s"
+        if rate < 1e3
+        else f"{share}, {rate / 1e3:,.3g}k walker-steps/s"
+    )
+
+
 def time_taken(result: Mapping[str, Any]) -> list[Row]:
     """How long a run took, whether that was long enough, and whether it is one computation."""
     seconds = f"{result['wall_seconds']:.1f} s wall, {result['cpu_seconds']:.1f} s CPU on {result['device']}"
     dtype = result["settings"].get("dtype")
     rows = [Row("time", seconds + (f" in {dtype}" if dtype else ""))]
+    if len(phases := result.get("phases", {})) > 1 or any(len(phase) > 1 for phase in phases.values()):
+        rows.append(Row("", "; ".join(f"{name} {_speed(phase, result)}" for name, phase in phases.items())))
+    if (n := result.get("workers", 1)) > 1 or "remark_on_workers" in result:
+        rows.append(Row("workers", "; ".join(filter(None, (str(n), result.get("remark_on_workers", ""))))))
     if ended := result.get("out_of_time"):
         rows.append(Row("", f"max_seconds ended {' and '.join(ended)} before what was asked for had been reached"))
     if forced := result.get("forced"):

@@ -49,12 +49,12 @@ def write_folder(
     replaced, so that whenever the process is killed what is there belongs together.
 
     Args:
-        folder: made if it is not there.
+        folder: `locked` by whoever calls this; made if it is not there.
         checkpoint, result, config: their contents.
         columns, rows: of history.csv: a phase, a step, numbers, and seconds.
 
     Raises:
-        CannotWrite: the disk is full, the folder cannot be made or written to, or another process works in it.
+        CannotWrite: the disk is full, or the folder cannot be made or written to.
     """
     table = io.StringIO(newline="")
     writer = csv.writer(table)
@@ -64,9 +64,9 @@ def write_folder(
     texts = (tomli_w.dumps(config), table.getvalue(), json.dumps(signed, indent=2, allow_nan=False) + "\n")
     contents = {CHECKPOINT: sealed(checkpoint), **{n: t.encode() for n, t in zip(VIEWS, texts, strict=True)}}
     config_now = folder / VIEWS[0]
-    with locked(folder):
-        another = config_now.exists() and config_now.read_bytes() != contents[VIEWS[0]]
-        replace_all(folder, contents, stale=VIEWS if another else ())
+    make_folder(folder)
+    another = config_now.exists() and config_now.read_bytes() != contents[VIEWS[0]]
+    replace_all(folder, contents, stale=VIEWS if another else ())
 
 
 def sealed(checkpoint: Mapping[str, Any]) -> bytes:

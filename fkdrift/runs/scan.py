@@ -26,7 +26,8 @@ from fkdrift.errors import BadConfig, BadParameter
 from fkdrift.hamiltonian.loading import describe, load_potential
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.numerics.estimates import Estimate
-from fkdrift.runs.driver import cpu_threads, drive, interruptible
+from fkdrift.runs.driver import drive
+from fkdrift.runs.following import cpu_threads, interruptible
 from fkdrift.runs.ground_state import GroundState, default_walkers
 from fkdrift.runs.of_potential import potential_again
 from fkdrift.runs.report import Block, Row, named, number
@@ -271,11 +272,11 @@ class ParameterScan(Run):
         """
         return as_frame(self.records())
 
-    def save(self, folder: str | Path, figures: bool = True) -> Path:
+    def save(self, folder: str | Path, figures: bool = True, *, held: bool = False) -> Path:
         """As every run, with scan.csv and scan.json."""
         make_folder(Path(folder))
         plain_table(self.records(), Path(folder) / "scan")
-        return super().save(folder, figures)
+        return super().save(folder, figures, held=held)
 
     def plot(self) -> dict[str, Any]:
         """Energies and derivatives against the parameter, one curve for each value of the others."""

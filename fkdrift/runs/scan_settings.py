@@ -45,6 +45,10 @@ class ScanSettings(Settings):
                 raise BadConfig(
                     f"{name} is not used by a scan, whose tables are in the potential's own unit: leave it out"
                 )
+        if self.workers is not None:
+            raise BadConfig(
+                "workers is not used by a scan, whose points are computed by `jobs` at a time: leave it out"
+            )
 
     def of_point(self, index: int, *, warm: bool, n_walkers: int) -> Settings:
         """The settings of one point: a seed of its own, and where it is warm fewer updates and walkers.

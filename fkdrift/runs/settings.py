@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkdrift.errors import BadConfig
-from fkdrift.settings import RunSettings, setting
+from fkdrift.settings import SharedSettings, setting
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ NATURAL, ADAM = {"optimiser": "natural"}, {"optimiser": "adam"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(RunSettings):
+class Settings(SharedSettings):
     """What a ground state depends on besides its potential; each field says what it is.
 
     Times are in units of the system's own time scale, energies in the potential's unit.  A setting that the chosen

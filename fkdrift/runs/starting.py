@@ -8,6 +8,7 @@ and refuses one that would not fit into memory or into `max_seconds`.
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import signal
 import sys
@@ -107,7 +108,7 @@ def require_first_step(
     """Refuse a run whose first step does not fit; small ones always do, and are not tried.
 
     Args:
-        step, n, numbers: see `first_step`.
+        step, n, numbers: see `first_step`; of n, what torchrun leaves to this machine, or to its GPU, is tried.
         settings: of the run; the step must end in about its max_seconds.
         device: whose memory it is.
         remedy: what to do about it.
@@ -115,6 +116,8 @@ def require_first_step(
     Raises:
         TooLarge: with the estimate and the remedy.
     """
+    each = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    n = math.ceil(n * each / int(os.environ.get("WORLD_SIZE", "1")))
     if n * numbers >= WORTH_A_TRIAL:
         require_room(first_step(step, n, numbers), device, settings.max_seconds, remedy)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import DivergedPath
+from fkdrift.numerics.workers import ALONE, Workers
 from fkdrift.tensor_types import PerWalker
 from fkdrift.training.loop import Update
 
@@ -48,6 +49,7 @@ class Adam:
         weight_decay: how much of a weight is lost with a step, times the learning rate.
         betas: of the running moments of the gradient.
         warm_up: updates over which the learning rate rises.
+        workers: that share the batch; gradients are means over all of it.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class Adam:
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         warm_up: int = WARM_UP,
+        workers: Workers = ALONE,
     ) -> None:
         self.estimated_excess: float | None = None
         self.spent = 0.0
-        self.evaluate, self.n_updates, self.warm_up = evaluate, n_updates, warm_up
+        self.evaluate, self.n_updates, self.warm_up, self.workers = evaluate, n_updates, warm_up, workers
         self.learning_rate, self.final, self.max_norm = learning_rate, final, max_norm
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.adam = torch.optim.AdamW(self.parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
@@ -86,9 +89,18 @@ class Adam:
         evaluation = self.evaluate(walkers, index, generator)
         self.adam.zero_grad(set_to_none=True)
         evaluation.loss.backward()
+        self._share_gradients(len(evaluation.energies))
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         self.adam.step()
-        return Update(evaluation.energies, evaluation.walkers)
+        return Update(self.workers.gather(evaluation.energies), evaluation.walkers)
+
+    def _share_gradients(self, n: int) -> None:
+        """Put the mean over the batches of all workers, of n each, in place of the gradient of this one."""
+        if self.workers.size > 1:
+            gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+            mean = self.workers.average(torch.nn.utils.parameters_to_vector(gradients), n)
+            for parameter, part in zip(self.parameters, mean.split([p.numel() for p in self.parameters]), strict=True):
+                parameter.grad = part.view_as(parameter)
 
     def finish(self) -> None:
         """Nothing to do."""
@@ -108,6 +120,7 @@ def minibatch_adam(
     n_updates: int,
     batch_size: int = 128,
     seed: int = 0,
+    workers: Workers = ALONE,
     **options: float,
 ) -> Adam:
     """Adam on the mean free energy of minibatches.
@@ -122,6 +135,7 @@ def minibatch_adam(
         n_updates: length of the schedule.
         batch_size: of a minibatch.
         seed: of the shuffles.
+        workers: that share every minibatch.
         options: learning_rate, final, max_norm, weight_decay of `Adam`.
 
     Raises:
@@ -137,7 +151,7 @@ def minibatch_adam(
     """
 
     def evaluate(walkers: Tensor, index: int, generator: torch.Generator) -> Evaluation:
-        batch = torch.empty(0) if data is None else minibatch(data, batch_size, index, seed)
+        batch = torch.empty(0) if data is None else workers.own(minibatch(data, batch_size, index, seed))
         F = free_energy(batch, generator)
         if not bool(F.detach().isfinite().all()):
             raise DivergedPath(
@@ -146,7 +160,7 @@ def minibatch_adam(
             )
         return Evaluation(F.mean(), F.detach(), walkers)
 
-    return Adam(model.parameters(), evaluate, n_updates=n_updates, **options)  # type: ignore[arg-type]
+    return Adam(model.parameters(), evaluate, n_updates=n_updates, workers=workers, **options)  # type: ignore[arg-type]
 
 
 def minibatch(data: Tensor, batch_size: int, index: int, seed: int) -> Tensor:

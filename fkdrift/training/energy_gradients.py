@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.numerics.differentiation import jacobian_diagonal
-from fkdrift.numerics.fisher import flat_gradient
+from fkdrift.numerics.fisher import flat_gradient, mean_of
 from fkdrift.paths.evolution import ScoreFree, evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
@@ -67,7 +67,7 @@ class EnergyGradient(NamedTuple):
     """What one update knows.
 
     Args:
-        energies: (batch,) E_L, or l_T / T.
+        energies: (batch,) E_L, or l_T / T, of the walkers of all workers; what follows is of those here.
         walkers: (batch, particle, dim), where the next update starts.
         gradient: of the energy, (parameter,).
         control: (batch, ...) with its graph to the parameters, u and what else the metric is to see: the metric is the
@@ -87,7 +87,13 @@ class EnergyGradient(NamedTuple):
 
 
 class GradientSource(Protocol):
-    """Draws samples and estimates the gradient of the energy on them."""
+    """Draws samples and estimates the gradient of the energy on them.
+
+    Attributes:
+        n_moves: steps of every walker for one gradient.
+    """
+
+    n_moves: int
 
     def check(self, process: Process) -> None:
         """Refuse a process that has not what it takes.
@@ -137,18 +143,18 @@ class MetropolisSamples:
         index: int,
         generator: torch.Generator,
     ) -> EnergyGradient:
-        psi = wavefunction_of(process.drift, "a gradient from local energies")
+        psi, workers = wavefunction_of(process.drift, "a gradient from local energies"), process.workers
         state = metropolis.start(process, walkers, time_scale * FIRST_MOVE if self.move_dt is None else self.move_dt)
         state = metropolis.move(process, state, self.n_moves, generator, longest=time_scale * LONGEST_MOVE)
         self.move_dt, r = state.dt, state.positions
         with torch.no_grad():
-            E = local_energy(process, r)
+            E = workers.gather(local_energy(process, r))
             excess = _clipped(E, self.clip * E.std())
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
-        gradient = flat_gradient(psi.log_jastrow(r), parameters, 2 * excess / len(E))
+        gradient = workers.sum(flat_gradient(psi.log_jastrow(r), parameters, 2 * workers.own(excess) / len(E)))
         f, slope = psi.value_and_gradient(r[index % self.thinning :: self.thinning])
-        apart = (OVERLAP / time_scale) ** 0.5 * (f - f.mean())
+        apart = (OVERLAP / time_scale) ** 0.5 * (f - mean_of(f, parameters, workers))
         control = torch.cat([(process.sigma * slope).flatten(1), apart[:, None]], 1)
         return EnergyGradient(
             E, r, gradient, control, noise, noise.square() / (2 * time_scale), acceptance=state.acceptance
@@ -174,7 +180,7 @@ class IndependentSamples:
     """
 
     def __init__(self, n_samples: int = 1024, *, clip: float = 5.0, reach: float = 0.5) -> None:
-        self.n_samples, self.clip, self.reach = n_samples, clip, reach
+        self.n_samples, self.clip, self.reach, self.n_moves = n_samples, clip, reach, 1
 
     def check(self, process: Process) -> None:
         refuse_kinks(_flow(process).flow)
@@ -188,34 +194,38 @@ class IndependentSamples:
         index: int,
         generator: torch.Generator,
     ) -> EnergyGradient:
-        drift = _flow(process)
-        r, weight = self._sample(drift, generator)
+        drift, workers = _flow(process), process.workers
+        r, own_weight = self._sample(drift, workers.count(self.n_samples), generator)
         r = r.requires_grad_()
         log_p = drift.log_prob(r)
         (s,) = torch.autograd.grad(log_p.sum(), r, create_graph=True)
         with torch.no_grad():
             divergence = jacobian_diagonal(s, r).sum(-1)
             kinetic = (drift.variance * s.square()).sum((-2, -1)) / 8 + (drift.variance[:, 0] * divergence).sum(-1) / 4
-            E = drift.system.potential(r) - kinetic
+            own_E = drift.system.potential(r) - kinetic
+            E, weight = workers.gather(own_E), workers.gather(own_weight)
             excess = _clipped(E, self.clip * (weight * (E - E.median()).square()).mean().sqrt() / weight.sqrt())
             excess = excess - (weight * excess).mean() / weight.mean()
             variance = (weight * excess.square()).mean()
-        gradient = flat_gradient(log_p, parameters, weight * excess / len(E), retain_graph=True)
-        control = process.sigma * s / 2 * weight.sqrt()[:, None, None]
+        gradient = flat_gradient(log_p, parameters, workers.own(weight * excess) / len(E), retain_graph=True)
+        control = process.sigma * s / 2 * own_weight.sqrt()[:, None, None]
         noise, gained = variance.sqrt() * time_scale, variance * time_scale / 2
-        return EnergyGradient(E[: self.n_samples // 2], r.detach(), gradient, control, noise, gained)
+        energies = workers.gather(own_E[: len(own_E) // 2])
+        return EnergyGradient(energies, r.detach(), workers.sum(gradient), control, noise, gained)
 
-    def _sample(self, drift: FlowWavefunction, generator: torch.Generator) -> tuple[Positions, PerWalker]:
+    def _sample(
+        self, drift: FlowWavefunction, n_samples: int, generator: torch.Generator
+    ) -> tuple[Positions, PerWalker]:
         """Half of the samples from p, half with wider normal numbers, and the weights p / q of all."""
         shape, like = drift.system.shape, drift.variance
         n = shape[0] * shape[1]
-        z = torch.randn(self.n_samples, n, generator=generator, dtype=like.dtype, device=like.device)
+        z = torch.randn(n_samples, n, generator=generator, dtype=like.dtype, device=like.device)
         wide = 1 + self.reach / n**0.5
-        z[self.n_samples // 2 :] *= wide
+        z[n_samples // 2 :] *= wide
         square = z.square().sum(-1)
         log_wide = -square / 2 / wide**2 + square / 2 - n * math.log(wide)
         with torch.no_grad():
-            r = drift.flow.inverse(z).reshape(self.n_samples, *shape)
+            r = drift.flow.inverse(z).reshape(n_samples, *shape)
         return r, 2 / (1 + log_wide.exp())
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,6 +249,7 @@ class Pathwise:
         self, n_steps: int = 16, dt: float | None = None, *, objective: Objective = path_kl, thinning: int = 2
     ) -> None:
         self.n_steps, self.dt, self.objective, self.thinning = n_steps, dt, objective, thinning
+        self.n_moves = n_steps
 
     def check(self, process: Process) -> None:
         """Every process will do."""
@@ -255,12 +266,11 @@ class Pathwise:
         dt = time_scale * PATH_STEP if self.dt is None else self.dt
         path = evolve(process, walkers, n_steps=self.n_steps, dt=dt, generator=generator, gradient=ScoreFree())
         loss = self.objective(path, process).loss
-        gradient = flat_gradient(loss, parameters, torch.ones_like(loss))
-        r = path.end
+        workers, r = process.workers, path.end
+        gradient = workers.average(flat_gradient(loss, parameters, torch.ones_like(loss)), len(r))
         control = process.drift(r[index % self.thinning :: self.thinning]) / process.sigma
-        return EnergyGradient(
-            path.action[-1].detach() / path.duration, r, gradient, control, torch.ones_like(loss).detach()
-        )
+        energies = workers.gather(path.action[-1].detach() / path.duration)
+        return EnergyGradient(energies, r, gradient, control, torch.ones_like(loss).detach())
 
     def state_dict(self) -> dict[str, Any]:
         return {}

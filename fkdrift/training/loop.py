@@ -28,7 +28,8 @@ class Update:
     """What one optimiser step saw and did.
 
     Args:
-        energies: (batch,) before the step: E_L or l_T / T of each walker, the free energy -ELBO of each datum.
+        energies: (batch,) of all workers, before the step: E_L or l_T / T of each walker, the free energy -ELBO of each
+            datum.
         walkers: (batch, particle, dim), where the next step starts; for a model of data, what was passed in.
         estimated_excess: of the energy over E_0, see `Optimiser`.
         acceptance: of Metropolis moves; None without them.

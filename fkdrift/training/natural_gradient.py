@@ -77,6 +77,11 @@ class NaturalGradient:
         self.least, self.n_waited = math.inf, 0
 
     @property
+    def n_moves(self) -> int:
+        """Steps of every walker in an update."""
+        return self.source.n_moves
+
+    @property
     def settled(self) -> bool:
         """Whether the estimated excess has not fallen by a tenth for PATIENCE updates: it is all noise."""
         return self.n_waited >= PATIENCE
@@ -92,14 +97,14 @@ class NaturalGradient:
         tau, rule = self.time_scale, self.rule
         found = self.source.gradient(self.process, self.parameters, tau, walkers, index, generator)
         noise = found.noise.clamp_max(1)
-        product = metric_product(found.control * tau**0.5, self.parameters)
+        product = metric_product(found.control * tau**0.5, self.parameters, self.process.workers)
         damping = rule.damping + rule.caution * noise.square()
         self.delta = conjugate_gradient(product, -found.gradient * tau, self.delta, damping, rule.n_iterations)
         eta = 1 / (1 + index / rule.decay)
         change = self.delta.dot(product(self.delta)).clamp_min(0).sqrt().clamp_min(torch.finfo(self.delta.dtype).tiny)
         longest = rule.trust * noise if rule.trust_follows_noise else rule.trust
         theta = torch.nn.utils.parameters_to_vector(self.parameters).detach()
-        theta = theta + (longest / change).clamp_max(eta) * self.delta
+        theta = self.process.workers.first(theta + (longest / change).clamp_max(eta) * self.delta)
         self._assign(theta)
         self._add_to_average(theta, index)
         self._estimate_excess(float(-found.gradient.dot(self.delta) / 2 if found.excess is None else found.excess))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from fkdrift.paths.evolution import ScoreFree, evolve
@@ -54,6 +56,5 @@ def pathwise_adam(
         path = evolve(process, walkers, n_steps=n_steps, dt=step, generator=generator, gradient=ScoreFree())
         return Evaluation(objective(path, process).loss, path.action[-1].detach() / path.duration, path.end)
 
-    return Adam(
-        parameters_of(process), evaluate, n_updates=n_updates, learning_rate=learning_rate, betas=BETAS, warm_up=1
-    )
+    options: dict[str, Any] = {"betas": BETAS, "warm_up": 1, "workers": process.workers}
+    return Adam(parameters_of(process), evaluate, n_updates=n_updates, learning_rate=learning_rate, **options)

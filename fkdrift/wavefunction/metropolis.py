@@ -34,7 +34,7 @@ class MetropolisState:
         log_psi: U(r), (batch,).
         velocity: sigma^2 grad U, (batch, particle, dim).
         dt: the time step.
-        acceptance: mean acceptance probability of the last moves.
+        acceptance: mean acceptance probability of the last moves; while dt is steered, over all workers.
     """
 
     positions: Positions
@@ -97,6 +97,7 @@ def move(
         total = total + log_ratio.clamp_max(0).exp().nan_to_num(0).mean()
     acceptance = total / n_steps
     if longest is not None:
+        acceptance = process.workers.average(acceptance, len(r))
         dt = (dt * (STEP_GAIN * (acceptance - TARGET_ACCEPTANCE)).exp()).clamp_max(longest)
     return MetropolisState(r, U, v, dt, acceptance)
 

@@ -28,7 +28,7 @@ from campaign.tally import Tally
 from fkdrift.errors import FkdriftError
 from fkdrift.generative import principal_components
 from fkdrift.generative.coding.compression import compress, decompress
-from fkdrift.runs import driver
+from fkdrift.runs import driver, following
 from fkdrift.runs.run import Run
 
 REFUSED, BROKEN = 2, 1
@@ -51,7 +51,7 @@ def child(act: Callable[[], object], figures: bool = False, quiet: bool = True) 
     try:
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
-        driver.CHECKPOINT_SECONDS = SAVE_SECONDS
+        following.CHECKPOINT_SECONDS = SAVE_SECONDS
         if not figures:
             draw_nothing(Run)
         with shorter():

@@ -19,7 +19,8 @@ from runs import SMALL, assert_same, checkpoint, history, small
 
 import fkdrift as fk
 from fkdrift.errors import BadConfig, BadParameter, UnknownPotential
-from fkdrift.runs.driver import drive, interruptible, show
+from fkdrift.runs.driver import drive, show
+from fkdrift.runs.following import interruptible
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.run_folder import read_checkpoint, sealed
 

@@ -67,7 +67,7 @@ def test_the_exact_solution_is_computed_once_and_not_charged(tmp_path, monkeypat
         return diagonalise(potential, **options)
 
     monkeypatch.setattr("fkdrift.runs.ground_state.diagonalise", slow)
-    monkeypatch.setattr("fkdrift.runs.driver.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("fkdrift.runs.following.CHECKPOINT_SECONDS", 0.0)
     settings = fk.Settings(n_walkers=8, max_seconds=60.0, **TINY)
     state = fk.solve("harmonic", settings=settings, out=tmp_path, progress=False)
     assert len(calls) == 1

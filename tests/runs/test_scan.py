@@ -127,9 +127,9 @@ def test_a_damaged_configuration_is_refused(no_figures, tmp_path):
 
 KILLED = """
 import fkdrift as fk
-from fkdrift.runs import driver
+from fkdrift.runs import following
 
-driver.CHECKPOINT_SECONDS = 0.0
+following.CHECKPOINT_SECONDS = 0.0
 settings = fk.ScanSettings(jobs=2, n_updates=10, n_walkers=64, n_blocks=10, path_step=1 / 4, project=False)
 fk.scan("r**4", {{"n_dims": [1, 2, 3]}}, settings=settings, out={out!r})
 """

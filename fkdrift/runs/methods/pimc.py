@@ -58,6 +58,7 @@ class Pimc(OfPotential):
     kind = "pimc"
     settings_class = PimcSettings
     settings: PimcSettings
+    shareable = True
 
     def __init__(self, potential: Potential, settings: PimcSettings) -> None:
         self.potential, self.action = potential, ACTIONS[settings.action]
@@ -66,6 +67,7 @@ class Pimc(OfPotential):
         generator = torch.Generator(device).manual_seed(settings.seed)
         self.n_slices = settings.n_slices or choose_slices(self.system, settings.temperature, self.action)
         self._require_room(settings)
+        self.n_walkers = settings.n_chains
         self.walkers = self.system.initial_walkers(settings.n_chains, generator)
         self.observables = _observables(self.system, self.walkers, settings)
         self._sampler(settings, self.n_slices)  # so that what is not allowed is refused at once
@@ -107,13 +109,14 @@ class Pimc(OfPotential):
     def _sampler(self, settings: PimcSettings, n_slices: int) -> PimcSampler:
         return PimcSampler(
             self.system,
-            self.walkers,
+            self.workers.own(self.walkers),
             temperature=settings.temperature,
             n_slices=n_slices,
             action=self.action,
             observables=self.observables,
             n_sweeps=settings.n_sweeps,
             n_equilibration=settings.n_equilibration,
+            workers=self.workers,
         )
 
     @property
@@ -233,6 +236,7 @@ def pimc(
     seed: int | None = None,
     max_seconds: float | None = None,
     atol: float | None = None,
+    workers: int | str | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
     **parameters: object,
@@ -243,7 +247,7 @@ def pimc(
         potential: as for `solve`.
         temperature: k_B T, in the potential's unit of energy; it has to be given here or in `settings`.
         settings: everything adjustable; the arguments below override single ones, see `PimcSettings`.
-        n_slices, action, n_chains, n_blocks, seed, max_seconds, atol: see `PimcSettings`.
+        n_slices, action, n_chains, n_blocks, seed, max_seconds, atol, workers: see `PimcSettings`.
         observables: names or formulas, such as ["x**2", "r12"].
         out: folder to save to.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -261,7 +265,7 @@ def pimc(
         0.650(6)
     """
     given: dict[str, Any] = {"n_slices": n_slices, "action": action, "n_chains": n_chains, "n_blocks": n_blocks}
-    given |= {"seed": seed, "max_seconds": max_seconds, "atol": atol}
+    given |= {"seed": seed, "max_seconds": max_seconds, "atol": atol, "workers": workers}
     given |= {"observables": None if observables is None else tuple(observables), "temperature": temperature}
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = PimcSettings.from_values({**({} if settings is None else settings.to_dict()), **chosen})

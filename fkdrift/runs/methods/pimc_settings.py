@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 
 from fkdrift.errors import BadConfig
-from fkdrift.settings import RunSettings, setting
+from fkdrift.settings import SharedSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class PimcSettings(RunSettings):
+class PimcSettings(SharedSettings):
     """What path integral Monte Carlo depends on besides its potential; each field says what it is.
 
     Raises:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fkdrift.settings import RunSettings, default, setting
+from fkdrift.settings import RunSettings, SharedSettings, default, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningSettings(RunSettings):
+class LearningSettings(SharedSettings):
     """What training depends on, whatever the model; recipes extend it with fields of their own.
 
     Raises:
