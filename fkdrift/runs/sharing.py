@@ -165,7 +165,7 @@ def _told() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Request:
+class Job:
     """What a started worker needs.
 
     Args:
@@ -206,7 +206,7 @@ def launch(run: Run, n: int, out: Path | None, progress: bool | None) -> bool:
         scratch = Path(name)
         folder = scratch / "run" if out is None else out
         before = _stamp(folder)
-        request = Request(
+        job = Job(
             run=cloudpickle.dumps(run),
             files=files_executed(),
             path=tuple(sys.path),
@@ -215,7 +215,7 @@ def launch(run: Run, n: int, out: Path | None, progress: bool | None) -> bool:
             progress=progress,
             parent=os.getpid(),
         )
-        (scratch / REQUEST).write_bytes(cloudpickle.dumps(request))
+        (scratch / JOB).write_bytes(cloudpickle.dumps(job))
         failed = _run_workers(scratch, n, run.settings.threads)
         if _stamp(folder) != before:
             run.load_state_dict(read_checkpoint(folder))
@@ -225,7 +225,7 @@ def launch(run: Run, n: int, out: Path | None, progress: bool | None) -> bool:
         return bool(json.loads((scratch / ENDED).read_text()))
 
 
-REQUEST, ENDED, STOP = "request.pickle", "ended.json", "stop"
+JOB, ENDED, STOP = "job.pickle", "ended.json", "stop"
 POLL_SECONDS = 0.05
 
 
@@ -315,22 +315,22 @@ def _error_of(scratch: Path, failed: str, saved: str, run: Run) -> Exception:
 def work(scratch: Path) -> None:
     """What a started worker does: take the run over, advance it with the others, leave its checkpoint."""
     rank = os.environ["RANK"]
-    request: Request = pickle.loads((scratch / REQUEST).read_bytes())
-    sys.path[:] = request.path
+    job: Job = pickle.loads((scratch / JOB).read_bytes())
+    sys.path[:] = job.path
 
     def stopped() -> bool:
-        return (scratch / STOP).exists() or os.getppid() != request.parent
+        return (scratch / STOP).exists() or os.getppid() != job.parent
 
     try:
         take_device()
-        with cpu_threads(request.threads):
-            execute_again(request.files)
-            run: Run = pickle.loads(request.run)
-            options: dict[str, Any] = {"progress": request.progress, "out": request.folder, "held": True}
+        with cpu_threads(job.threads):
+            execute_again(job.files)
+            run: Run = pickle.loads(job.run)
+            options: dict[str, Any] = {"progress": job.progress, "out": job.folder, "held": True}
             with shared(run, STARTING_HERE):
                 ended = follow(run, run.advance(), **options, stopped=stopped)
             if rank == "0":
-                run.save(request.folder, figures=False, held=True)
+                run.save(job.folder, figures=False, held=True)
                 (scratch / ENDED).write_text(json.dumps(ended))
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(0)  # connections and threads end with the process, in whatever order the others end
