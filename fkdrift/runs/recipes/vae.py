@@ -1,7 +1,8 @@
 """A variational autoencoder: one latent, p(z) = N(0, 1).
 
-The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, Gaussian for
-continuous data.  Networks read standardised data; decoders of bits start from the mean of each one.
+The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, a Laplace
+density in bins for those with more than 64 levels, Gaussian for continuous data.  Networks read standardised data;
+decoders start from the mean of each component.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fkdrift.densities.kernels import (
     DiagonalGaussian,
     DistributionKernel,
     FullGaussian,
+    LaplaceDecoder,
     Rescaled,
     expectation,
 )
@@ -42,6 +44,8 @@ N_IMPORTANCE = 64
 """Draws for the importance-weighted bound that is reported."""
 
 GAUSSIANS: dict[str, type[DiagonalGaussian] | type[FullGaussian]] = {"diagonal": DiagonalGaussian, "full": FullGaussian}
+FEW_LEVELS = 64
+"""Up to so many the beta-binomial distribution is chosen, whose tables grow with them."""
 GAIN = 0.1
 """Of the last layer of an encoder: it starts close to its prior."""
 
@@ -56,7 +60,8 @@ def resolve(settings: Any, data: Dataset) -> Any:
     decoder, distort, levels = settings.decoder, settings.distort, settings.levels
     if decoder == "auto":
         n_levels = data.n_levels
-        decoder = "gaussian" if n_levels is None else "bernoulli" if n_levels <= 2 else "beta-binomial"
+        few = "bernoulli" if (n_levels or 0) <= 2 else "beta-binomial"
+        decoder = "gaussian" if n_levels is None else few if n_levels <= FEW_LEVELS else "laplace"
     if decoder != "gaussian":
         levels = check_range(data, decoder, levels)
     if distort is None:
@@ -124,6 +129,8 @@ def data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKe
     n_levels = settings.levels or check_range(data, settings.decoder)
     if settings.decoder == "categorical":
         return CategoricalDecoder(_writer(settings, data, n_levels), n, n_levels)
+    if settings.decoder == "laplace":
+        return LaplaceDecoder(_writer(settings, data, 2), n, n_levels)
     return BetaBinomialDecoder(_writer(settings, data, 2), n, n_levels)
 
 
@@ -139,6 +146,8 @@ def _writer(settings: AutoencoderSettings, data: Dataset, n_planes: int) -> nn.M
     with torch.no_grad():
         if settings.decoder == "bernoulli":
             network.last.bias.copy_(torch.logit(data.train.mean(0).clamp(1e-3, 1 - 1e-3)))
+        elif settings.decoder == "laplace":
+            network.last.bias[: data.size].copy_(2 * data.train.mean(0) / ((settings.levels or 2) - 1) - 1)
     return network
 
 
