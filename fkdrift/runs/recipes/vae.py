@@ -1,8 +1,7 @@
 """A variational autoencoder: one latent, p(z) = N(0, 1).
 
-The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, a Laplace
-density in bins for those with more than 64 levels, Gaussian for continuous data.  Networks read standardised data;
-decoders start from the mean of each component.
+The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, Gaussian for
+continuous data.  Networks read standardised data; decoders start from the mean of each component.
 """
 
 from __future__ import annotations
@@ -44,8 +43,6 @@ N_IMPORTANCE = 64
 """Draws for the importance-weighted bound that is reported."""
 
 GAUSSIANS: dict[str, type[DiagonalGaussian] | type[FullGaussian]] = {"diagonal": DiagonalGaussian, "full": FullGaussian}
-FEW_LEVELS = 64
-"""Up to so many the beta-binomial distribution is chosen, whose tables grow with them."""
 GAIN = 0.1
 """Of the last layer of an encoder: it starts close to its prior."""
 
@@ -60,8 +57,7 @@ def resolve(settings: Any, data: Dataset) -> Any:
     decoder, distort, levels = settings.decoder, settings.distort, settings.levels
     if decoder == "auto":
         n_levels = data.n_levels
-        few = "bernoulli" if (n_levels or 0) <= 2 else "beta-binomial"
-        decoder = "gaussian" if n_levels is None else few if n_levels <= FEW_LEVELS else "laplace"
+        decoder = "gaussian" if n_levels is None else "bernoulli" if n_levels <= 2 else "beta-binomial"
     if decoder != "gaussian":
         levels = check_range(data, decoder, levels)
     if distort is None:

@@ -114,8 +114,8 @@ def test_learned_models(tmp_path, model, options):
 def test_bytes_are_coded_without_tables(tmp_path):
     """Images of 256 levels with a learned Laplace decoder, at the rate of its bound."""
     x = np.random.default_rng(0).normal(128, 20, (300, 8, 8)).clip(0, 255).astype(np.uint8)
-    learned = learn("vae", x, latents=2, width=16, n_updates=150, learning_rate=0.01, progress=False)
-    assert learned.settings.decoder == "laplace"
+    options = {"latents": 2, "width": 16, "n_updates": 150, "learning_rate": 0.01}
+    learned = learn("vae", x, decoder="laplace", progress=False, **options)
     result = compress(learned.data.test.numpy().astype(np.uint8), learned.model, tmp_path / "x.fkdz")
     assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), learned.data.test.numpy())
     assert result.net_rate == pytest.approx(learned.result["free_energy"]["test"]["bits_per_component"], rel=0.02)
