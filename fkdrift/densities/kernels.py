@@ -5,6 +5,7 @@
     BernoulliDecoder     x_i in {0, 1}
     CategoricalDecoder   x_i in {0, ..., K - 1}, any probabilities
     BetaBinomialDecoder  x_i in {0, ..., K - 1}, binomial whose probability is beta distributed
+    LaplaceDecoder       x_i in {0, ..., K - 1}, a Laplace density in bins of width 1: for many levels
 
 A kernel is a module that maps a condition (batch, ...) to a torch distribution over events of one axis, so that
 `log_prob` has shape (batch,), always: all components are summed, whatever their number.  Samples are drawn with a
@@ -24,6 +25,8 @@ from fkdrift.errors import BadParameter
 
 SOFT_LIMIT = 8.0
 """Logarithms of widths and of concentrations stay within +- this, smoothly."""
+MOST_MULTIPLIED = 100
+"""Ratios of probabilities whose product cannot overflow in double precision, given that limit."""
 
 
 class BetaBinomial(Distribution):
@@ -60,13 +63,46 @@ class BetaBinomial(Distribution):
     def probs(self) -> Tensor:
         """p(0) ... p(n) along a new last axis, by p(k + 1) / p(k) = (n - k) (k + a) / ((k + 1) (n - k - 1 + b))."""
         k = torch.arange(self.n, dtype=self.a.dtype, device=self.a.device)
-        ratio = (self.n - k) / (k + 1) * (k + self.a[..., None]) / (self.n - 1 - k + self.b[..., None])
-        log_p = torch.nn.functional.pad(ratio.log().cumsum(-1), (1, 0))
-        return log_p.softmax(-1)
+        ratio = (k + self.a[..., None]) * ((self.n - k) / (k + 1)) / (self.n - 1 - k + self.b[..., None])
+        if self.n > MOST_MULTIPLIED or self.a.dtype != torch.float64:
+            return torch.nn.functional.pad(ratio.log().cumsum(-1), (1, 0)).softmax(-1)
+        p = torch.nn.functional.pad(ratio.cumprod(-1), (1, 0), value=1.0)
+        return p / p.sum(-1, keepdim=True)
 
     @property
     def mean(self) -> Tensor:
         return self.n * self.a / (self.a + self.b)
+
+
+class DiscreteLaplace(Distribution):
+    """Levels k = 0 ... n with the mass of a Laplace density in bins of width 1, of which the outer two are open.
+
+        p(k) = F(k + 1/2) - F(k - 1/2),   F(-1/2) = 0,   F(n + 1/2) = 1,   F the distribution function
+
+    Args:
+        n: the largest level.
+        loc, scale: (...) of the density, in levels.
+
+    Example:
+        >>> DiscreteLaplace(255, torch.tensor([0.0]), torch.tensor([1.0])).log_prob(torch.tensor([0.0])).exp()
+        tensor([0.6967])
+    """
+
+    def __init__(self, n: int, loc: Tensor, scale: Tensor) -> None:
+        self.n, self.loc, self.scale = n, loc, scale
+        super().__init__(loc.shape, validate_args=False)
+
+    def log_prob(self, k: Tensor) -> Tensor:
+        low = torch.where(k <= 0, -torch.inf, (k - 0.5 - self.loc) / self.scale)
+        high = torch.where(k >= self.n, torch.inf, (k + 0.5 - self.loc) / self.scale)
+        low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)  # what lies above loc, mirrored
+        beside = high - math.log(2) + torch.log1p(-torch.exp(low - high))
+        across = -0.5 * (torch.expm1(-high.clamp_min(0)) + torch.expm1(low.clamp_max(0)))
+        return torch.where(high <= 0, beside.clamp_max(0), across.clamp_min(torch.finfo(low.dtype).tiny).log())
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc.clamp(0, self.n)
 
 
 class DistributionKernel(nn.Module, ABC):
@@ -223,6 +259,23 @@ class CategoricalDecoder(DistributionKernel):
         return Independent(Categorical(logits=logits, validate_args=False), 1)
 
 
+class LaplaceDecoder(DistributionKernel):
+    """Independent levels 0 ... n_levels - 1; the network gives places from -1 to 1 and log widths, (batch, 2 size)."""
+
+    def __init__(self, network: nn.Module, size: int, n_levels: int) -> None:
+        super().__init__()
+        self.network, self.size, self.n_levels = network, size, n_levels
+
+    @staticmethod
+    def n_outputs(size: int, n_levels: int) -> int:
+        return 2 * size
+
+    def forward(self, cond: Tensor) -> Independent:
+        place, log_width = self.network(cond).chunk(2, -1)
+        n = self.n_levels - 1
+        return Independent(DiscreteLaplace(n, n / 2 * (1 + place), n / 16 * soft_limit(log_width).exp()), 1)
+
+
 class BetaBinomialDecoder(DistributionKernel):
     """Independent counts 0 ... n_levels - 1; the network gives log a and log b, (batch, 2 size)."""
 
@@ -245,7 +298,7 @@ def expectation(distribution: Distribution) -> Tensor:
     if isinstance(base, Categorical):
         levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype, device=base.probs.device)
         return (base.probs * levels).sum(-1)
-    return base.mean if isinstance(base, BetaBinomial) else distribution.mean
+    return base.mean if isinstance(base, BetaBinomial | DiscreteLaplace) else distribution.mean
 
 
 def draw(distribution: Distribution, generator: torch.Generator) -> Tensor:
@@ -266,6 +319,11 @@ def draw(distribution: Distribution, generator: torch.Generator) -> Tensor:
         return (uniform < p).to(p.dtype)
     if isinstance(distribution, Categorical):
         return _draw_levels(distribution.probs, generator)
+    if isinstance(distribution, DiscreteLaplace):
+        loc = distribution.loc
+        centred = torch.rand(loc.shape, dtype=loc.dtype, device=loc.device, generator=generator) - 0.5
+        x = loc - distribution.scale * centred.sign() * torch.log1p(-2 * centred.abs())
+        return x.round().clamp(0, distribution.n)
     if isinstance(distribution, BetaBinomial):
         return _draw_levels(distribution.log_prob(distribution.enumerate_support()).movedim(0, -1).exp(), generator)
     raise BadParameter(f"samples of {type(distribution).__name__} cannot be drawn with a generator here")

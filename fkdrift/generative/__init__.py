@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fkdrift.densities.continuous import align as align
     from fkdrift.densities.continuous import flow_matching_loss as flow_matching_loss
     from fkdrift.densities.continuous import hutchinson_log_prob as hutchinson_log_prob
+    from fkdrift.densities.continuous import match as match
     from fkdrift.densities.coupling import Coupling as Coupling
     from fkdrift.densities.coupling import Elementwise as Elementwise
     from fkdrift.densities.coupling import Flow as Flow
@@ -113,6 +114,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "align",
         "flow_matching_loss",
         "hutchinson_log_prob",
+        "match",
     ),
     "generative.diffusion": ("DDPM", "TimeNetwork", "cosine_schedule", "linear_schedule"),
     "wavefunction.flow_start": ("make_flow", "semiclassical_tails"),

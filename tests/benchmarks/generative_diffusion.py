@@ -18,6 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "generative"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from generative import Measured, at_most
 from test_diffusion import exact_model, expected_bound, reverse_variance

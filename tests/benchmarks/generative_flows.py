@@ -11,7 +11,7 @@ from generative import Measured, at_least, at_most, within
 from torch import Tensor, nn
 
 import fkdrift as fk
-from fkdrift.densities.continuous import Continuous, align, flow_matching_loss
+from fkdrift.densities.continuous import Continuous, align, flow_matching_loss, match
 from fkdrift.densities.coupling import Flow, Scale, coupling_flow
 from fkdrift.densities.known_densities import Mixture, eight_gaussians, two_moons
 from fkdrift.densities.symmetric import GraphField
@@ -22,7 +22,7 @@ from fkdrift.numerics.networks import seeded
 from fkdrift.training.adam import minibatch_adam
 from fkdrift.training.loop import fit
 
-MCMC_ENERGY = -22.48  # of the cluster below
+MCMC_ENERGY = -22.543  # of the cluster below: -22.543(3) by 1,000 tempered chains
 
 
 def train(model: nn.Module, loss: Callable[[Tensor, torch.Generator], Tensor], n_updates: int, rate: float) -> None:
@@ -123,35 +123,35 @@ def tempered_samples(n_chains: int, n_steps: int, every: int, generator: torch.G
     return (r - r.mean(1, keepdim=True)).flatten(1)
 
 
-def cluster(n_updates: int = 15_000) -> Iterator[Measured]:
-    """Flow matching with exchange and O(2) alignment; the density of the centre of mass is a normal one in both."""
-    began = time.perf_counter()
+def cluster(n_updates: int = 14_000) -> Iterator[Measured]:
+    """Flow matching of matched and aligned pairs; the density of the centre of mass is a normal one in both."""
+    began = time.process_time()
     g = torch.Generator().manual_seed(0)
     data = tempered_samples(1000, 6000, 40, g)
     scale = data.std()
     with seeded(0):
-        field = GraphField(4, 2, n_features=40, reach=5.0)
+        field = GraphField(4, 2, width=40, reach=5.0)
 
     def loss(_: Tensor, g: torch.Generator) -> Tensor:
         end = data[torch.randint(len(data), (256,), generator=g)] / scale
         start = torch.randn(256, 4, 2, generator=g)
         start = (start - start.mean(1, keepdim=True)).flatten(1)
-        return flow_matching_loss(field, start, align(start, end, 4), g)
+        return flow_matching_loss(field, start, align(start, match(start, end, 4), 4), g)
 
-    train(field, loss, n_updates, 3e-3)
-    seconds = time.perf_counter() - began
+    train(field, loss, n_updates, 4e-3)
+    seconds = time.process_time() - began
     flow = Flow(8, [Scale(torch.zeros(8), scale.expand(8)), Continuous(field, 10)])
     with torch.no_grad():
-        x, log_p = flow.sample_and_log_prob(2000, g)
+        x, log_p = flow.sample_and_log_prob(10_000, g)
     energy, centre = cluster_energy(x), x.reshape(-1, 4, 2).mean(1) / scale
     log_w = (-energy - 2 * centre.square().sum(-1) - log_p).double()
     w = log_w.softmax(0)
     mean = float((w * energy).sum())
     error = float((w * (energy - mean)).square().sum().sqrt())
     yield Measured("energy of the training data (tempered MCMC)", f"{cluster_energy(data).mean():.3f}", "", True)
-    yield at_least("effective sample size, of 2000", effective_sample_size(log_w).item(), 0.6)
+    yield at_least("effective sample size, of 10,000", effective_sample_size(log_w).item(), 0.75)
     yield within(f"reweighted energy, +- {error:.2g}", mean, MCMC_ENERGY, 0.05)
-    yield at_most("seconds of sampling and training", seconds, 300)
+    yield at_most("seconds of the CPU for sampling and training", seconds, 300)
 
 
 def ground_state(

@@ -14,6 +14,7 @@ from fkdrift.densities.continuous import (
     align,
     flow_matching_loss,
     hutchinson_log_prob,
+    match,
 )
 from fkdrift.densities.coupling import Flow
 from fkdrift.densities.symmetric import GraphField, RadialField
@@ -161,3 +162,21 @@ def test_flow_matching_is_least_at_the_exact_field():
     x = torch.linspace(-1, 3, 9, dtype=torch.float64)[:, None]
     exact = torch.distributions.Normal(m, s).log_prob(x[:, 0].double())
     torch.testing.assert_close(flow.log_prob(x), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_matched_pairs_are_the_nearest():
+    """Of all orders within a group it is the one of least total length, and images of the noise find their own."""
+    x = torch.randn(8, 8, generator=generator(), dtype=torch.float64)
+    x = (x.reshape(8, 4, 2) - x.reshape(8, 4, 2).mean(1, keepdim=True)).flatten(1)
+    turned = (x.reshape(8, 4, 2)[:, [2, 0, 3, 1]] @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]]).double()).flatten(1)
+    shuffled = turned[[3, 0, 1, 2, 7, 6, 5, 4]]
+    torch.testing.assert_close(align(x, match(x, shuffled, 4, n_group=4), 4), x)
+    y = torch.randn(4, 8, generator=generator(1), dtype=torch.float64)
+
+    def length(order):
+        return float((align(x[:4], y[list(order)], 4) - x[:4]).square().sum())
+
+    least = min(length(order) for order in permutations(range(4)))
+    assert float((align(x[:4], match(x[:4], y, 4, 4), 4) - x[:4]).square().sum()) == pytest.approx(least)
+    with pytest.raises(InputError, match="groups of 3"):
+        match(x, y, 4, n_group=3)

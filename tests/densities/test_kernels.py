@@ -16,6 +16,7 @@ from fkdrift.densities.kernels import (
     BetaBinomialDecoder,
     CategoricalDecoder,
     DiagonalGaussian,
+    DiscreteLaplace,
     FullGaussian,
     draw,
     fold_triangle,
@@ -173,3 +174,23 @@ def test_draws_repeat_and_leave_the_global_generator_alone():
 def test_unknown_distributions_are_refused():
     with pytest.raises(BadParameter, match="Poisson"):
         draw(torch.distributions.Poisson(torch.ones(2)), torch.Generator())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_discrete_laplace_is_normalised_and_that_of_the_density(dtype):
+    loc = torch.tensor([-30.0, 0.0, 3.3, 100.0, 254.9, 400.0], dtype=dtype, requires_grad=True)
+    scale = torch.tensor([0.005, 0.5, 3.0, 40.0, 2.0, 20.0], dtype=dtype, requires_grad=True)
+    k = torch.arange(256, dtype=dtype)[:, None]
+    log_p = DiscreteLaplace(255, loc, scale).log_prob(k)
+    torch.testing.assert_close(log_p.exp().sum(0), torch.ones_like(loc))
+    density = torch.distributions.Laplace(loc, scale)
+    inner = density.cdf(k[1:-1] + 0.5) - density.cdf(k[1:-1] - 0.5)
+    torch.testing.assert_close(log_p[1:-1].exp(), inner, rtol=0, atol=2e-7)
+    gradients = torch.autograd.grad(log_p.sum(), (loc, scale))
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    spread = DiscreteLaplace(20, torch.full((50_000,), 7.3, dtype=dtype), torch.full((50_000,), 2.0, dtype=dtype))
+    drawn = draw(spread, torch.Generator().manual_seed(0))
+    levels = torch.arange(21, dtype=dtype)
+    expected = DiscreteLaplace(20, spread.loc[:21], spread.scale[:21]).log_prob(levels).exp()
+    counts = torch.bincount(drawn.long(), minlength=21) / 50_000
+    assert ((counts - expected).abs() < 5 * (expected / 50_000).sqrt() + 1e-5).all()

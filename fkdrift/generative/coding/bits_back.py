@@ -22,6 +22,7 @@ References: Townsend, Bird and Barber, ICLR 2019; Kingma, Abbeel and Ho, Bit-Swa
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MultivariateNormal, Normal, Uniform
 
-from fkdrift.densities.kernels import BetaBinomial
+from fkdrift.densities.kernels import BetaBinomial, DiscreteLaplace, expectation
 from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import Chain
 from fkdrift.generative.coding.codec import (
@@ -41,13 +42,16 @@ from fkdrift.generative.coding.codec import (
     Codec,
     GaussianCodec,
     Grid,
+    LaplaceCodec,
     NearestCodec,
     TriangularCodec,
     UniformCodec,
 )
 from fkdrift.generative.coding.stack import Numbers, Stack, Symbols
 
-LARGEST_BATCH = 64
+LARGEST_BATCH = 128
+N_TESTED = 16
+"""Data in the self-test of the arithmetic."""
 SURVEYED = 1024
 """How many data decide on the grids of the latents."""
 
@@ -185,6 +189,23 @@ def shape_of_data(chain: Chain) -> tuple[int, ...]:
     return tuple((distribution.batch_shape + distribution.event_shape)[1:])
 
 
+def self_test(chain: Chain) -> str:
+    """A digest of what the networks of a chain answer to fixed latents, rounded as for coding, hexadecimal.
+
+    Two machines on which it is the same do the same arithmetic, as far as one can tell beforehand.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    with _exact():
+        z = chain.prior(N_TESTED).mean
+        z = z + torch.linspace(-1, 1, z.numel(), dtype=z.dtype).reshape(z.shape)
+        for t in range(chain.n_steps, 0, -1):
+            below = expectation(chain.generative(t, z))
+            for numbers in (below, *_moments(chain.posterior(t, below))):
+                digest.update(_array(numbers).astype(np.float32).tobytes())
+            z = below
+    return digest.hexdigest()
+
+
 def batches(n: int) -> list[int]:
     """Sizes 1, 1, 1, 2, 2, 3, ... up to the largest, in the order of encoding, adding up to n.
 
@@ -254,6 +275,8 @@ def codec_for(distribution: Distribution, grid: Grid | None, local: bool = False
         return TriangularCodec(_array(distribution.loc), _array(distribution.scale_tril), grid, local)
     if grid is not None:
         raise BadParameter("the model is one of discrete data, which are not rounded: leave the step out")
+    if isinstance(distribution, DiscreteLaplace):
+        return LaplaceCodec(distribution.n, _array(distribution.loc), _array(distribution.scale))
     if isinstance(distribution, Nearest):
         return NearestCodec(distribution.mean.numpy().astype(np.int32))
     if isinstance(distribution, Bernoulli):

@@ -228,6 +228,35 @@ class UniformCodec:
 
 
 @dataclass(frozen=True)
+class LaplaceCodec:
+    """Independent levels 0 ... n with the masses of Laplace densities in bins of width 1, see `DiscreteLaplace`.
+
+    Args:
+        n: the largest level.
+        loc, scale: of one shape, which is that of the symbols.
+
+    Raises:
+        BadParameter: a place is not finite, or a scale is not positive.
+    """
+
+    n: int
+    loc: Numbers
+    scale: Numbers
+
+    def __post_init__(self) -> None:
+        good = np.isfinite(self.loc).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()
+        _need(good, "a Laplace density is not finite")
+
+    def push(self, stack: Stack, symbols: Symbols) -> None:
+        _need_range(symbols, 0, self.n)
+        stack.push(symbols.ravel(), ("QuantizedLaplace", 0, self.n), _rounded(self.loc), _rounded(self.scale))
+
+    def pop(self, stack: Stack) -> Symbols:
+        found = stack.pop(("QuantizedLaplace", 0, self.n), _rounded(self.loc), _rounded(self.scale))
+        return found.reshape(self.loc.shape)
+
+
+@dataclass(frozen=True)
 class NearestCodec:
     """Symbols that are known: they cost nothing.
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from fkdrift.errors import BadParameter, CannotWrite, CorruptStream, WrongModel
 from fkdrift.generative.chain import Chain
-from fkdrift.generative.coding.bits_back import chain_of, shape_of_data
+from fkdrift.generative.coding.bits_back import chain_of, self_test, shape_of_data
 from fkdrift.generative.coding.codec import Grid
 from fkdrift.generative.coding.container import DIGEST, Header, fingerprint, pack_block, unpack_block
 from fkdrift.generative.coding.stack import Symbols
@@ -124,7 +124,7 @@ def compress(
             f"{math.prod(shape)}"
         )
     size = max(1, SYMBOLS_PER_BLOCK // max(1, n_components))
-    header = Header(array.shape, array.dtype.str, step, size, fingerprint(model))
+    header = Header(array.shape, array.dtype.str, step, size, fingerprint(model), self_test(chain))
     net = initial = 0
     with _writing(path), _replacing(path) as temporary, temporary.open("wb") as file:
         last = header.pack()
@@ -169,6 +169,11 @@ def decompress(
                 f"{fingerprint(model)[:12]}): give the model that it was compressed with"
             )
         chain = chain_of(_exact_copy(model))
+        if header.arithmetic != self_test(chain):
+            raise CorruptStream(
+                f"{path} was written with torch {header.torch} where the model gives other numbers than here in the "
+                "last digits, and cannot be decoded here: decode it on the kind of machine that wrote it"
+            )
         if out is None:
             array = np.empty(header.shape, header.dtype)
             _read_blocks(file, chain, header, last, array, progress)

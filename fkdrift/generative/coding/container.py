@@ -52,6 +52,7 @@ class Header:
         step: to which continuous data were rounded; None for discrete data.
         block: how many data are in a block.
         model: the fingerprint of the model.
+        arithmetic: what its networks gave where it was written, see `self_test`.
         torch: the version that wrote it.
     """
 
@@ -60,6 +61,7 @@ class Header:
     step: float | None
     block: int
     model: str
+    arithmetic: str
     torch: str = torch.__version__
 
     def pack(self) -> bytes:

@@ -1,7 +1,7 @@
 """A variational autoencoder: one latent, p(z) = N(0, 1).
 
 The decoder follows from the data unless it is named: Bernoulli for bits, beta-binomial for whole numbers, Gaussian for
-continuous data.  Networks read standardised data; decoders of bits start from the mean of each one.
+continuous data.  Networks read standardised data; decoders start from the mean of each component.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fkdrift.densities.kernels import (
     DiagonalGaussian,
     DistributionKernel,
     FullGaussian,
+    LaplaceDecoder,
     Rescaled,
     expectation,
 )
@@ -124,6 +125,8 @@ def data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKe
     n_levels = settings.levels or check_range(data, settings.decoder)
     if settings.decoder == "categorical":
         return CategoricalDecoder(_writer(settings, data, n_levels), n, n_levels)
+    if settings.decoder == "laplace":
+        return LaplaceDecoder(_writer(settings, data, 2), n, n_levels)
     return BetaBinomialDecoder(_writer(settings, data, 2), n, n_levels)
 
 
@@ -139,6 +142,8 @@ def _writer(settings: AutoencoderSettings, data: Dataset, n_planes: int) -> nn.M
     with torch.no_grad():
         if settings.decoder == "bernoulli":
             network.last.bias.copy_(torch.logit(data.train.mean(0).clamp(1e-3, 1 - 1e-3)))
+        elif settings.decoder == "laplace":
+            network.last.bias[: data.size].copy_(2 * data.train.mean(0) / ((settings.levels or 2) - 1) - 1)
     return network
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fkdrift.runs.recipes.learning_settings import ScaledSettings
 from fkdrift.settings import setting
 
-DISCRETE = ("bernoulli", "beta-binomial", "categorical")
+DISCRETE = ("bernoulli", "beta-binomial", "laplace", "categorical")
 
 
 @dataclass(frozen=True, kw_only=True)

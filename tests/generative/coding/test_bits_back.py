@@ -33,7 +33,7 @@ def draw(n: int) -> np.ndarray:
 def test_exact_models_are_coded_at_the_likelihood(name):
     grid = Grid(STEP, -2000, 2000)
     model = EXACT[name]
-    k = draw(1000)[:, : 4 if name == "chain" else 5]
+    k = draw(4000)[:, : 4 if name == "chain" else 5]
     coder = coder_of(model, k, grid)
     stack = Stack(random_words(4000, seed=2))
     before = stack.words
