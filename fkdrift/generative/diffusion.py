@@ -107,7 +107,7 @@ class DDPM(nn.Module):
         >>> steps = list(fk.fit(method, torch.empty(0), n_updates=50, generator=g))
         >>> model.use_best_variance(data, g)
         >>> print(from_walkers(model.bound(data, g)))
-        2.88(9)
+        2.84(8)
     """
 
     log_variance: Tensor

@@ -149,7 +149,7 @@ def test_the_cases_cover_the_schema(results):
     assert {*KINDS, *METHODS.names()} == set(PARTS) == set(SCHEMA["properties"]["kind"]["enum"])
     for kind, part in PARTS.items():
         keys = set().union(*(result for result in results.values() if result["kind"] == kind))
-        may = {"observables", "correlations", "out_of_time", "forced", "sha256"}
+        may = {"observables", "correlations", "out_of_time", "forced", "sha256", "remark_on_workers"}
         assert keys | may == set(SCHEMA["properties"]) | set(SCHEMA["$defs"][part]["properties"]) | may
     for kind, part in PARTS.items():
         energies = set().union(*(result.get("energies", {}) for result in results.values() if result["kind"] == kind))

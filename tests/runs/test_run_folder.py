@@ -31,7 +31,8 @@ def save(folder, **changes):
         "rows": [("training", 1, 0.1, 0.2, 0.3), ("sampling", 7.0, -1.0 / 3.0, 1e-9, 4.0)],
         "checkpoint": {"walkers": torch.arange(6.0), "n_updates": 3, "none": None, "name": "ä", "list": [1, 2.5]},
     }
-    write_folder(folder, **{**contents, **changes})
+    with locked(folder):
+        write_folder(folder, **{**contents, **changes})
     return contents
 
 

@@ -100,7 +100,7 @@ class Dataset:
 
     def held_back(self, share: float) -> tuple[Dataset, Tensor]:
         """The same data with a share of what they learn from taken out, and what was taken, (n, size)."""
-        n = max(1, round(share * len(self.train)))
+        n = max(2, round(share * len(self.train)))  # with an error bar
         if not 0 < n < len(self.train):
             raise BadParameter(f"validation = {share} of {len(self.train)} data leaves none to learn from: use 0")
         kept, taken = split(len(self.train), n, None if self.train_labels is None else self.train_labels.cpu())

@@ -203,7 +203,7 @@ def test_an_interruption_is_saved_and_says_how_to_go_on(tmp_path: Path, monkeypa
     words += ["--dt", "0.25", "--width", "8"]
     whole = CliRunner().invoke(cli.app, [*words, "--quiet"]).stdout
     with monkeypatch.context() as patch:
-        patch.setattr("fkdrift.runs.driver.progress_line", press_control_c)
+        patch.setattr("fkdrift.runs.following.progress_line", press_control_c)
         shown = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "b")])
     assert shown.exit_code == 130
     assert "interrupted" in shown.stdout
