@@ -93,7 +93,7 @@ def without_clock(state: Any) -> Any:
         return [without_clock(each) for each in state]
     if not isinstance(state, dict):
         return state
-    rest = {name: without_clock(value) for name, value in state.items() if not str(name).endswith("seconds")}
+    rest = {name: without_clock(value) for name, value in state.items() if not str(name).endswith(("seconds", "per_second"))}
     if isinstance(table := state.get("history"), dict):
         rest["history"] = {phase: rows[:, :-1] for phase, rows in table.items()}
     if isinstance(curve := state.get("curve"), torch.Tensor):
