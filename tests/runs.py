@@ -88,12 +88,13 @@ def checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def without_clock(state: Any) -> Any:
-    """A state, and all states inside of it, without seconds."""
+    """A state, and all states inside of it, without seconds and speeds."""
+    clock = ("seconds", "per_second")
     if isinstance(state, list):
         return [without_clock(each) for each in state]
     if not isinstance(state, dict):
         return state
-    rest = {name: without_clock(value) for name, value in state.items() if not str(name).endswith(("seconds", "per_second"))}
+    rest = {name: without_clock(value) for name, value in state.items() if not str(name).endswith(clock)}
     if isinstance(table := state.get("history"), dict):
         rest["history"] = {phase: rows[:, :-1] for phase, rows in table.items()}
     if isinstance(curve := state.get("curve"), torch.Tensor):
