@@ -259,8 +259,8 @@ class CategoricalDecoder(DistributionKernel):
         return Independent(Categorical(logits=logits, validate_args=False), 1)
 
 
-class LaplaceDecoder(DistributionKernel):
-    """Independent levels 0 ... n_levels - 1; the network gives places from -1 to 1 and log widths, (batch, 2 size)."""
+class _LevelDecoder(DistributionKernel):
+    """Independent levels 0 ... n_levels - 1 from two numbers each, (batch, 2 size)."""
 
     def __init__(self, network: nn.Module, size: int, n_levels: int) -> None:
         super().__init__()
@@ -269,6 +269,10 @@ class LaplaceDecoder(DistributionKernel):
     @staticmethod
     def n_outputs(size: int, n_levels: int) -> int:
         return 2 * size
+
+
+class LaplaceDecoder(_LevelDecoder):
+    """Independent levels 0 ... n_levels - 1; the network gives places from -1 to 1 and log widths, (batch, 2 size)."""
 
     def forward(self, cond: Tensor) -> Independent:
         place, log_width = self.network(cond).chunk(2, -1)
@@ -276,16 +280,8 @@ class LaplaceDecoder(DistributionKernel):
         return Independent(DiscreteLaplace(n, n / 2 * (1 + place), n / 16 * soft_limit(log_width).exp()), 1)
 
 
-class BetaBinomialDecoder(DistributionKernel):
+class BetaBinomialDecoder(_LevelDecoder):
     """Independent counts 0 ... n_levels - 1; the network gives log a and log b, (batch, 2 size)."""
-
-    def __init__(self, network: nn.Module, size: int, n_levels: int) -> None:
-        super().__init__()
-        self.network, self.size, self.n_levels = network, size, n_levels
-
-    @staticmethod
-    def n_outputs(size: int, n_levels: int) -> int:
-        return 2 * size
 
     def forward(self, cond: Tensor) -> Independent:
         a, b = soft_limit(self.network(cond)).exp().chunk(2, -1)

@@ -86,8 +86,7 @@ def energy_figure(history: TrainingHistory, energies: Mapping[str, Any], quantit
     rows = {name: np.asarray(found, dtype=float).reshape(-1, 4) for name, found in history.items() if len(found)}
     rows = rows or {"training": np.empty((0, 4))}
     figure = Figure(figsize=(3.5 * len(rows), 3.3), layout="constrained")
-    known = next((name for name in ("exact", "reference") if name in energies), None)
-    value = None if known is None else energies[known]["mean"]
+    known, value = known_energy(energies)
     for axes, (name, table) in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows.items(), strict=True):
         title, xlabel, label = PANELS.get(name, (name.replace("_", " "), "block", "running mean"))
         _band(axes, table, label)
@@ -105,6 +104,11 @@ def _band(axes: Axes, rows: np.ndarray, label: str) -> None:
     x, mean, error, _ = rows.T
     axes.fill_between(x, mean - error, mean + error, color=WALKERS, alpha=0.7, lw=0, label="standard error")
     axes.plot(x, mean, color=LEARNED, lw=1.0 if len(x) > 100 else 1.6, label=label)
+
+
+def known_energy(energies: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Name and value of the exact energy, or of the reference; no value where there is neither."""
+    return next(((name, energies[name]["mean"]) for name in ("exact", "reference") if name in energies), ("", None))
 
 
 def settled_range(rows: np.ndarray, value: float | None) -> tuple[float, float] | None:

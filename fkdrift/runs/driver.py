@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fkdrift.errors import BadConfig, FkdriftError
 from fkdrift.hamiltonian.units import Units
@@ -21,9 +21,6 @@ from fkdrift.runs.run_folder import locked, read_checkpoint, read_result
 from fkdrift.runs.settings import read_toml
 from fkdrift.runs.starting import starting
 from fkdrift.settings import RunSettings
-
-if TYPE_CHECKING:
-    pass
 
 KINDS = {"ground state": "ground_state:GroundState", "learned model": "learning:Learning", "scan": "scan:ParameterScan"}
 """Kinds of run by name, and where in `fkdrift.runs` their class is; others are files in `fkdrift.runs.methods`."""

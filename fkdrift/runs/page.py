@@ -77,9 +77,7 @@ def _interactive(folder: Path, result: Mapping[str, Any]) -> tuple[str, str]:
     from fkdrift.figures.interactive import convergence
 
     quantity, history = read_history(folder)
-    energies = result.get("energies", {})
-    known = next(((name, energies[name]["mean"]) for name in ("exact", "reference") if name in energies), None)
-    return convergence(history, quantity.replace("_", " "), known) if history else ("", "")
+    return convergence(history, result.get("energies", {}), quantity.replace("_", " ")) if history else ("", "")
 
 
 def error_budget(result: Mapping[str, Any]) -> list[Row]:
@@ -118,7 +116,7 @@ def error_budget(result: Mapping[str, Any]) -> list[Row]:
 
 def _signed(entry: Mapping[str, Any]) -> str:
     """A small difference with its error."""
-    return number(entry) if entry["error"] > ROUNDING else f"{entry['mean'] or 0.0:+.1e}"
+    return number(entry) if (entry["error"] or 0.0) > ROUNDING else f"{entry['mean'] or 0.0:+.1e}"
 
 
 def _encoded(file: Path) -> str:
