@@ -21,6 +21,8 @@ paths, and E_L is the killing rate of the reference.  Four things keep the numbe
   chains of |psi|^2, each weighed by its own last projection time, and the difference to their plain mean is what is
   estimated: E = <E_L> + (<w E_L>/<w> - <E_L>).  The first term has the little noise of everything that was sampled
   from |psi|^2, the second next to none; neither has any bias of a population, and the step's is in the second alone.
+  Chains of |psi|^2 are reversible, so that E_L at the beginning of a projection time counts like that at its end: no
+  block is spent on projecting alone.
 - The population.  Where weights are too unequal for that, independent populations are resampled, each by itself, when
   their effective sample size falls below half.  The mean weight that resampling throws away is kept over the last
   projection time as the weight of the population, which removes the bias of a finite population; what is left is
@@ -94,9 +96,10 @@ SAVED = (
 )
 AXES = {"log_weights": 2}
 """Of the walkers, in what is saved."""
-SERIES = ("energy", "square", "weight", "growth", "share", "start", "plain")
+SERIES = ("energy", "square", "weight", "growth", "share", "start", "plain", "energy_before", "weight_before")
 """Of a block: mean of w E_L, of w (E_L - E_ref)^2 and of w over walkers and steps, log growth of the mean weight, the
-effective share of walkers at its end, the mean weight at its beginning, and the mean of E_L without weights."""
+effective share of walkers at its end, the mean weight at its beginning, and the mean of E_L without weights; of
+independent walkers the mean of w E_L and of w in the block one projection time ago, w being of what came after it."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ class Projection:
         self.walkers: dict[str, Tensor] = {}
         self.variational, self.independent = variational, not self.free
         self.increments: list[Tensor] = []
+        self.left: list[Tensor] = []
         self.settling, self.dt = n_settling, LONGEST_STEP * time_scale
         self.reference = 0.0
         self.start_energy = [math.nan, math.nan]
@@ -276,9 +280,11 @@ class Projection:
         weight = torch.zeros_like(self.weights)
         energy, square, plain = torch.zeros_like(weight), torch.zeros_like(weight), torch.zeros_like(weight)
         beginning, moves = self.log_weights, self.moves.clone()
+        left = torch.zeros((2, *self.shape), dtype=torch.float64, device=self.start.device)
         limit = LIMIT / (dt * self.time_scale).sqrt()
         for _ in range(self.n_steps):
-            before = self._limited(self.walkers["energy"], limit)
+            before, E = self._limited(self.walkers["energy"], limit), self.walkers["energy"].double().view(self.shape)
+            left += torch.stack([E, torch.ones_like(E)]) / self.n_steps
             cost = self._step(dt, generator)
             increment = (before + self._limited(self.walkers["energy"], limit)) / 2
             increment = increment * (dt * share)[:, None, None]
@@ -287,7 +293,7 @@ class Projection:
             else:
                 # A walker that is rejected twice in a row is stuck where a step overshoots: time stands still for it.
                 increment = torch.where(self.walkers["stuck"].view(self.shape), increment.clamp_min(0), increment)
-            self.log_weights = self.log_weights - increment
+            self.log_weights, left = self.log_weights - increment, left * (-increment).exp()
             w, E = self.log_weights.exp(), self.walkers["energy"].double().view(self.shape)
             weight += w.mean(-1)
             energy += (w * E).mean(-1)
@@ -299,26 +305,39 @@ class Projection:
         self.moves = self.workers.accumulated(moves, self.moves, m)
         growth = end.log() - start.log()
         ess = end.square() / squares
-        self.series.append(torch.stack([energy, square, weight, growth, ess, start, plain]))
+        before = torch.zeros_like(self.weights).expand(2, -1, -1)
+        self.series.append(torch.stack([energy, square, weight, growth, ess, start, plain, *before]))
         if self.observables:
             self._observe(w)
         if not self.independent:
             self.log_weights = self.log_weights - growth[..., None]
             self._resample(ess, generator)
         elif ess.min() > INDEPENDENT_ABOVE:
-            self._forget(self.log_weights - beginning)
+            self.series[-1][-2:] = self._forget(self.log_weights - beginning, left)
         else:  # begin again, with populations
-            self.independent, self.series, self.increments = False, [], []
+            self.independent, self.series, self.increments, self.left = False, [], [], []
             self.log_weights, self.sums, self.weights = (
                 torch.zeros_like(each) for each in (self.log_weights, self.sums, self.weights)
             )
 
-    def _forget(self, increment: Tensor) -> None:
-        """Independent walkers keep the weight of the last projection time only."""
-        self.increments = [*self.increments, increment][-self._window(LEVELS - 1) - 1 :]
+    def _forget(self, increment: Tensor, left: Tensor) -> Tensor:
+        """Independent walkers keep the weight of the last projection time only.
+
+        Args:
+            increment: (level, population, walker) of log weights in this block.
+            left: (2, level, population, walker) means over its steps of w E_L and w, w from the step to its end.
+
+        Returns:
+            (2, level, population), means of both over the block one projection time ago, w from there until now.
+        """
+        longest = self._window(LEVELS - 1) + 1
+        self.increments, self.left = [*self.increments, increment][-longest:], [*self.left, left][-longest:]
+        found = torch.zeros_like(self.weights).repeat(2, 1, 1)
         for level in range(LEVELS):
             if len(self.increments) > (window := self._window(level)):
                 self.log_weights[level] -= self.increments[-window - 1][level]
+                found[:, level] = (self.log_weights[level].exp() * self.left[-window - 1][:, level]).mean(-1)
+        return self.workers.average(found, self.shape[2])
 
     def _settle(self, generator: torch.Generator) -> None:
         """A block without weights at the coarsest step, which is steered towards the acceptance it should have."""
@@ -466,7 +485,7 @@ class Projection:
         steps = tuple(self.dt / 2**level * share[level].item() for level in range(LEVELS))
         mixed, growth, plain, halved, bare, trends, variances, G = [], [], [], [], [], [], [], []
         for level in range(LEVELS):
-            energy, square, weight, log_growth, _, start, unweighted = series[:, :, level].unbind(1)
+            energy, square, weight, log_growth, _, start, unweighted, *_ = series[:, :, level].unbind(1)
             counted = energy[first:], weight[first:]
             weights = [self._population_weights(log_growth, level, part)[first:] for part in (1.0, 0.5, 0.0)]
             G.append(weights[0])
@@ -474,10 +493,10 @@ class Projection:
             m = _Ratio(G[-1] * start[first:], log_growth[first:].exp(), torch.ones_like(G[-1]))
             duration = self.n_steps * steps[level]
             grown = _Series(self.reference - math.log(m.mean) / duration, -m.influence / m.mean / duration)
-            plain.append(_Series(unweighted[first:].mean().item(), unweighted[first:] - unweighted[first:].mean()))
+            plain.append(_Ratio(ones := torch.ones_like(energy), unweighted, ones))
             if self.independent:
-                mixed.append(full.minus(plain[-1]))
-                growth.append(grown.minus(plain[-1]))
+                mixed.append(self._weighed_from_both_ends(series[:, :, level], self._window(level)))
+                growth.append(grown.minus(_Ratio(G[-1], unweighted[first:], ones[first:])))
             else:
                 mixed.append(full)
                 growth.append(grown)
@@ -524,6 +543,21 @@ class Projection:
             n_populations=self.shape[1],
             n_walkers=self.n_members,
         )
+
+    @staticmethod
+    def _weighed_from_both_ends(series: Tensor, window: int) -> _Series:
+        """<w E_L>/<w> - <E_L> of independent walkers, at the end and at the beginning of a window of blocks."""
+        n, ones = len(series), torch.ones_like(series[:, 0])
+        energy, _, weight, _, _, _, plain, energy_before, weight_before = series.unbind(1)
+        found = []
+        for blocks, values in (
+            (slice(window, n), (energy[window:], weight[window:])),
+            (slice(0, n - window), (energy_before[window:], weight_before[window:])),
+        ):
+            correction = _Ratio(ones[blocks], *values).minus(_Ratio(ones[blocks], plain[blocks], ones[blocks]))
+            found.append(correction.placed(blocks, n))
+        end, beginning = found
+        return _Series((end.mean + beginning.mean) / 2, (end.influence + beginning.influence) / 2)
 
     def _extrapolated(self, steps: Sequence[float], energies: Sequence[Estimate], variance: float) -> Extrapolation:
         """To zero step, with what is known of the size of the terms; see the head of this file."""
@@ -615,6 +649,7 @@ class Projection:
         state = saved(self, SAVED, AXES, self.workers)
         state["ancestors"] = self._whole(self.ancestors, 1)
         lists = {"series": list(self.series), "increments": [gather(each, 2) for each in self.increments]}
+        lists["left"] = [gather(each, 3) for each in self.left]
         return {**state, **lists, "walkers": {name: self._whole(value) for name, value in self.walkers.items()}}
 
     def _whole(self, value: Tensor, axis: int = 0) -> Tensor:
@@ -633,6 +668,7 @@ class Projection:
         self.walkers = {name: self._own(value).to(device) for name, value in state["walkers"].items()}
         self.series = [row.to(device) for row in state["series"]]
         self.increments = [self.workers.own(row, 2).to(device) for row in state["increments"]]
+        self.left = [self.workers.own(row, 3).to(device) for row in state["left"]]
 
 
 class _Series:
@@ -653,6 +689,12 @@ class _Series:
     def minus(self, other: _Series) -> _Series:
         """The difference to another mean over the same walkers."""
         return _Series(self.mean - other.mean, self.influence - other.influence)
+
+    def placed(self, blocks: slice, n: int) -> _Series:
+        """The same among n blocks, of which it is the mean over some."""
+        influence = self.influence.new_zeros(n, self.influence.shape[1])
+        influence[blocks] = self.influence * (n / len(self.influence))
+        return _Series(self.mean, influence)
 
     def trend(self) -> Estimate:
         """Second half of the blocks minus the first."""

@@ -27,7 +27,7 @@ from fkdrift.estimators.path_action import PathSampler
 from fkdrift.estimators.projection import LEFT, LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
 from fkdrift.estimators.scales import relaxation_time, sum_rule_gap
 from fkdrift.estimators.spectrum import ExcitationSampler
-from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
+from fkdrift.estimators.trust import SCALES_LIMIT, Verdict, energy_tests, lower_bound, projection_tests
 from fkdrift.exact.diagonalisation import diagonalise
 from fkdrift.exact.spectrum import Spectrum
 from fkdrift.hamiltonian.loading import describe, from_file, load_potential
@@ -70,8 +70,10 @@ if TYPE_CHECKING:
 
 EXACT_SECONDS = 20.0
 """For scipy's solution, which is a check: few people wait longer for one."""
-N_WALKERS, N_WALKERS_LINE, N_WALKERS_LEAST = 1024, 4096, 256
-"""Walkers by default, for log psi of a single coordinate (they cost little more and find the tails), and at least."""
+N_WALKERS, N_WALKERS_LEAST = 1024, 256
+N_WALKERS_LINE, N_WALKERS_ALONE = 4096, 2048
+"""Walkers by default, and at least; for log psi of a single coordinate, and of a single particle, where they cost
+little more and find the tails."""
 PAIRS_AT_FULL_COST = 12
 """From so many pairs of particles on, walkers are fewer in proportion: the cost of each grows with their number."""
 N_CHECK_WALKERS = 1024
@@ -88,15 +90,19 @@ TRAINING_SHARE, TRAJECTORY_SHARE, SAMPLING_SHARE = 0.5, 0.65, 0.8
 """The parts of max_seconds that have gone when training, trajectories and the local energy end, and others follow."""
 N_SETTLING = 4
 """Blocks in which the projection finds its step; its walkers have forgotten already where they started."""
-PROJECTED_PER_WALKER, PROJECTED_MOST = 3, 6144
-"""Walkers of the projection, at all steps together, for each one of the run; and at most."""
+PROJECTED_PER_WALKER, PROJECTED_MOST, PROJECTED_LEAST = 3, 6144, 192
+"""Walkers of the projection, at all steps together, for each one of the run; at most, and at least."""
+PROJECTED_FINER = 2
+"""So much smaller than the error asked for the one before the projection has to be, for fewer walkers to do."""
 NEGLIGIBLE = 0.1
 """Part of the error asked for that an excess energy may have which nothing more is done about."""
 PROJECTED_FEW, PROJECTED_FEW_STEPS = 2048, 8
 """Walkers, and steps in a block, where weights differ so little that more would change nothing."""
+SLOWEST_OF_NONE = 0.5
+"""The gap that is projected with at least where there is next to nothing to project, in units of 1 / time scale."""
 LEFT_OF_ERROR, LEFT_AT_MOST = 1 / 30, math.exp(-3)
 """Of the excess energy after projection, in units of the error; and of the excess itself, however small it is."""
-VARIATIONAL_FINER = 10
+VARIATIONAL_FINER = 4
 """The local energy is averaged until its error is so much smaller than the one asked for, or n_blocks are made."""
 BLOCKS_FOR_ONE = 10
 """Blocks of correlated walkers that are worth one batch of independent samples."""
@@ -312,11 +318,13 @@ class GroundState(OfPotential):
         return ExcitationSampler(self.process, self.system, some, levels=self.settings.levels)
 
     def _projection_sampler(self) -> Projection:
-        tau, n_steps = self.time_scale, STEPS_IN_BLOCK
-        gap = min(1 / tau, self._sum_rule_gap)
+        tau, n_steps, gap = self.time_scale, STEPS_IN_BLOCK, self._likely_gap
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
+        if (found := self.sampling.energy) is not None:
+            needed = wanted * (PROJECTED_FINER * found.error / self.asked_for) ** 2
+            wanted = min(wanted, max(PROJECTED_LEAST, round(needed)))
         if self._nothing_to_project:
-            wanted, n_steps = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS
+            wanted, n_steps, gap = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS, max(gap, SLOWEST_OF_NONE / tau)
         return Projection(
             self.process,
             self.walkers,
@@ -324,15 +332,18 @@ class GroundState(OfPotential):
             gap=gap,
             left=self._left_by_projection(gap),
             n_walkers=max(wanted, max(2, self.n_workers) * LEVELS * N_POPULATIONS),
-            variational=self.sampling.energy,
+            variational=found,
             observables=self.observables,
             n_steps=n_steps,
             n_settling=N_SETTLING,
         )
 
     @property
-    def _sum_rule_gap(self) -> float:
-        return sum_rule_gap(self.system, self.workers.gather(self.walkers))
+    def _likely_gap(self) -> float:
+        """E_1 - E_0 by the f-sum rule, or the inverse time scale, which identical particles do not know much of."""
+        found = sum_rule_gap(self.system, self.workers.gather(self.walkers))
+        identical = any(len(members) > 1 for members in self.potential.groups)
+        return found if identical and math.isfinite(found) else min(found, 1 / self.time_scale)
 
     @property
     def _nothing_to_project(self) -> bool:
@@ -345,7 +356,8 @@ class GroundState(OfPotential):
         if (deviation := self.training.standard_deviation) is None or (found := self.sampling.energy) is None:
             return LEFT
         error = min(self.asked_for, found.error)
-        return max(LEFT, min(LEFT_AT_MOST, LEFT_OF_ERROR * error * gap / max(deviation**2, 1e-300)))
+        most = min(LEFT_AT_MOST, math.exp(-1.001 * SCALES_LIMIT * self.time_scale * gap))
+        return min(most, max(LEFT, LEFT_OF_ERROR * error * gap / max(deviation**2, 1e-300)))
 
     def _independent_sampler(self) -> IndependentSampler:
         assert isinstance(self.model, FlowWavefunction)
@@ -526,7 +538,7 @@ class GroundState(OfPotential):
             return exact["first_excited"], "as scipy has it"
         if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
             return found[0].energy.mean, "as found here"
-        return E.mean + min(1 / self.system.time_scale, self._sum_rule_gap), "assumed"
+        return E.mean + self._likely_gap, "assumed"
 
     def _lower_bound(self, exact: Mapping[str, Any]) -> dict[str, Any] | None:
         """Temple's bound, which needs E_1: what is taken for it is said beside it."""
@@ -780,5 +792,7 @@ def default_walkers(potential: Potential, settings: Settings) -> int:
         return N_SYMMETRIC if potential.n_particles > 1 and len(potential.groups) == 1 else N_SAMPLES
     if potential.n_particles * potential.n_dims == 1 and settings.drift == "gradient":
         return N_WALKERS_LINE
+    if potential.n_particles == 1 and settings.drift == "gradient":
+        return N_WALKERS_ALONE
     n_pairs = potential.n_particles * (potential.n_particles - 1) // 2
     return max(N_WALKERS_LEAST, N_WALKERS // max(1, n_pairs // PAIRS_AT_FULL_COST))

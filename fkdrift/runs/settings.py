@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DRIFT, FLOW = {"method": "drift"}, {"method": "flow"}
 GRADIENT, FREE = {"drift": "gradient"}, {"drift": "mlp"}
-MOST_BLOCKS = 64
+MOST_BLOCKS = 40
 """Of a projection whose error was not asked for: what has not been reached then is said by the error bar."""
 ENERGY_UNITS = ("K", "mK", "cm-1", "meV", "eV", "hartree", "kcal/mol", "kJ/mol")
 LENGTH_UNITS = ("angstrom", "bohr")
@@ -74,7 +74,7 @@ class Settings(SharedSettings):
         None,
         "Independent walkers, for training and for the energy; samples in a batch of a flow.",
         least=2,
-        adopted="1024; 4096 for one coordinate with drift gradient; fewer from 8 particles on",
+        adopted="1024; with drift gradient 2048 for one particle, 4096 for one coordinate; fewer from 8 particles on",
     )
     n_updates: int = setting(
         150, "Steps of the optimiser, at most.", least=0, flags=("--n-updates", "--updates"), extends=True
