@@ -30,6 +30,7 @@ from torch import Tensor
 from fkdrift.hamiltonian.pair_state import PairFunction, PairState, healing_state, pair_state
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation
+from fkdrift.hamiltonian.three_body import with_three_body
 from fkdrift.hamiltonian.trial_function import Among, Pair, Radial, Term, TrialFunction, random_walk, reference_energy
 from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
@@ -151,7 +152,10 @@ def prepare_pairs(potential: Potential, functions: list[PairFunction]) -> Prepar
         if k == before:
             break
         r = random_walk(candidates[k], r, N_STEPS, generator)
-    return _preparation(kinds, candidates[k], float(kinds.energies(candidates[k], r).mean()), r)
+    W = candidates[k]
+    if len(kinds.states) == 1 and potential.n_particles > 2 and potential.trial_function is None:
+        W, r = with_three_body(potential, W, r, generator)
+    return _preparation(kinds, W, float(kinds.energies(W, r).mean()), r)
 
 
 def _preparation(kinds: _Kinds, W: TrialFunction, energy: float, r: Tensor) -> Preparation:
