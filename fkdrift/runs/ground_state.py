@@ -24,7 +24,7 @@ from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observable, parse_observables
 from fkdrift.estimators.path_action import PathSampler
-from fkdrift.estimators.projection import LEFT, LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
+from fkdrift.estimators.projection import LEFT, LEVELS, MOST_SCALES, N_POPULATIONS, STEPS_IN_BLOCK, Projection
 from fkdrift.estimators.scales import relaxation_time, sum_rule_gap
 from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.estimators.trust import Verdict, energy_tests, lower_bound, projection_tests
@@ -313,7 +313,8 @@ class GroundState(OfPotential):
 
     def _projection_sampler(self) -> Projection:
         tau, n_steps = self.time_scale, STEPS_IN_BLOCK
-        gap = min(1 / tau, self._sum_rule_gap)
+        gap, V = self._gap, self.system.potential
+        by_distances = V.free and V.isotropic  # of what psi can miss the sum rule knows the gap
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
         if self._nothing_to_project:
             wanted, n_steps = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS
@@ -323,6 +324,7 @@ class GroundState(OfPotential):
             time_scale=tau,
             gap=gap,
             left=self._left_by_projection(gap),
+            longest=math.inf if by_distances else MOST_SCALES,
             n_walkers=max(wanted, max(2, self.n_workers) * LEVELS * N_POPULATIONS),
             variational=self.sampling.energy,
             observables=self.observables,
@@ -331,8 +333,9 @@ class GroundState(OfPotential):
         )
 
     @property
-    def _sum_rule_gap(self) -> float:
-        return sum_rule_gap(self.system, self.workers.gather(self.walkers))
+    def _gap(self) -> float:
+        """The most that E_1 - E_0 is expected to be."""
+        return min(1 / self.time_scale, sum_rule_gap(self.system, self.workers.gather(self.walkers)))
 
     @property
     def _nothing_to_project(self) -> bool:
@@ -526,7 +529,7 @@ class GroundState(OfPotential):
             return exact["first_excited"], "as scipy has it"
         if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
             return found[0].energy.mean, "as found here"
-        return E.mean + min(1 / self.system.time_scale, self._sum_rule_gap), "assumed"
+        return E.mean + min(1 / self.system.time_scale, self._gap), "assumed"
 
     def _lower_bound(self, exact: Mapping[str, Any]) -> dict[str, Any] | None:
         """Temple's bound, which needs E_1: what is taken for it is said beside it."""
@@ -548,7 +551,7 @@ class GroundState(OfPotential):
             gap=1 / tau,
             r_hat=None if stationary is None else stationary.r_hat,
         )
-        return Verdict((*tests, *(projection_tests(E.projection, tau) if E.projection is not None else ())))
+        return Verdict((*tests, *(() if E.projection is None else projection_tests(E.projection, tau, self._gap))))
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""
