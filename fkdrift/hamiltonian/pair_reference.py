@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fkdrift.errors import Unbound
 from fkdrift.hamiltonian.pair_state import PairFunction, PairState, healing_state, pair_state
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation
@@ -152,10 +153,21 @@ def prepare_pairs(potential: Potential, functions: list[PairFunction]) -> Prepar
         if k == before:
             break
         r = random_walk(candidates[k], r, N_STEPS, generator)
+    held = potential.box is not None or any(state.bound for state in kinds.states.values())
+    if not held and k == 0:  # without a tail these functions do not end
+        raise _unbound(potential, "and a trial function of all has the less energy the further it reaches")
     W = candidates[k]
     if len(kinds.states) == 1 and potential.n_particles > 2 and potential.trial_function is None:
         W, r = with_three_body(potential, W, r, generator)
-    return _preparation(kinds, W, float(kinds.energies(W, r).mean()), r)
+    E = float(kinds.energies(W, r).mean())
+    if not held and E >= 0:
+        raise _unbound(potential, f"and the best trial function of all has an energy of {E:.2g}, not below 0")
+    return _preparation(kinds, W, E, r)
+
+
+def _unbound(potential: Potential, why: str) -> Unbound:
+    pairs = "no two of its particles hold each other"
+    return Unbound(f"{potential.name} has no bound state that could be found: {pairs}, {why}")
 
 
 def _preparation(kinds: _Kinds, W: TrialFunction, energy: float, r: Tensor) -> Preparation:

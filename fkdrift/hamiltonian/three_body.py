@@ -36,7 +36,7 @@ CHUNK = 2**22  # numbers in the largest tensor
 
 
 class _Pairs(NamedTuple):
-    """Of each particle and each neighbour: the unit vector (dim, neighbour, particle, batch), the distance, and phi with
+    """Of each particle and neighbour: the unit vector (dim, neighbour, particle, batch), the distance, and phi with
     its first two derivatives (function, neighbour, particle, batch)."""
 
     unit: Tensor
@@ -177,7 +177,7 @@ class ThreeBody(Term):
 
 def with_three_body(
     potential: Potential, W: TrialFunction, r: Positions, generator: torch.Generator
-) -> tuple[TrialFunction, Positions]:
+) -> tuple[TrialFunction, Tensor]:
     """W with the f_3 that makes the variance of E_W least, or W alone where none makes it less, and positions of it.
 
     Args:
@@ -214,7 +214,7 @@ def with_three_body(
 
 
 def _least_squares(X: Tensor, E: Tensor, usual: float) -> Tensor:
-    """Coefficients c that make the variance of E + X c least, each walker with weight 1 / (1 + (E - <E>)^2 / usual^2)."""
+    """Coefficients c that make the variance of E + X c least, weights 1 / (1 + (E - <E>)^2 / usual^2)."""
     weight = 1 / (1 + ((E - E.median()) / usual).square())
     weight = weight / weight.sum()
     E, X = E - weight @ E, X - weight @ X
