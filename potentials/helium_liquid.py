@@ -8,18 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fkdrift.hamiltonian.identical_atoms import IdenticalAtoms
 from fkdrift.hamiltonian.pair_potentials import HELIUM, Truncated
-from fkdrift.hamiltonian.potential import (
-    Potential,
-    distance,
-    nearest_image,
-    pair_vectors,
-    require,
-    require_count,
-    require_positive,
-)
+from fkdrift.hamiltonian.potential import require, require_count, require_positive
 from fkdrift.hamiltonian.trial_function import Pair, Radial, TrialFunction
-from fkdrift.hamiltonian.units import Units
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class McMillan(Radial):
 
 
 @dataclass(frozen=True)
-class HeliumLiquid(Potential):
+class HeliumLiquid(IdenticalAtoms):
     """V = sum_{i<j} v(r_ij) of 4He in a periodic cube, distances to the nearest image, v cut at half a period.
 
     What the cut leaves out, if the liquid is uniform beyond it, is `tail_correction`:
@@ -71,10 +63,7 @@ class HeliumLiquid(Potential):
     mcmillan: float | None = None
     hbar2_over_m: float = 12.1193
 
-    n_dims = 3
     formula = "V = sum_{i<j} v(r_ij) in a periodic cube"
-    units = "kelvin, angstrom; hbar = 1, so that masses are 1 / (K A^2)"
-    natural_units = Units("K", "angstrom")
     citation = "R. A. Aziz et al., J. Chem. Phys. 70, 4330 (1979), and others: fkdrift.hamiltonian.pair_potentials"
 
     def __post_init__(self) -> None:
@@ -97,9 +86,6 @@ class HeliumLiquid(Potential):
     def pair_potential(self) -> Truncated:
         return Truncated(HELIUM[self.potential], self.box[0] / 2)
 
-    def __call__(self, r: Tensor) -> Tensor:
-        return self.pair_potential(distance(nearest_image(pair_vectors(r), self.box))).sum(-1)
-
     @property
     def tail_correction(self) -> tuple[float, float]:
         v, cut = HELIUM[self.potential], self.box[0] / 2
@@ -111,22 +97,6 @@ class HeliumLiquid(Potential):
         virial = -edge - 3 * integral  # of v' r^3
         rho = self.density
         return 2 * math.pi * rho * self.n_particles * integral, -2 * math.pi / 3 * rho**2 * virial
-
-    @property
-    def mass(self) -> tuple[float, ...]:
-        return (1 / self.hbar2_over_m,) * self.n_particles
-
-    @property
-    def groups(self) -> tuple[tuple[int, ...], ...]:
-        return (tuple(range(self.n_particles)),)
-
-    @property
-    def free(self) -> bool:
-        return True
-
-    @property
-    def coalescence(self) -> bool:
-        return True
 
     @property
     def trial_function(self) -> TrialFunction | None:

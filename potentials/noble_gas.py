@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from fkdrift.hamiltonian.identical_atoms import IdenticalAtoms
 from fkdrift.hamiltonian.pair_potentials import ARGON, HELIUM, NEON, PARA_HYDROGEN, PairPotential
-from fkdrift.hamiltonian.potential import (
-    KnownEnergy,
-    Potential,
-    distance,
-    pair_vectors,
-    require,
-    require_count,
-    require_positive,
-)
-from fkdrift.hamiltonian.units import Units
+from fkdrift.hamiltonian.potential import KnownEnergy, require, require_count, require_positive
 
 ELEMENTS: dict[str, tuple[float, dict[str, PairPotential], str]] = {
     "He": (12.12, HELIUM, "LM2M2"),
@@ -51,7 +41,7 @@ KNOWN: dict[tuple[str, str, int], tuple[float, str]] = {
 
 
 @dataclass(frozen=True)
-class NobleGas(Potential):
+class NobleGas(IdenticalAtoms):
     """V = sum_{i<j} v(r_ij) of n_particles bosons, free in space.
 
     Args:
@@ -73,10 +63,7 @@ class NobleGas(Potential):
     potential: str | None = None
     hbar2_over_m: float | None = None
 
-    n_dims = 3
     formula = "V = sum_{i<j} v(r_ij), v of two atoms"
-    units = "kelvin, angstrom; hbar = 1, so that masses are 1 / (K A^2)"
-    natural_units = Units("K", "angstrom")
     citation = "R. A. Aziz and M. J. Slaman, J. Chem. Phys. 94, 8047 (1991); others in hamiltonian/pair_potentials.py"
 
     def __post_init__(self) -> None:
@@ -98,30 +85,6 @@ class NobleGas(Potential):
     def pair_potential(self) -> PairPotential:
         assert self.potential is not None
         return ELEMENTS[self.element][1][self.potential]
-
-    def __call__(self, r: Tensor) -> Tensor:
-        return self.pair_potential(distance(pair_vectors(r))).sum(-1)
-
-    @property
-    def mass(self) -> tuple[float, ...]:
-        assert self.hbar2_over_m is not None
-        return (1 / self.hbar2_over_m,) * self.n_particles
-
-    @property
-    def groups(self) -> tuple[tuple[int, ...], ...]:
-        return (tuple(range(self.n_particles)),)
-
-    @property
-    def free(self) -> bool:
-        return True
-
-    @property
-    def isotropic(self) -> bool:
-        return True
-
-    @property
-    def coalescence(self) -> bool:
-        return True
 
     @property
     def known_energy(self) -> KnownEnergy | None:

@@ -173,6 +173,7 @@ class Projection:
         observables: averaged beside the energy, mixed and pure.
         gap: E_1 - E_0 where something is known of it: the projection time is then log(1 / left) / gap.
         left: the part of the excess energy that may be left.
+        longest: projection time, in units of the time scale.
         n_walkers: of all steps and populations together.
         n_populations: independent populations of each step size.
         n_steps: steps in a block.
@@ -206,6 +207,7 @@ class Projection:
         observables: Sequence[Observable] = (),
         gap: float | None = None,
         left: float = LEFT,
+        longest: float = MOST_SCALES,
         n_walkers: int = N_WALKERS,
         n_populations: int = N_POPULATIONS,
         n_steps: int = STEPS_IN_BLOCK,
@@ -223,7 +225,7 @@ class Projection:
         self.process, self.observables, self.time_scale, self.n_steps = process, tuple(observables), time_scale, n_steps
         self.free = not isinstance(process.drift, Wavefunction)
         wanted = PROJECTION_SCALES * time_scale if gap is None else math.log(1 / left) / gap
-        self.projection_time = min(wanted, MOST_SCALES * time_scale)
+        self.projection_time = min(wanted, longest * time_scale)
         self.n_members, self.shape = n_members, (LEVELS, n_populations, self.workers.count(n_members))
         zeros = partial(torch.zeros, dtype=torch.float64, device=walkers.device)
         n, n_columns = math.prod(self.shape), evaluate(observables, walkers[:1]).shape[1]

@@ -153,8 +153,22 @@ def energy_tests(
     return tests
 
 
-def projection_tests(found: ProjectedEnergy, time_scale: float) -> list[Test]:
-    """What must hold within a projection, of a system with this time scale."""
+def excess_left(found: ProjectedEnergy, gap: float) -> float:
+    """The most that the projection time can have left of the variational excess, in errors of the projected energy.
+
+    Of a small excess E_V - E_0 no more than exp(-gap T) of it is left after a time T, and E_V - E is the rest; the
+    excess is at most Var(E_L) / gap.
+    """
+    if found.variational is None:
+        return 0.0
+    left = math.exp(-gap * found.projection_time)
+    seen = max(found.variational.mean - found.energy.mean, found.energy.error)
+    excess = min(seen / max(1 - left, 1e-300), found.variance / gap)
+    return excess * left / max(found.energy.error, 1e-300)
+
+
+def projection_tests(found: ProjectedEnergy, time_scale: float, gap: float) -> list[Test]:
+    """What must hold within a projection, of a system with this time scale and this E_1 - E_0."""
     _, left = found.population_bias
     tests = [
         at_least(
@@ -202,6 +216,14 @@ def projection_tests(found: ProjectedEnergy, time_scale: float) -> list[Test]:
             found.projection_time / time_scale,
             SCALES_LIMIT,
             "the steps are so short that projecting was cut off: more updates, or a wider network",
+        )
+    )
+    tests.append(
+        at_most(
+            "excess left by the projection time, in errors of the energy",
+            excess_left(found, gap),
+            1.0,
+            "more updates, so that the variational energy is lower, or a wider network",
         )
     )
     if found.acceptance is not None:

@@ -27,9 +27,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fkdrift.errors import Unbound
 from fkdrift.hamiltonian.pair_state import PairFunction, PairState, healing_state, pair_state
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation
+from fkdrift.hamiltonian.three_body import with_three_body
 from fkdrift.hamiltonian.trial_function import Among, Pair, Radial, Term, TrialFunction, random_walk, reference_energy
 from fkdrift.numerics.geometry import distance, nearest_image, pair_vectors
 from fkdrift.tensor_types import PerWalker, Positions
@@ -151,7 +153,21 @@ def prepare_pairs(potential: Potential, functions: list[PairFunction]) -> Prepar
         if k == before:
             break
         r = random_walk(candidates[k], r, N_STEPS, generator)
-    return _preparation(kinds, candidates[k], float(kinds.energies(candidates[k], r).mean()), r)
+    held = potential.box is not None or any(state.bound for state in kinds.states.values())
+    if not held and k == 0:  # without a tail these functions do not end
+        raise _unbound(potential, "and a trial function of all has the less energy the further it reaches")
+    W = candidates[k]
+    if len(kinds.states) == 1 and potential.n_particles > 2 and potential.trial_function is None:
+        W, r = with_three_body(potential, W, r, generator)
+    E = float(kinds.energies(W, r).mean())
+    if not held and E >= 0:
+        raise _unbound(potential, f"and the best trial function of all has an energy of {E:.2g}, not below 0")
+    return _preparation(kinds, W, E, r)
+
+
+def _unbound(potential: Potential, why: str) -> Unbound:
+    pairs = "no two of its particles hold each other"
+    return Unbound(f"{potential.name} has no bound state that could be found: {pairs}, {why}")
 
 
 def _preparation(kinds: _Kinds, W: TrialFunction, energy: float, r: Tensor) -> Preparation:

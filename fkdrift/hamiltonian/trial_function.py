@@ -107,6 +107,10 @@ class Term(ABC):
     def __call__(self, r: Positions) -> Derivatives:
         """Value, gradient and per-particle Laplacian."""
 
+    def value(self, r: Positions) -> PerWalker:
+        """The value alone."""
+        return self(r).value
+
 
 @dataclass(frozen=True)
 class Gaussian(Term):
@@ -138,6 +142,9 @@ class OneBody(Term):
         x = r - r.new_tensor(self.point)
         w, slope, curvature, direction = _radial(self.radial, x)
         return Derivatives(w.sum(-1), slope[..., None] * direction, curvature + (r.shape[-1] - 1) * slope / distance(x))
+
+    def value(self, r: Positions) -> PerWalker:
+        return self.radial(distance(r - r.new_tensor(self.point)))[0].sum(-1)
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,9 @@ class Pair(Term):
         laplacian = torch.zeros_like(r[..., 0]).index_add(-1, i, second).index_add(-1, j, second)
         return Derivatives(w.sum(-1), gradient, laplacian)
 
+    def value(self, r: Positions) -> PerWalker:
+        return self.radial(distance(nearest_image(pair_vectors(r), self.box)))[0].sum(-1)
+
 
 @dataclass(frozen=True)
 class Among(Term):
@@ -202,6 +212,9 @@ class Among(Term):
         value, gradient, laplacian = self.term(r.index_select(1, index))
         gradient = torch.zeros_like(r).index_add(1, index, gradient)
         return Derivatives(value, gradient, torch.zeros_like(r[..., 0]).index_add(1, index, laplacian))
+
+    def value(self, r: Positions) -> PerWalker:
+        return self.term.value(r.index_select(1, torch.tensor(self.particles, device=r.device)))
 
 
 @dataclass(frozen=True)
@@ -231,7 +244,7 @@ class TrialFunction:
 
     def __call__(self, r: Positions) -> PerWalker:
         """W(r), shape (batch,)."""
-        return self.derivatives(r).value
+        return torch.stack([term.value(r) for term in self.terms]).sum(0)
 
     def derivatives(self, r: Positions) -> Derivatives:
         """W, grad W and the Laplacian of W for each particle."""

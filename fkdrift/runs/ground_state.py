@@ -24,7 +24,7 @@ from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
 from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observable, parse_observables
 from fkdrift.estimators.path_action import PathSampler
-from fkdrift.estimators.projection import LEFT, LEVELS, N_POPULATIONS, STEPS_IN_BLOCK, Projection
+from fkdrift.estimators.projection import LEFT, LEVELS, MOST_SCALES, N_POPULATIONS, STEPS_IN_BLOCK, Projection
 from fkdrift.estimators.scales import relaxation_time, sum_rule_gap
 from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.estimators.trust import SCALES_LIMIT, Verdict, energy_tests, lower_bound, projection_tests
@@ -318,7 +318,8 @@ class GroundState(OfPotential):
         return ExcitationSampler(self.process, self.system, some, levels=self.settings.levels)
 
     def _projection_sampler(self) -> Projection:
-        tau, n_steps, gap = self.time_scale, STEPS_IN_BLOCK, self._likely_gap
+        tau, n_steps, gap, V = self.time_scale, STEPS_IN_BLOCK, self._gap, self.system.potential
+        by_distances = V.free and V.isotropic  # of what psi can miss the sum rule knows the gap
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
         if (found := self.sampling.energy) is not None:
             needed = wanted * (PROJECTED_FINER * found.error / self.asked_for) ** 2
@@ -331,6 +332,7 @@ class GroundState(OfPotential):
             time_scale=tau,
             gap=gap,
             left=self._left_by_projection(gap),
+            longest=math.inf if by_distances else MOST_SCALES,
             n_walkers=max(wanted, max(2, self.n_workers) * LEVELS * N_POPULATIONS),
             variational=found,
             observables=self.observables,
@@ -339,10 +341,13 @@ class GroundState(OfPotential):
         )
 
     @property
-    def _likely_gap(self) -> float:
-        """E_1 - E_0 by the f-sum rule, or the inverse time scale, which identical particles do not know much of."""
+    def _gap(self) -> float:
+        """What E_1 - E_0 is expected to be: by the f-sum rule, or the inverse time scale where that is smaller.
+
+        Of identical particles in a trap the time scale says little: they cannot do one by one what it belongs to.
+        """
         found = sum_rule_gap(self.system, self.workers.gather(self.walkers))
-        identical = any(len(members) > 1 for members in self.potential.groups)
+        identical = any(len(members) > 1 for members in self.potential.groups) and not self.potential.free
         return found if identical and math.isfinite(found) else min(found, 1 / self.time_scale)
 
     @property
@@ -538,7 +543,7 @@ class GroundState(OfPotential):
             return exact["first_excited"], "as scipy has it"
         if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
             return found[0].energy.mean, "as found here"
-        return E.mean + self._likely_gap, "assumed"
+        return E.mean + self._gap, "assumed"
 
     def _lower_bound(self, exact: Mapping[str, Any]) -> dict[str, Any] | None:
         """Temple's bound, which needs E_1: what is taken for it is said beside it."""
@@ -560,7 +565,7 @@ class GroundState(OfPotential):
             gap=1 / tau,
             r_hat=None if stationary is None else stationary.r_hat,
         )
-        return Verdict((*tests, *(projection_tests(E.projection, tau) if E.projection is not None else ())))
+        return Verdict((*tests, *(() if E.projection is None else projection_tests(E.projection, tau, self._gap))))
 
     def plot(self) -> dict[str, Figure]:
         """Figures by name: energy against step, the wavefunction beside the exact one, trajectories."""

@@ -12,6 +12,7 @@ from fkdrift.estimators.trust import (
     Verdict,
     at_most,
     energy_tests,
+    excess_left,
     lower_bound,
     mixing_test,
     projection_tests,
@@ -55,7 +56,7 @@ def failed(tests: list) -> list[str]:
 
 
 def test_a_good_projection_is_trusted() -> None:
-    verdict = Verdict(tuple(projection_tests(projected(), 1.0)))
+    verdict = Verdict(tuple(projection_tests(projected(), 1.0, 1.0)))
     assert verdict.trusted
     assert str(verdict).startswith("trusted: all")
     assert verdict.plain()["trusted"]
@@ -70,18 +71,36 @@ def test_a_good_projection_is_trusted() -> None:
         ({"population_bias": (Estimate(0.1, 0.01), Estimate(0.1, 0.01))}, "population bias"),
         ({"effective_share": (0.3, 0.01)}, "smallest effective share"),
         ({"population_share": 0.1}, "effective share of populations"),
+        ({"projection_time": 3.0, "variational": Estimate(0.55, 0.001), "variance": 0.1}, "excess left"),
         ({"acceptance": (0.3, 0.5, 0.8)}, "acceptance"),
         ({"fit": extrapolate(STEPS, [Estimate(x, 0.001) for x in (0.5, 0.6, 0.5)])}, "probability of the fit"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict, name: str) -> None:
-    (found,) = failed(projection_tests(projected(**change), 1.0))
+    (found,) = failed(projection_tests(projected(**change), 1.0, 1.0))
     assert found.startswith(name)
-    verdict = Verdict(tuple(projection_tests(projected(**change), 1.0)))
+    verdict = Verdict(tuple(projection_tests(projected(**change), 1.0, 1.0)))
     assert not verdict.trusted
     assert name in str(verdict)
     (entry,) = [test for test in verdict.plain()["tests"] if not test["passed"]]
     assert entry["remedy"]
+
+
+def test_what_a_projection_leaves_of_the_excess_is_bounded_by_the_gap() -> None:
+    """Two levels, E_0 = 0.5 and 0.5 + gap, and psi^2 with a hundredth of the upper one."""
+    gap, T = 0.3, 5.0
+    upper = 0.01 * math.exp(-gap * T)
+    excess = gap * upper / (0.99 + upper)
+    found = projected(
+        energy=Estimate(0.5 + excess, 1e-4), variational=Estimate(0.5 + 0.01 * gap, 0.0), projection_time=T
+    )
+    assert excess_left(found, gap) * 1e-4 == pytest.approx(excess, rel=0.02)
+
+
+def test_an_excess_is_not_above_the_variance_over_the_gap() -> None:
+    """psi is exact to 1e-6, and a gap that is next to none leaves nothing that matters."""
+    found = projected(variance=1e-12, projection_time=6.0)
+    assert excess_left(found, 0.01) < 1e-6
 
 
 def test_energies_must_lie_as_they_should() -> None:

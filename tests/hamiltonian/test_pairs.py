@@ -64,6 +64,24 @@ def test_what_does_not_bind(parameters):
         System(load_potential("noble_gas", n_particles=2, **parameters))
 
 
+@pytest.mark.parametrize(("strength", "n_particles"), [(5.0, 3), (-0.8, 4)])
+def test_three_and_more_that_do_not_bind(strength, n_particles):
+    """Gaussian wells of depth 0.8 hold no three particles of mass 1 either: `fkdrift exact` finds no level."""
+
+    def total(r: Tensor) -> Tensor:
+        return strength * (-distance(pair_vectors(r)).square()).exp().sum(-1)
+
+    with pytest.raises(Unbound, match="no two of its particles hold each other"):
+        System(FunctionPotential(total, n_particles, 3), torch.float64)
+
+
+def test_three_that_bind_where_two_do_not():
+    """Helium with the Lennard-Jones potential, -0.063469 K by correlated exponentials."""
+    system = System(load_potential("noble_gas", n_particles=3, potential="Lennard-Jones"), torch.float64)
+    E = system.rates(system.initial_walkers(512, generator())).killing
+    assert E.mean().item() == pytest.approx(-0.0635, rel=0.2)
+
+
 def test_parameters():
     with pytest.raises(BadParameter, match="fermions"):
         load_potential("noble_gas", element="3He", n_particles=3)
