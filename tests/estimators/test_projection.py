@@ -200,16 +200,20 @@ def test_bad_input() -> None:
 
 
 @pytest.mark.slow
-def test_claimed_errors_cover() -> None:
-    """Over 24 groups of populations in the quartic well with a Gaussian psi, each judged by itself."""
-    system = gaussian_start("anharmonic")
-    process = Process(NeuralWavefunction(system, 2, 1), system)
+@pytest.mark.parametrize("independent", [False, True])
+def test_claimed_errors_cover(independent: bool) -> None:
+    """Over 24 groups, each by itself: populations, and independent walkers in the quartic well with a Gaussian psi."""
+    system, process, exact = *wrong_oscillator(1.2), 0.5
+    if independent:
+        system, exact = gaussian_start("anharmonic"), 0.8037706512342
+        process = Process(NeuralWavefunction(system, 2, 1), system)
     everything = project(system, process, 32, n_walkers=LEVELS * 24 * 16 * 8, n_populations=24 * 16)
+    assert everything.independent == independent
     z = []
     for k in range(24):
         group = copy.copy(everything)
         group.series = [block[..., 16 * k : 16 * (k + 1)] for block in everything.series]
         group.shape = (LEVELS, 16, 8)
-        z.append(group.energy().energy.deviation(0.8037706512342))
+        z.append(group.energy().energy.deviation(exact))
     assert sum(abs(x) < 1.96 for x in z) >= 21
     assert abs(sum(z) / math.sqrt(24)) < 4
