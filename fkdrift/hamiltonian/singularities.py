@@ -7,8 +7,9 @@ from V at distances d, 2 d, 4 d, and with m the (reduced) mass the factor of phi
     p = 2   d^alpha,  alpha (alpha + dim - 2) = 2 m g
     p > 2   exp(-a d^(1 - p / 2)),  a = sqrt(2 m g) / (p / 2 - 1)      a hard core
 
-Attractive points of a single particle, the nuclei, are searched for from random positions downhill. Which particles are
-identical, and whether V turns with all particles, is tried out too, so that a bare function is used like a plug-in.
+Attractive points of a single particle, the nuclei, are searched for from random positions downhill, and points that
+repel it uphill. Which particles are identical, and whether V turns with all particles, is tried out too, so that a bare
+function is used like a plug-in.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ Array = NDArray[np.float64]
 
 NEAR = 1e-4  # distance at which V is tried for a power law
 SURE = 0.03  # how well the power must be the same in all directions
-N_SEARCH, N_ROUNDS = 384, 110  # random searches for nuclei, and their steps
-DEEP = -1e3  # V that a search must reach to have found one
+N_SEARCH, N_ROUNDS, N_ENDS = 384, 200, 48  # random searches for singular points, their steps, and ends looked at
+SAME = 1e-5  # distance from a place with three decimals within which it is meant
+WIDE = 30.0  # distance from the origin up to which points that repel are searched for
+DEEP, HIGH = -1e3, 1e3  # V that a search must reach to have found a nucleus, or a point that repels
 SOFT = 30.0  # V is cut off this far above its median for fitting a Gaussian beside hard cores
 TAILS = (0.0, 0.2, 0.36, 0.5)  # share of a nuclear cusp's decay that a smooth tail takes back, to choose from
 MAX_SEARCH = 40  # coordinates up to which nuclei are searched for
@@ -167,13 +170,14 @@ def recognise(potential: Potential) -> Potential:
     laws = {pair: law for pair, law in pairs.items() if law is not None}
     nuclei = _nuclei(V, potential, rng) if n * dim <= MAX_SEARCH else {}
     central = n == 1 and _turns(V, potential, rng)
-    if central or not (laws or nuclei):
+    poles = _poles(V, potential, rng) if n * dim <= MAX_SEARCH and not central else ()
+    if central or not (laws or nuclei or poles):
         return potential
     groups = potential.groups
     if len(groups) == n > 1:
         groups = _identical(V, potential, rng)
     found = Recognised(potential, tuple(nuclei), bool(laws), groups, potential.isotropic or _turns(V, potential, rng))
-    W = _trial_function(V, found, nuclei, laws)
+    W = _trial_function(V, found, nuclei, poles, laws)
     return Recognised(potential, found.nuclei, found.coalescence, groups, found.isotropic, found_trial_function=W)
 
 
@@ -238,6 +242,26 @@ def _nuclei(
     V: Callable[[Array], Array], potential: Potential, rng: np.random.Generator
 ) -> dict[tuple[float, ...], PowerLaw]:
     """Points where V goes to -infinity like 1/d as the first particle comes to them, with their power laws."""
+    low = _searched(lambda r: np.nan_to_num(V(r), nan=np.inf, neginf=-1e12), DEEP, potential, rng)
+    found = _with_laws(low, V, potential, rng)
+    return {place: law for place, law in found.items() if law.power < 1.5 and law.strength < 0}
+
+
+def _poles(
+    V: Callable[[Array], Array], potential: Potential, rng: np.random.Generator
+) -> tuple[tuple[float, ...], ...]:
+    """Points where V goes to infinity as the first particle comes to them from anywhere."""
+
+    def depth(r: Array) -> Array:
+        outside = np.linalg.norm(r[:, 0], axis=-1) > WIDE
+        return np.where(outside, np.inf, -np.nan_to_num(V(r), nan=-np.inf, posinf=1e12))
+
+    high = _searched(depth, -HIGH, potential, rng)
+    return tuple(place for place, law in _with_laws(high, V, potential, rng).items() if law.strength > 0)
+
+
+def _searched(f: Callable[[Array], Array], reached: float, potential: Potential, rng: np.random.Generator) -> Array:
+    """Where random searches for low values of f end, for the first particle, with f below `reached`; lowest first."""
     dim = potential.n_dims
     others = 3 * rng.normal(size=(1, potential.n_particles, dim)) + 20
     size = np.resize([1.0, 3.0, 10.0], N_SEARCH)[:, None]
@@ -247,7 +271,7 @@ def _nuclei(
     def along(p: Array) -> Array:
         r = others.repeat(len(p), 0)
         r[:, 0] = p
-        return np.nan_to_num(V(r), nan=np.inf, neginf=-1e12)
+        return f(r)
 
     best, step = along(here), np.maximum(size, 0.3) * np.ones((N_SEARCH, 1))
     for _ in range(N_ROUNDS):
@@ -256,12 +280,22 @@ def _nuclei(
         better = values < best
         here, best = np.where(better[:, None], new, here), np.where(better, values, best)
         step = np.where(better[:, None], step * 1.3, step * 0.82)
+    order = np.argsort(best)[:N_ENDS]
+    return here[order][best[order] < reached]
+
+
+def _with_laws(
+    places: Array, V: Callable[[Array], Array], potential: Potential, rng: np.random.Generator
+) -> dict[tuple[float, ...], PowerLaw]:
+    """Those that V has a power law at, each once."""
     found: dict[tuple[float, ...], PowerLaw] = {}
-    for p in here[best < DEEP]:
-        place = np.round(p, 3)
-        law = _point_law(V, potential, 0, place, rng) or _point_law(V, potential, 0, p, rng)
-        near = any(np.linalg.norm(np.subtract(q, place)) < 0.01 for q in found)
-        if law is not None and law.power < 1.5 and law.strength < 0 and not near:
+    for p in places:
+        if any(np.linalg.norm(np.subtract(q, p)) < 0.01 for q in found):
+            continue
+        simple = np.round(p, 3)
+        place = simple if np.abs(p - simple).max() < SAME else p
+        law = _point_law(V, potential, 0, place, rng)
+        if law is not None:
             found[tuple(float(x) + 0.0 for x in place)] = law
     return found
 
@@ -297,24 +331,26 @@ def _trial_function(
     V: Callable[[Array], Array],
     found: Recognised,
     nuclei: dict[tuple[float, ...], PowerLaw],
+    poles: tuple[tuple[float, ...], ...],
     laws: dict[tuple[int, int], PowerLaw],
 ) -> TrialFunction:
     """Factors for all singular points, on smooth tails that make the mean of E_W low."""
     n, dim, mass = found.n_particles, found.n_dims, found.mass
+    screenings = SCREENINGS if laws or poles else SCREENINGS[:1]
     if nuclei:
         scale = max(2 * mass[0] * abs(law.strength) / (dim - 1) for law in nuclei.values())
-        choices = [
-            (*_nuclear(found, V, scale, tail), *_pairs(laws, mass, dim, n, screening * scale))
-            for tail in TAILS
-            for screening in (SCREENINGS if laws else SCREENINGS[:1])
-        ]
+        smooth = [_nuclear(found, V, scale, tail) for tail in TAILS]
     else:
         soft = FunctionPotential(_softened(found), n, dim, mass, None, len(found.groups) == 1)
         centre, width = fit_gaussian(soft)
-        trap = Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width)))
+        smooth = [[Gaussian(tuple(map(tuple, centre)), tuple(map(tuple, width)))]]
         scale = 1 / float(width.mean())
-        choices = [(trap, *_pairs(laws, mass, dim, n, screening * scale)) for screening in SCREENINGS]
-    functions = [TrialFunction(tuple(terms)) for terms in choices]
+    choices = [
+        (*tail, *_repelled(found, V, poles, screening * scale), *_pairs(laws, mass, dim, n, screening * scale))
+        for tail in smooth
+        for screening in screenings
+    ]
+    functions = [TrialFunction(terms) for terms in choices]
     r = torch.from_numpy(sample_trial_function(functions[len(functions) // 2], found, N_SAMPLES, n_steps=N_STEPS))
     W0 = functions[len(functions) // 2](r)
     return min(functions, key=lambda W: _energy(found, W, r, W0))
@@ -355,18 +391,37 @@ def _softened(potential: Potential) -> Callable[[Tensor], Tensor]:
 
 def _nuclear(found: Recognised, V: Callable[[Array], Array], scale: float, tail: float) -> list[Term]:
     """Cusps at the nuclei, and tails that decay more slowly; of several nuclei the cusps saturate."""
-    n_nuclei, dim = len(found.nuclei), found.n_dims
+    n_nuclei = len(found.nuclei)
+    decay = -scale * tail if n_nuclei == 1 else scale * (1.2 - 2 * tail) / n_nuclei**1.2
     terms: list[Term] = []
-    for group in found.groups:
-        for place in found.nuclei:
-            law = _point_law(V, found, group[0], np.array(place), np.random.default_rng(23))
-            if law is None:
-                continue
-            cusp = law.factor(found.mass[group[0]], dim, 0.5 * scale if n_nuclei > 1 else 0.0)
-            decay = -scale * tail if n_nuclei == 1 else scale * (1.2 - 2 * tail) / n_nuclei**1.2
-            both: list[Term] = [OneBody(cusp, place), OneBody(Envelope(decay, core=3 / scale), place)]
-            terms += both if len(found.groups) == 1 else [Among(term, group) for term in both]
+    for term, place, group in _at_points(found, V, found.nuclei, 0.5 * scale if n_nuclei > 1 else 0.0):
+        terms += [term, _of_group(found, OneBody(Envelope(decay, core=3 / scale), place), group)]
     return terms
+
+
+def _repelled(
+    found: Recognised, V: Callable[[Array], Array], poles: tuple[tuple[float, ...], ...], screening: float
+) -> list[Term]:
+    """Holes where V goes to infinity."""
+    return [term for term, _, _ in _at_points(found, V, poles, screening)]
+
+
+def _at_points(
+    found: Recognised, V: Callable[[Array], Array], places: tuple[tuple[float, ...], ...], screening: float
+) -> list[tuple[Term, tuple[float, ...], tuple[int, ...]]]:
+    """What removes the singular points, for each group of particles that they are ones of."""
+    terms = []
+    for group in found.groups:
+        for place in places:
+            law = _point_law(V, found, group[0], np.array(place), np.random.default_rng(23))
+            if law is not None:
+                factor = OneBody(law.factor(found.mass[group[0]], found.n_dims, screening), place)
+                terms.append((_of_group(found, factor, group), place, group))
+    return terms
+
+
+def _of_group(found: Recognised, term: Term, group: tuple[int, ...]) -> Term:
+    return term if len(found.groups) == 1 else Among(term, group)
 
 
 def _pairs(

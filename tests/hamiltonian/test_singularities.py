@@ -1,5 +1,6 @@
 """Singular points found by evaluating V, and the trial functions that remove them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +8,7 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.potential import FunctionPotential
 from fkdrift.hamiltonian.singularities import Core, recognise
 from fkdrift.hamiltonian.system import System
-from fkdrift.hamiltonian.trial_function import Cusp, Logarithm, OneBody, Pair
+from fkdrift.hamiltonian.trial_function import Cusp, Logarithm, OneBody, Pair, reference_energy
 from fkdrift.numerics.geometry import distance
 
 F64 = torch.float64
@@ -93,3 +94,24 @@ def test_core_derivatives() -> None:
     (second,) = torch.autograd.grad(first.sum(), d)
     torch.testing.assert_close(slope, first)
     torch.testing.assert_close(curvature, second)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_points_that_repel_are_found_wherever_they_are(seed: int) -> None:
+    """E_W stays bounded as the particle comes to one, whatever the dimension, the strength and the power."""
+    rng = np.random.default_rng(seed)
+    dim, power = int(rng.integers(2, 4)), (1, 2, 6, 12)[seed]
+    place, strength, stiffness = rng.normal(size=dim), float(rng.uniform(0.3, 3)), rng.uniform(0.5, 2, size=dim)
+    P, k = torch.tensor(place), torch.tensor(stiffness)
+
+    def V(r: torch.Tensor) -> torch.Tensor:
+        d = (r[:, 0] - P).square().sum(-1).sqrt()
+        return (k * r[:, 0].square()).sum(-1) / 2 + strength * d**-power
+
+    potential = FunctionPotential(V, 1, dim)
+    found = recognise(potential)
+    u = torch.tensor(rng.normal(size=(64, dim)))
+    size = (0.02, 0.02, 0.1, 0.3)[seed]
+    r = P + size * (u / u.norm(dim=-1, keepdim=True))[:, None]
+    E = reference_energy(potential(r), found.trial_function.derivatives(r), torch.ones(1, dtype=torch.float64))
+    assert E.abs().max() < 0.2 * potential(r).mean()
