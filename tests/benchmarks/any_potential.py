@@ -35,6 +35,8 @@ ROWS: dict[str, tuple[str, dict[str, int], float | None]] = {
     "cusp": ("abs(x)**0.5", {}, 0.9224505),
     "Lennard-Jones": ("20*(r**-12 - 2*r**-6)", {"n_dims": 3}, -5.9545914640),
     "Coulomb in a plane": ("-1/r", {"n_dims": 2}, -2.0),
+    "pole in a trap": ("x**2/2 + y**2 + 0.5/(x**2 + y**2)", {}, 2.3666698),
+    "pole beside the centre": ("(x**2 + y**2)/2 + 1/sqrt((x - 0.5)**2 + y**2)", {}, 2.1178120),
     "channels": ("x**2*y**2", {}, 0.6981368),
     "inverse square on a line": ("-1/x**2", {}, None),
     "Coulomb on a line": ("-1/abs(x) + x**2/2", {}, None),
