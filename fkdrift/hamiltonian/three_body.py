@@ -28,8 +28,8 @@ from fkdrift.tensor_types import PerWalker, Positions
 N_FUNCTIONS = 6  # phi_a
 REACH = (0.8, 1.0)  # s of the first and the last of them, in units of the next distances
 SHORT, LONG = 0.005, 0.8  # quantiles of the distances of pairs
-N_FIT, N_FIT_LEAST, PAIRS_AT_FULL_COST = 2048, 192, 10  # positions of a fit, fewer for many pairs
-N_MOVES, N_ROUNDS = 25, 3  # steps between fits, fits
+N_FIT, N_FIT_LEAST, PAIRS_AT_FULL_COST = 3072, 192, 8  # positions of a fit, fewer for many pairs
+N_MOVES, N_ROUNDS = 40, 4  # steps between fits, fits
 RIDGE = 1e-4  # of the least-squares problem
 USUAL = 10.0  # mean deviations of E_W from which on it counts for less
 CHUNK = 2**22  # numbers in the largest tensor
