@@ -27,6 +27,6 @@ def water(x: np.ndarray) -> np.ndarray:
 
 if __name__ == "__main__":
     surface = fk.Surface(water, ("O", "H", "H"), start=((0, 0, 0), (0.94, 0, 0), (-0.28, 0.9, 0)))
-    quick = {"n_updates": 5, "n_walkers": 64, "n_blocks": 10, "project": False} if "--quick" in sys.argv else {}
-    print(fk.solve(surface, progress=False, **quick))
+    quick = fk.Settings(n_updates=5, n_walkers=64, n_blocks=10, project=False) if "--quick" in sys.argv else None
+    print(fk.solve(surface, settings=quick, progress=False))
     print(f"{surface.evaluations:,} energies computed, {surface.failures} repaired")

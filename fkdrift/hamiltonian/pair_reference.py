@@ -115,7 +115,19 @@ def pair_functions(potential: Potential) -> list[PairFunction] | None:
         V = potential(r).double()
     known = V.isfinite() & each.isfinite().all(1)
     close = (V - each.sum(1)).abs() <= SAME * each.abs().sum(1)
-    return functions if 2 * int(known.sum()) > len(V) and bool(close[known].all()) else None
+    return _alike(functions, d[:, 0]) if 2 * int(known.sum()) > len(V) and bool(close[known].all()) else None
+
+
+def _alike(functions: list[PairFunction], d: Tensor) -> list[PairFunction]:
+    """The same functions, with one for all those that have equal values at distances d."""
+    kept: dict[PairFunction, Tensor] = {}
+    found = []
+    for v in functions:
+        values = kept[v] if v in kept else v(d).nan_to_num()
+        rounding = SAME * (values.abs() + values.abs().median())
+        found.append(next((u for u, known in kept.items() if bool(((known - values).abs() <= rounding).all())), v))
+        kept.setdefault(found[-1], values)
+    return found
 
 
 def _by_kind(potential: Potential, pairs: list[tuple[int, int]], make: Callable[[int, int], PairFunction]) -> list:

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import fkdrift as fk
 from fkdrift.errors import BadParameter, ComputationError, NoGradient
 from fkdrift.hamiltonian.loading import describe, load_potential
 from fkdrift.hamiltonian.surface import Surface, from_ase
 from fkdrift.hamiltonian.units import ELECTRON, atomic_masses, hbar2_over_u
 
+BOLTZMANN = 8.617333262e-5  # eV / K
 ARGON = ((0.0, 0.0, 0.0), (3.8, 0.0, 0.0), (1.9, 3.3, 0.0))
 
 
@@ -94,6 +96,40 @@ def test_worker_processes_give_the_same():
 def test_a_gradient_is_refused():
     with pytest.raises(NoGradient, match="values only"):
         Surface(chain, ("O", "H", "H"))(positions(2).requires_grad_())
+
+
+class Argon:
+    """What `from_ase` asks of an ASE Atoms, with Lennard-Jones energies in eV as those of its calculator."""
+
+    def __init__(self, positions: object) -> None:
+        self.positions = np.array(positions, dtype=float)
+
+    def copy(self) -> Argon:
+        return Argon(self.positions)
+
+    def get_chemical_symbols(self) -> list[str]:
+        return ["Ar"] * len(self.positions)
+
+    def get_positions(self) -> np.ndarray:
+        return self.positions
+
+    def set_positions(self, positions: np.ndarray) -> None:
+        self.positions = positions
+
+    def get_potential_energy(self) -> float:
+        i, j = np.triu_indices(len(self.positions), 1)
+        s = (3.405 / np.linalg.norm(self.positions[i] - self.positions[j], axis=-1)) ** 6
+        return float((4 * 119.4 * BOLTZMANN * (s * s - s)).sum())
+
+
+@pytest.mark.slow
+def test_a_calculator_and_the_formula_agree():
+    """Three argon atoms, -304.876846 K by the formula; the calculator gives energies of geometries, one by one."""
+    quick = fk.Settings(n_walkers=128, n_updates=4, n_blocks=20, project=False, path_step=1 / 8, n_path_blocks=2)
+    state = fk.solve(from_ase(object(), Argon(ARGON)), settings=quick, progress=False)
+    E = state.energy
+    assert E.error / BOLTZMANN < 0.1
+    assert abs(E.mean / BOLTZMANN + 304.876846) < 2 * E.error / BOLTZMANN
 
 
 class TestAse:
