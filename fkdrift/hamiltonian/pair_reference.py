@@ -47,6 +47,7 @@ DECAYS = (0.0, 0.02, 0.04, 0.07, 0.11, 0.16, 0.23, 0.33, 0.5)  # a, in units of 
 HEALING = (0.5, 0.7, 1.0)  # healing distances, in units of half a period, to choose from
 N_WALKERS, N_LEAST, PAIRS_AT_FULL_COST = 768, 128, 12  # positions by which energies are compared, fewer for many pairs
 N_FIRST, N_STEPS = 300, 100  # steps to them, for the first candidate and for each that follows
+MOST_CORRELATED = 24  # particles with a term of three: fitting one to more of them takes minutes
 N_APART = 100  # steps between positions that are drawn
 
 
@@ -169,7 +170,8 @@ def prepare_pairs(potential: Potential, functions: list[PairFunction]) -> Prepar
     if not held and k == 0:  # without a tail these functions do not end
         raise _unbound(potential, "and a trial function of all has the less energy the further it reaches")
     W = candidates[k]
-    if len(kinds.states) == 1 and potential.n_particles > 2 and potential.trial_function is None:
+    few = 2 < potential.n_particles <= MOST_CORRELATED
+    if few and len(kinds.states) == 1 and potential.trial_function is None:
         W, r = with_three_body(potential, W, r, generator)
     E = float(kinds.energies(W, r).mean())
     if not held and E >= 0:
