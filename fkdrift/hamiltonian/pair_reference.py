@@ -174,8 +174,9 @@ def prepare_pairs(potential: Potential, functions: list[PairFunction]) -> Prepar
     if few and len(kinds.states) == 1 and potential.trial_function is None:
         W, r = with_three_body(potential, W, r, generator)
     E = float(kinds.energies(W, r).mean())
-    if not held and E >= 0:
-        raise _unbound(potential, f"and the best trial function of all has an energy of {E:.2g}, not below 0")
+    V = float(potential(r).mean())
+    if not held and not V < E < 0:
+        raise _unbound(potential, f"and in the best trial function they drift apart, with V = {V:.2g} and E = {E:.2g}")
     return _preparation(kinds, W, E, r)
 
 
