@@ -4,7 +4,7 @@
     python tests/benchmarks/nuclei.py --only Ne            rows whose name has "Ne" in it
 
 Each row is a process of its own with default settings but for `max_seconds`.  The projected energy has to be within
-two of its standard errors of the reference, and these below a limit; where max_seconds ended the projection it is
+two of its standard errors of the reference, or as near as that is known, and these below a limit; where max_seconds ended the projection it is
 missing.  CPU seconds are shown beside wall seconds, which mean little on a machine that is busy with something else.
 """
 
@@ -32,6 +32,7 @@ class Row:
         variational: largest relative excess of the variational energy.
         error: largest relative standard error of the projected energy.
         seconds: wall time on two quiet cores.
+        known_to: relative accuracy of the reference.
     """
 
     name: str
@@ -40,11 +41,13 @@ class Row:
     variational: float
     error: float
     seconds: float
+    known_to: float = 0.0
 
 
 def _helium(n: int, reference: float, potential: str = "LM2M2", variational: float = 0.02, error: float = 0.01) -> Row:
     options = f"-p noble_gas -P n_particles={n} -P 'potential={potential}'"
-    return Row(f"4He{n} {potential}", options, reference, variational, error, 600 if n < 5 else 900)
+    seconds, known_to = (600, 0.0) if n < 5 else (900, 0.01)  # those of N > 4 are of diffusion Monte Carlo
+    return Row(f"4He{n} {potential}", options, reference, variational, error, seconds, known_to)
 
 
 # fmt: off
@@ -80,7 +83,7 @@ def verdict(row: Row, energies: dict[str, Any]) -> str:
     projected = energies.get("projected")
     if projected is None:
         missed.append("not projected")
-    elif abs(projected["mean"] - row.reference) > 2 * projected["error"]:
+    elif abs(projected["mean"] - row.reference) > 2 * projected["error"] + row.known_to * size:
         missed.append("projected")
     elif projected["error"] > row.error * size:
         missed.append("error bar")
