@@ -3,9 +3,10 @@
     python tests/benchmarks/nuclei.py                      all rows, as a markdown table
     python tests/benchmarks/nuclei.py --only Ne            rows whose name has "Ne" in it
 
-Each row is a process of its own with default settings but for `max_seconds`.  The projected energy has to be within
-two of its standard errors of the reference, or as near as that is known, and these below a limit; where max_seconds ended the projection it is
-missing.  CPU seconds are shown beside wall seconds, which mean little on a machine that is busy with something else.
+Each row is a process of its own with default settings but for `max_seconds`.  The projected energy has to be within two
+of its standard errors of the reference, or as near as that is known, and these below a limit; where max_seconds ended
+the projection it is missing.  CPU seconds are shown beside wall seconds, which mean little on a machine that is busy
+with something else.
 """
 
 from __future__ import annotations
