@@ -22,8 +22,12 @@ from fkdrift.wavefunction.neural import NeuralWavefunction
 N = 8
 
 
-@cache
 def liquid(n_particles: int = N, mcmillan: float | None = None) -> System:
+    return _liquid(n_particles, mcmillan)
+
+
+@cache
+def _liquid(n_particles: int, mcmillan: float | None) -> System:
     return System(load_potential("helium_liquid", n_particles=n_particles, mcmillan=mcmillan), torch.float64)
 
 
