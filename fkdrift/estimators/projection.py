@@ -195,7 +195,7 @@ class Projection:
         >>> while projection.n_blocks < 4:
         ...     projection.advance(g)
         >>> print(projection.energy().energy)
-        0.502(3)
+        0.503(2)
     """
 
     def __init__(

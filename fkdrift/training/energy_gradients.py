@@ -127,7 +127,7 @@ class MetropolisSamples:
         clip: E_L further from the median than this many mean deviations is drawn in, in the gradient only.
     """
 
-    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 6.0) -> None:
+    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 12.0) -> None:
         self.n_moves, self.thinning, self.clip = n_moves, thinning, clip
         self.move_dt: Tensor | None = None
 
