@@ -124,10 +124,10 @@ class MetropolisSamples:
     Args:
         n_moves: Metropolis-adjusted steps between updates.
         thinning: F is averaged over one walker in so many, others in each update.
-        clip: E_L further from the median than this many mean deviations is drawn in, in the gradient only.
+        clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
     """
 
-    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 12.0) -> None:
+    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 10.0) -> None:
         self.n_moves, self.thinning, self.clip = n_moves, thinning, clip
         self.move_dt: Tensor | None = None
 
@@ -149,7 +149,7 @@ class MetropolisSamples:
         self.move_dt, r = state.dt, state.positions
         with torch.no_grad():
             E = workers.gather(local_energy(process, r))
-            excess = _clipped(E, self.clip * (E - E.median()).abs().mean())
+            excess = _clipped(E, self.clip * E.std())
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
         gradient = workers.sum(flat_gradient(psi.log_jastrow(r), parameters, 2 * workers.own(excess) / len(E)))

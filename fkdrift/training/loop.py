@@ -109,8 +109,8 @@ def fit(
         >>> for step in fit(method, system.initial_walkers(512, g), n_updates=10, generator=g):
         ...     if step.index % 5 == 0:
         ...         print(step.index, step.energy, round(step.standard_deviation, 3))
-        5 0.670(9) 0.192
-        10 0.6659(13) 0.03
+        5 0.670(9) 0.202
+        10 0.6669(15) 0.034
     """
     for index in range(first, n_updates):
         if converged(method, tolerance, index):
