@@ -361,7 +361,7 @@ def _typical(potential: Potential, walkers: Positions | None) -> Positions:
 # -- Hellmann-Feynman --------------------------------------------------------------------------------------------------
 
 
-def parameter_derivative(potential: Potential, name: str) -> Observable:
+def parameter_derivative(potential: Potential, name: str, of: str = "V") -> Observable:
     """dV/dname; its pure estimator is dE_0/dname exactly, by the theorem of Hellmann and Feynman.
 
         dE_0 / dlam = < dH/dlam > = < dV/dlam >         where lam enters V alone
@@ -372,6 +372,7 @@ def parameter_derivative(potential: Potential, name: str) -> Observable:
     Args:
         potential: a dataclass; see `differentiable_parameters` for the fields that have a derivative.
         name: of a field.
+        of: what its name is to say, "V", or "E" where the derivative of the energy is what is wanted.
 
     Raises:
         BadParameter: there is no such field, it is not a number, or masses, box or domain change with it.
@@ -386,8 +387,8 @@ def parameter_derivative(potential: Potential, name: str) -> Observable:
     allowed = differentiable_parameters(potential)
     if name not in allowed:
         choice = f"choose from {', '.join(allowed)}" if allowed else f"{potential.name} has none"
-        raise BadParameter(f"dV/d{name}: {name!r} is not a number that enters V alone; {choice}")
-    return Observable(f"dV/d{name}", f"energy / {name}", _Derivative(potential, name))
+        raise BadParameter(f"d{of}/d{name}: {name!r} is not a number that enters V alone; {choice}")
+    return Observable(f"d{of}/d{name}", f"energy / {name}", _Derivative(potential, name))
 
 
 def differentiable_parameters(potential: Potential) -> tuple[str, ...]:
@@ -605,7 +606,7 @@ def _separation(potential: Potential) -> Callable[[Tensor], Tensor]:
 def parse_observable(text: str, potential: Potential, walkers: Positions | None = None) -> Observable:
     """An observable from its name or a formula.
 
-    Names: V, density, g(r), S(k), and dV/dlam (or dE/dlam) for a parameter lam.  A formula uses
+    Names: V, density, g(r), S(k), and dE/dlam (or dV/dlam, which is the same) for a parameter lam.  A formula uses
 
         x, y, z, r        of one particle, averaged over all particles
         x1, y1, z1, r1    of a certain particle, counted from 1
@@ -639,8 +640,8 @@ def parse_observable(text: str, potential: Potential, walkers: Positions | None 
         return pair_correlation(potential, walkers)
     if name == "S(k)":
         return structure_factor(potential)
-    if match := re.fullmatch(r"d[VE]/d(\w+)", name):
-        return parameter_derivative(potential, match[1])
+    if match := re.fullmatch(r"d([VE])/d(\w+)", name):
+        return parameter_derivative(potential, match[2], of=match[1])
     if is_own(name):
         own = from_file(*name.split(":"))
         return own if isinstance(own, Observable) else Observable(name.partition(":")[2], "", own)

@@ -24,21 +24,21 @@ Rows = Sequence[Mapping[str, Any]]
 """Of `fkdrift.runs.scan.records`."""
 
 
-def scan_figure(rows: Rows, over: Sequence[str], title: str, unit: str) -> Figure:
+def scan_figure(rows: Rows, over: Sequence[str], title: str, units: Mapping[str, str]) -> Figure:
     """Energy against the parameter with more values, a curve for each combination of the others; below it the errors.
 
     Args:
         rows: one for each point.
         over: the names of the scanned parameters.
         title: what was computed.
-        unit: of the energies, or nothing.
+        units: of the energy and of the observables, where they are known.
     """
     along = max(over, key=lambda name: len({row[name] for row in rows}))
-    slopes = [name for name in (f"dE/d{along}", f"dV/d{along}") if any(row.get(name) is not None for row in rows)]
     known = next((name for name in KNOWN if any(row[name] is not None for row in rows)), None)
-    panels = [("energy", " in ".join(filter(None, ("$E_0$", unit))))]
-    panels += [("deviation", " in ".join(filter(None, (rf"$E - E_\mathrm{{{known}}}$", unit))))] if known else []
-    panels += [(name, name) for name in slopes]
+    panels = [("energy", _label("$E_0$", units["energy"]))]
+    panels += [("deviation", _label(rf"$E - E_\mathrm{{{known}}}$", units["energy"]))] if known else []
+    slope = f"dE/d{along}"
+    panels += [(slope, _label(slope, units[slope]))] if any(row.get(slope) is not None for row in rows) else []
     with rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 3.7), layout="constrained")
         for axes, (name, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -50,6 +50,11 @@ def scan_figure(rows: Rows, over: Sequence[str], title: str, unit: str) -> Figur
             axes.legend()
         figure.suptitle(title, fontsize=9.5, x=0.01, ha="left", color="#444444")
     return figure
+
+
+def _label(name: str, unit: str) -> str:
+    """Of an axis; energies that are in no unit have none."""
+    return f"{name} in {unit}" if unit and "energy" not in unit else name
 
 
 def _curves(rows: Rows, over: Sequence[str], along: str) -> list[tuple[str, str, Rows]]:

@@ -24,7 +24,7 @@ ORDER = (
 
 def ground_state_block(result: Mapping[str, Any]) -> Block:
     """The block of a result: energies, levels, observables, how much to trust them, and what it took."""
-    result, unit = _shown(result)
+    result, unit = shown(result)
     energies = result["energies"]
     order = [name for name in energies if name not in ORDER] + [name for name in ORDER if name in energies]
     flow = result["settings"].get("method") == "flow"
@@ -32,8 +32,8 @@ def ground_state_block(result: Mapping[str, Any]) -> Block:
     walkers = f"{result['n_walkers']:,} {'samples' if flow else 'walkers'}"
     return Block(
         named(result["potential"]),
-        _energy(energies.get("projected", energies["variational"]), unit),
-        [Row(name.replace("_", " "), _remark(name, result), _energy(energies[name], unit)) for name in order]
+        energy(energies.get("projected", energies["variational"]), unit),
+        [Row(name.replace("_", " "), _remark(name, result), energy(energies[name], unit)) for name in order]
         + [_excitation(n, entry, unit) for n, entry in enumerate(result.get("excitations", []), 1)]
         + [_observable(name, entry) for name, entry in result.get("observables", {}).items() if "centres" not in entry]
         + [_susceptibility(name, entry, result.get("units")) for name, entry in result.get("correlations", {}).items()],
@@ -42,27 +42,30 @@ def ground_state_block(result: Mapping[str, Any]) -> Block:
     )
 
 
-def _shown(result: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """A result as it is to be shown, its energies, lengths and times converted, and the unit of its energies."""
+def shown(result: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A result, or a point of a scan, as it is to be shown, and the unit of its energies.
+
+    Energies, lengths and times are converted; without `units` there is nothing to convert.
+    """
     if "units" not in result:
         return dict(result), ""
-    natural, shown = Units(**result["units"]["natural"]), Units(**result["units"]["shown"])
-    factor, _ = natural.convert("energy", shown)
+    natural, units = Units(**result["units"]["natural"]), Units(**result["units"]["shown"])
+    factor, _ = natural.convert("energy", units)
     entries = dict(result)
     for name in ("energies", "excitations", "deviation", "step_bias", "sampling"):
         if name in entries:
             entries[name] = scaled(entries[name], factor, 1 / factor)
-    if "atol" in result["settings"]:
+    if "atol" in result.get("settings", {}):
         entries["settings"] = {**result["settings"], "atol": result["settings"]["atol"] * factor}
     entries["observables"] = {
         name: {**scaled(entry, times), "unit": unit}
         for name, entry in result.get("observables", {}).items()
-        for times, unit in (natural.convert(entry["unit"], shown),)
+        for times, unit in (natural.convert(entry["unit"], units),)
     }
-    return entries, shown.energy or ""
+    return entries, units.energy or ""
 
 
-def _energy(entry: Mapping[str, Any], unit: str) -> str:
+def energy(entry: Mapping[str, Any], unit: str) -> str:
     """An energy with its unit, where that is known."""
     return f"{number(entry)} {unit}".rstrip()
 
@@ -195,8 +198,8 @@ def _susceptibility(name: str, entry: Mapping[str, Any], units: Mapping[str, Any
 
 def _excitation(n: int, entry: Mapping[str, Any], unit: str) -> Row:
     """An excited state: its energy, its gap, its symmetry."""
-    gap = _energy({"mean": entry["gap"], "error": entry["error"]}, unit)
-    return Row(f"level {n}", "; ".join(filter(None, (f"gap {gap}", entry["symmetry"]))), _energy(entry["energy"], unit))
+    gap = energy({"mean": entry["gap"], "error": entry["error"]}, unit)
+    return Row(f"level {n}", "; ".join(filter(None, (f"gap {gap}", entry["symmetry"]))), energy(entry["energy"], unit))
 
 
 def _statements(result: Mapping[str, Any], unit: str) -> list[Row]:
@@ -211,7 +214,7 @@ def _statements(result: Mapping[str, Any], unit: str) -> list[Row]:
         z = f"{deviation['standard_errors']:+.1f} standard errors"
         rows.append(Row("deviation", f"{z} from {against} ({numbers}): {deviation['verdict']}"))
     if bias := result.get("step_bias"):
-        steps, removed = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"]), _energy(bias["removed"], unit)
+        steps, removed = ", ".join(f"{dt:.3g}" for dt in bias["time_steps"]), energy(bias["removed"], unit)
         rows.append(
             Row("time step", f"path action fitted over dt = {steps} to dt = 0; removed {removed} from the finest")
         )

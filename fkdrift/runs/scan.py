@@ -29,6 +29,7 @@ from fkdrift.numerics.estimates import Estimate
 from fkdrift.runs.driver import drive
 from fkdrift.runs.following import cpu_threads, interruptible
 from fkdrift.runs.ground_state import GroundState, default_walkers
+from fkdrift.runs.ground_state_report import energy, shown
 from fkdrift.runs.of_potential import potential_again
 from fkdrift.runs.report import Block, Row, named, number
 from fkdrift.runs.run import Phase, Progress, Run, State
@@ -170,7 +171,7 @@ class ParameterScan(Run):
         settings: see `ScanSettings`.
 
     Raises:
-        BadParameter: a parameter or value is not allowed.
+        BadParameter: a parameter or value is not allowed, or there is no unit to convert from.
 
     Attributes:
         values: the scanned parameters of every point.
@@ -182,6 +183,7 @@ class ParameterScan(Run):
 
     def __init__(self, potential: Potential, over: Mapping[str, Sequence[Any]], settings: ScanSettings) -> None:
         self.potential = potential
+        self.shown_units = potential.natural_units.changed(settings.energy_unit, settings.length_unit)
         self.over = {name: list(values) for name, values in over.items()}
         n = 1
         for name, values in self.over.items():
@@ -242,7 +244,10 @@ class ParameterScan(Run):
     def entries(self, found: dict[str, Any]) -> dict[str, Any]:
         cpu = sum(point.result.get("cpu_seconds", 0.0) for point in self.points)
         points = [self._entry(point) for point in self.points]
-        return {**self.subject, "points": points, "cpu_seconds": cpu, "n_updates": sum(p["n_updates"] for p in points)}
+        natural = self.potential.natural_units
+        units = {"units": natural.plain(self.shown_units)} if any(natural) else {}
+        n_updates = sum(point["n_updates"] for point in points)
+        return {**self.subject, **units, "points": points, "cpu_seconds": cpu, "n_updates": n_updates}
 
     def _entry(self, point: Point) -> dict[str, Any]:
         """A point as result.json has it."""
@@ -261,7 +266,7 @@ class ParameterScan(Run):
         return entry
 
     def records(self) -> list[dict[str, Any]]:
-        """A dict of plain values for every point: the rows of scan.csv and scan.json."""
+        """A dict of plain values for every point, in the units to be shown: the rows of scan.csv and scan.json."""
         return records(self.result)
 
     def to_dataframe(self) -> Any:
@@ -285,14 +290,17 @@ class ParameterScan(Run):
         rows = self.records()
         if all(row["energy"] is None for row in rows):
             return {}
-        return {"scan": scan_figure(rows, list(self.over), self.title, self.potential.natural_units.energy or "")}
+        points, unit = in_shown_units(self.result)
+        units = {name: each["unit"] for point in points for name, each in point["observables"].items()}
+        return {"scan": scan_figure(rows, list(self.over), self.title, {**units, "energy": unit})}
 
     @staticmethod
     def block(result: Mapping[str, Any]) -> Block:
-        numbers = [_row(entry) for entry in result["points"]]
-        found = [entry for entry in result["points"] if _best(entry)["mean"] is not None]
+        points, unit = in_shown_units(result)
+        numbers = [_row(entry, unit) for entry in points]
+        found = [entry for entry in points if _best(entry)["mean"] is not None]
         lowest = min(found, key=lambda entry: _best(entry)["mean"], default=None)
-        headline = "?" if lowest is None else f"{number(_best(lowest))} at {_words(lowest['parameters'])}"
+        headline = "?" if lowest is None else f"{energy(_best(lowest), unit)} at {_words(lowest['parameters'])}"
         remarks = [] if lowest is None else [Row("lowest", headline)]
         remarks += [Row("cost", text) for text in [_cost(result["points"])] if text]
         failed = sum(entry["status"] == "failed" for entry in result["points"])
@@ -306,14 +314,16 @@ class ParameterScan(Run):
 def records(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The points of a scan's result.json as rows: parameters, energies, observables with errors, and how it went."""
     rows = []
-    for entry in result["points"]:
+    points, unit = in_shown_units(result)
+    for entry in points:
         energies, best = entry["energies"], _best(entry)
         row = {**entry["parameters"], "energy": best["mean"], "error": best["error"]}
+        row |= {"unit": unit} if unit else {}
         for name in ("variational", "exact", "reference"):
             row[name] = energies.get(name, {}).get("mean")
         row["variational_error"] = energies.get("variational", {}).get("error")
         for name, each in entry["observables"].items():
-            estimate = next(each[kind] for kind in ("pure", "extrapolated", "mixed", "variational") if kind in each)
+            estimate = _best_of(each)
             row |= {name: estimate["mean"], f"{name}_error": estimate["error"]}
         more = {name: entry.get(name) for name in ("status", "trusted", "n_updates", "cpu_seconds", "message")}
         rows.append({**row, "warm": "start" in entry, **more})
@@ -417,6 +427,18 @@ def _settings(potential: Potential, settings: ScanSettings, point: Point) -> Set
 # In words
 
 
+def in_shown_units(result: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """The points of a scan's result.json in the units to be shown, and the unit of their energies, or nothing."""
+    units = {name: result[name] for name in ("units",) if name in result}
+    found = [shown({**entry, **units}) for entry in result["points"]]
+    return [entry for entry, _ in found], next((unit for _, unit in found), "")
+
+
+def _best_of(observable: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The estimate of an observable that is nearest to phi_0^2."""
+    return next(observable[kind] for kind in ("pure", "extrapolated", "mixed", "variational") if kind in observable)
+
+
 def _best(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """The headline energy of a point."""
     energies = entry["energies"]
@@ -427,16 +449,18 @@ def _words(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in parameters.items())
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
-    """A point: its energy, and how far that is from what is known."""
+def _row(entry: Mapping[str, Any], unit: str) -> Row:
+    """A point: its energy, what is known of it, and derivatives of the curve."""
     label, best = _words(entry["parameters"]), _best(entry)
     if best["mean"] is None or entry["status"] != "finished":
         return Row(label, " ".join((entry["status"], entry.get("message", ""))).strip())
     known = {name: entry["energies"][name]["mean"] for name in ("exact", "reference") if name in entry["energies"]}
     said = [f"{name} {value:.9g}" for name, value in known.items()]
+    slopes = {name: each for name, each in entry["observables"].items() if name.startswith("dE/d")}
+    said += [f"{name} {number(_best_of(each))} {each['unit']}" for name, each in slopes.items()]
     said += [f"from {_words(entry['start'])}" if "start" in entry else "cold"]
     said += ["" if entry.get("trusted", True) else "not trusted"]
-    return Row(label, "; ".join(filter(None, said)), number(best))
+    return Row(label, "; ".join(filter(None, said)), energy(best, unit))
 
 
 def _cost(points: Sequence[Mapping[str, Any]]) -> str:

@@ -40,11 +40,6 @@ class ScanSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("energy_unit", "length_unit"):
-            if getattr(self, name) is not None:
-                raise BadConfig(
-                    f"{name} is not used by a scan, whose tables are in the potential's own unit: leave it out"
-                )
         if self.workers is not None:
             raise BadConfig(
                 "workers is not used by a scan, whose points are computed by `jobs` at a time: leave it out"

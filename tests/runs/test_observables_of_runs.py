@@ -26,7 +26,7 @@ def test_result_has_levels_and_observables(tmp_path, monkeypatch):
     assert [level["gap"] for level in result["excitations"]] == pytest.approx([1, 2], abs=1e-3)
     assert [level["symmetry"] for level in result["excitations"]] == ["odd", "even"]
     found = {name: entry["variational"] for name, entry in result["observables"].items()}
-    for name, exact in {"V": 0.25, "T": 0.25, "x**2": 0.5, "dV/domega": 0.5, "virial": 1.0}.items():
+    for name, exact in {"V": 0.25, "T": 0.25, "x**2": 0.5, "dE/domega": 0.5, "virial": 1.0}.items():
         assert abs(found[name]["mean"] - exact) < 4 * found[name]["error"], name
     assert len(found["density"]["mean"]) == len(result["observables"]["density"]["centres"])
     assert "level 1" in str(state)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from runs import SMALL, assert_same
@@ -18,11 +20,13 @@ from runs import SMALL, assert_same
 import fkdrift as fk
 from fkdrift.cli.scan import read_values
 from fkdrift.errors import BadConfig, BadParameter
+from fkdrift.hamiltonian import units
 from fkdrift.hamiltonian.potential import Potential
-from fkdrift.runs.driver import drive
+from fkdrift.runs.driver import drive, show
 from fkdrift.runs.scan import ParameterScan, Points
 from fkdrift.runs.scan_settings import ScanSettings
 
+SCHEMA = json.loads((Path(fk.__file__).parent / "runs" / "result.schema.json").read_text())
 SETTINGS = ScanSettings.from_values({**SMALL, "n_updates": 10})
 
 
@@ -66,6 +70,31 @@ def test_points_follow_their_neighbours(no_figures, tmp_path):
     assert again.state(0).energy.mean == frame["energy"][0]
     assert again.finished
     assert "omega = 1.5   0.7500" in str(again)
+
+
+def test_energies_and_slopes_in_another_unit(tmp_path):
+    """E = -Z^2 / 2 hartree and dE/dZ = -Z; the rows, the block and the figure are in eV, result.json is not."""
+    settings = SETTINGS.changed(energy_unit="eV", observables=("dE/dZ",), n_blocks=64)
+    scan = fk.scan("hydrogen", {"Z": [1.0, 2.0]}, settings=settings, progress=False)
+    hartree = units.ENERGIES["hartree"] / units.ENERGIES["eV"]
+    for row in scan.records():
+        assert row["unit"] == "eV"
+        assert row["energy"] == pytest.approx(-hartree * row["Z"] ** 2 / 2, rel=1e-4)
+        assert row["exact"] == pytest.approx(-hartree * row["Z"] ** 2 / 2, rel=1e-6)
+        assert abs(row["dE/dZ"] + hartree * row["Z"]) < 4 * row["dE/dZ_error"]
+    assert scan.result["points"][0]["energies"]["variational"]["mean"] == pytest.approx(-0.5, rel=1e-4)
+    assert "eV / Z" in " ".join(str(scan).split())
+    assert " eV at Z = 2" in scan.block(scan.result).headline
+    assert [axes.get_ylabel() for axes in scan.plot()["scan"].axes] == [
+        "$E_0$ in eV",
+        r"$E - E_\mathrm{exact}$ in eV",
+        "dE/dZ in eV / Z",
+    ]
+    jsonschema.validate(scan.result, SCHEMA)
+    scan.save(tmp_path, figures=False)
+    assert "-0.5000" in str(show(tmp_path, energy_unit="hartree"))
+    with pytest.raises(BadParameter, match="nothing can be shown in eV"):
+        fk.scan("harmonic", {"omega": [1.0]}, settings=settings)
 
 
 def test_a_warm_point_begins_with_its_neighbours_network_and_schedule():
@@ -188,5 +217,3 @@ def test_what_cannot_be_scanned_is_refused():
         fk.scan("harmonic", {"omega": []})
     with pytest.raises(BadParameter, match="1 to 10,000 points"):
         fk.scan("harmonic", {})
-    with pytest.raises(BadConfig, match="energy_unit is not used"):
-        ScanSettings(energy_unit="eV")
