@@ -14,6 +14,7 @@ from fkdrift.cli.options import Json
 from fkdrift.cli.saved import Folder, Trust
 from fkdrift.errors import BadConfig
 
+LEVELS = ("run", "level", "energy", "exact", "deviation")
 COLUMNS = ("run", "energy", "variational", "exact", "reference", "deviation", "from_first", "trusted", "cpu_seconds")
 
 
@@ -126,35 +127,49 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Energies of several runs against what is known and against the first, in standard errors."""
+    """Energies of runs against what is known and against the first, in standard errors, and levels against scipy's."""
     with errors():
         for folder in folders:
             refuse_no_run(folder)
         from fkdrift.runs.compare import compare as compare_runs
-        from fkdrift.runs.compare import densities
+        from fkdrift.runs.compare import densities, levels
 
-        rows = compare_runs(folders)
+        rows, spectra = compare_runs(folders), levels(folders)
         if figure is not None:
             from fkdrift.figures.compare import compare_figure
             from fkdrift.figures.files import save_figures
 
-            save_figures({figure.stem: compare_figure(rows, densities(folders))}, figure.parent)
+            save_figures({figure.stem: compare_figure(rows, densities(folders), spectra)}, figure.parent)
         if as_json:
-            typer.echo(json.dumps(rows, indent=2, allow_nan=False))
+            with_levels = [{**row, "levels": own} if (own := _of(row["run"], spectra)) else row for row in rows]
+            typer.echo(json.dumps(with_levels, indent=2, allow_nan=False))
             return
-        from rich.table import Table
-
-        shown = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
-        table = Table(box=None, pad_edge=False)
-        for name in shown:
-            table.add_column(name.replace("_", " "), justify="left" if name == "run" else "right")
-        for row in rows:
-            table.add_row(*(text(_cell(row, name)) for name in shown))
         out = console()
         out.width = WIDEST  # numbers are never cut short, whatever they are printed to
         for potential in dict.fromkeys(row["potential"] for row in rows):
             out.print(text(potential, "bold"))
-        out.print(table)
+        out.print(_table(rows, COLUMNS))
+        if spectra:
+            out.print()
+            out.print(_table(spectra, LEVELS))
+
+
+def _of(run: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those rows that are of one run, without what they say of it."""
+    return [{name: row[name] for name in (*LEVELS[1:], "error")} for row in rows if row["run"] == run]
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Any:
+    """The columns in which any row has something."""
+    from rich.table import Table
+
+    shown = [name for name in columns if any(row[name] is not None for row in rows)]
+    table = Table(box=None, pad_edge=False)
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="left" if name == "run" else "right")
+    for row in rows:
+        table.add_row(*(text(_cell(row, name)) for name in shown))
+    return table
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:

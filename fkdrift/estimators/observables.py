@@ -43,7 +43,7 @@ RANGE = 1.5  # a histogram reaches this many times as far as the farthest of the
 N_SCALE_WALKERS = 1024
 RELATIVE_STEP = 1e-3  # of a parameter, in a five-point difference: error h^4 / 30 times the fifth derivative
 AXES = ("x", "y", "z")
-ENERGY = "E_L"
+ENERGY, DENSITY = "E_L", "density"
 DERIVED = (ENERGY, "T", "virial")
 
 
@@ -498,9 +498,9 @@ def density(potential: Potential, walkers: Positions | None = None, n_bins: int 
             reach = RANGE * (typical - middle).abs().max().item()
             low, high = middle - reach, middle + reach
         wrap = _wrapper(potential)
-        return _histogram("density", "1 / length", "x", lambda r: wrap(r)[..., 0], low, high, n_bins, None)
+        return _histogram(DENSITY, "1 / length", "x", lambda r: wrap(r)[..., 0], low, high, n_bins, None)
     reach = RANGE * distance(typical).max().item()
-    return _histogram("density", f"1 / length^{dim}", "r", distance, 0.0, reach, n_bins, dim)
+    return _histogram(DENSITY, f"1 / length^{dim}", "r", distance, 0.0, reach, n_bins, dim)
 
 
 def pair_correlation(potential: Potential, walkers: Positions | None = None, n_bins: int = N_BINS) -> Observable:
@@ -636,7 +636,7 @@ def parse_observable(text: str, potential: Potential, walkers: Positions | None 
     name = text.strip()
     if name == "V":
         return potential_energy(potential)
-    if name == "density":
+    if name == DENSITY:
         return density(potential, walkers)
     if name in ("g(r)", "pair_correlation"):
         return pair_correlation(potential, walkers)

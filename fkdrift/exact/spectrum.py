@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from fkdrift.exact.limits import UNLIMITED, Limits
 
 Array = NDArray[np.float64]
+N_DIRECTIONS = 96
+"""That a density is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,31 @@ class Spectrum:
         """|psi_0|^2 at positions r: integrates to 1 over all coordinates.  Shapes as for `log_psi`."""
         return np.exp(2 * self.log_psi(r))
 
+    def density_of_particle(self, at: Any) -> Array | None:
+        """The density of a single particle: at x on a line, at a distance from the origin in two or three dimensions.
+
+        It is averaged over directions, and has no unit of volume left out: int n(r) S_d r^(d-1) dr = 1.
+
+        Args:
+            at: (point,) coordinates, or distances.
+
+        Returns:
+            Array of shape (point,); None for more particles or dimensions, and where no wavefunction was kept.
+
+        Example:
+            >>> import fkdrift as fk
+            >>> plane = fk.diagonalise(fk.load_potential("harmonic", n_dims=2))
+            >>> round(float(plane.density_of_particle([0.0])[0] * np.pi), 6)
+            1.0
+        """
+        n, dim = self.shape
+        if n != 1 or dim > 3 or self.ground is None:
+            return None
+        around = _directions(dim)
+        r = np.asarray(at, dtype=np.float64)[:, None, None] * around
+        p = np.nan_to_num(self.density(r.reshape(-1, 1, dim))).reshape(-1, len(around))
+        return p.mean(1)
+
     def __str__(self) -> str:
         rows = [("n", "energy", "gap", "error", "state")]
         for n, (E, error) in enumerate(zip(self.energies, self.errors, strict=True)):
@@ -168,3 +195,14 @@ class Spectrum:
             cells = (n, f"{E:.12g}", f"{E - self.energies[0]:.10g}" if n else "", f"{error:.0e}", label)
             rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         return f"<table>{head}{rows}</table><small>{'<br>'.join(self._remarks())}</small>"
+
+
+def _directions(dim: int) -> Array:
+    """Unit vectors (direction, dim) evenly spread over a circle or a sphere (Fibonacci's); (1, 1) on a line."""
+    if dim == 1:
+        return np.ones((1, 1))
+    k = np.arange(N_DIRECTIONS)
+    angle = k * (2 * np.pi / N_DIRECTIONS if dim == 2 else np.pi * (3 - np.sqrt(5)))
+    height = np.zeros_like(angle) if dim == 2 else 1 - (2 * k + 1) / N_DIRECTIONS
+    flat = np.sqrt(1 - height**2)
+    return np.stack((flat * np.cos(angle), flat * np.sin(angle), height), axis=1)[:, :dim]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,16 +11,19 @@ from matplotlib.figure import Figure
 
 from fkdrift.estimators.correlation import Correlation
 from fkdrift.estimators.observables import Average
-from fkdrift.figures.palette import EXACT, LEARNED, POTENTIAL
+from fkdrift.figures.palette import DASHED, LEARNED, POTENTIAL, WALKERS
 
-COLOURS = {"pure": LEARNED, "mixed": POTENTIAL, "variational": EXACT}
+COLOURS = {"pure": LEARNED, "mixed": POTENTIAL, "variational": WALKERS}
 
 
-def histogram_figure(averages: Mapping[str, Mapping[str, Average]]) -> Figure:
-    """One panel for each histogram, the pure estimator above the mixed and the variational one.
+def histogram_figure(
+    averages: Mapping[str, Mapping[str, Average]], known: Mapping[str, Mapping[str, Any]] | None = None
+) -> Figure:
+    """One panel for each histogram, the pure estimator above the mixed and the variational one, the exact one dashed.
 
     Args:
         averages: kind of estimator to name to Average; those with bins are drawn.
+        known: `result["observables"]`, in which the exact values are `expected`.
     """
     names = list({name for of_kind in averages.values() for name, each in of_kind.items() if each.centres})
     figure = Figure(figsize=(4.2 * len(names), 3.3), layout="constrained")
@@ -27,6 +31,8 @@ def histogram_figure(averages: Mapping[str, Mapping[str, Average]]) -> Figure:
         for kind, colour in reversed(COLOURS.items()):
             if name in averages.get(kind, {}):
                 draw_histogram(axes, averages[kind][name], colour, kind)
+        if "expected" in (entry := (known or {}).get(name, {})):
+            axes.plot(entry["centres"], entry["expected"], label="exact", **DASHED)
         axes.legend()
     return figure
 

@@ -57,7 +57,7 @@ def densities(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
     """The densities and pair distributions that saved runs have averaged, one entry for each run and each of them.
 
     Each has `run`, `potential`, `name` such as "density" or "g(r)", `unit`, and lists `centres`, `mean` and `error`: of
-    phi_0^2 where there is a pure estimate.
+    phi_0^2 where there is a pure estimate; and `expected`, scipy's, where that is known.
     """
     found = []
     for folder in folders:
@@ -66,8 +66,33 @@ def densities(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
             if "centres" in entry:
                 best = next(entry[kind] for kind in ("pure", "mixed", "variational") if kind in entry)
                 about = {"run": str(folder), "potential": named(result["potential"]), "name": name}
-                found.append({**about, "unit": entry["unit"], "centres": entry["centres"], **best})
+                about |= {key: entry[key] for key in ("unit", "axis", "centres", "expected") if key in entry}
+                found.append({**about, **best})
     return found
+
+
+def levels(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """The levels of saved runs with excited states: a row for each, with scipy's where it has them.
+
+    Each has `run`, `potential`, `level`, `energy`, `error`, `exact`, `deviation`, in standard errors, and `unit`.
+    """
+    found = []
+    for folder in folders:
+        result = read_result(Path(folder))
+        if "excitations" not in result:
+            continue
+        about, row = {"run": str(folder), "potential": named(result["potential"])}, summary(result)
+        energies = [row, *({"energy": E["mean"], "error": E["error"]} for E in _excited(result))]
+        exact = [*result["energies"].get("exact", {}).get("levels", []), *[None] * len(energies)]
+        for n, (E, known) in enumerate(zip(energies, exact, strict=False)):
+            both = {"energy": E["energy"], "error": E["error"], "exact": known}
+            z = _apart({"potential": None, "energy": known, "error": 0.0}, {"potential": None, **both})
+            found.append({**about, "level": n, **both, "deviation": z, "unit": row["unit"]})
+    return found
+
+
+def _excited(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [level["energy"] for level in result["excitations"]]
 
 
 def _apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:

@@ -22,7 +22,7 @@ from fkdrift.estimators.correlation import CorrelationSampler
 from fkdrift.estimators.energies import Energies
 from fkdrift.estimators.independent import IndependentSampler
 from fkdrift.estimators.local_energy import StationarySampler
-from fkdrift.estimators.observables import ENERGY, FORCE, by_kind, parse_observable, parse_observables
+from fkdrift.estimators.observables import DENSITY, ENERGY, FORCE, by_kind, parse_observable, parse_observables
 from fkdrift.estimators.path_action import PathSampler
 from fkdrift.estimators.projection import LEFT, LEVELS, MOST_SCALES, N_POPULATIONS, STEPS_IN_BLOCK, Projection
 from fkdrift.estimators.scales import relaxation_time, sum_rule_gap
@@ -476,8 +476,16 @@ class GroundState(OfPotential):
             return {}
         exact = {"mean": found.ground_state, "source": f"scipy, {found.method}"}
         if len(found.energies) > 1:
-            exact["first_excited"] = float(found.energies[1])
-        return {"energies": {"exact": exact}}
+            exact["levels"] = found.energies.tolist()
+        return {"energies": {"exact": exact}, "observables": self._exact_densities(found)}
+
+    def _exact_densities(self, found: Spectrum) -> dict[str, Any]:
+        """What is expected of the density, where it is averaged and scipy has it."""
+        if self.sampling.step == 0:
+            return {}
+        at = {each.name: each.centres for each in self.observables if each.name == DENSITY}
+        known = {name: found.density_of_particle(centres) for name, centres in at.items()}
+        return {name: {"expected": values.tolist()} for name, values in known.items() if values is not None}
 
     def _sampling_results(self, sampler: Any) -> dict[str, Any]:
         found = sampler.energy()
@@ -539,8 +547,8 @@ class GroundState(OfPotential):
 
     def _first_excited(self, E: Estimate, exact: Mapping[str, Any]) -> tuple[float, str]:
         """E_1 as far as it is known, and how; E is the variational energy."""
-        if "first_excited" in exact:
-            return exact["first_excited"], "as scipy has it"
+        if "levels" in exact:
+            return exact["levels"][1], "as scipy has it"
         if self.excitations.step > 0 and (found := self.excitations.sampler.excitations()):
             return found[0].energy.mean, "as found here"
         return E.mean + self._gap, "assumed"
@@ -665,7 +673,7 @@ class GroundState(OfPotential):
 
         found = [("variational", self.sampling.sampler.observables())] if self.sampling.step > 0 else []
         found += list(self.projection.sampler.averages().items()) if self.projection.step > 0 else []
-        return histogram_figure(dict(found))
+        return histogram_figure(dict(found), self.result["observables"])
 
     def _correlation_figure(self) -> Figure:
         """C(tau) of every observable asked for."""

@@ -146,11 +146,11 @@ def test_a_run_is_pickled(saved):
 
 
 def test_densities_lie_on_top_of_each_other():
-    density = {"potential": "well", "name": "density", "unit": "1 / length"}
-    density |= {"centres": [0.0, 1.0], "mean": [1.0, 2.0], "error": [0.1, 0.1]}
+    density = {"potential": "well", "name": "density", "unit": "1 / length", "axis": "x"}
+    density |= {"centres": [0.0, 1.0], "expected": [1.0, 2.1], "mean": [1.0, 2.0], "error": [0.1, 0.1]}
     row = {"run": "a", "potential": "well", "energy": 1.0, "error": 0.1, "exact": 1.0, "reference": None, "unit": None}
     figure = compare_figure([row, {**row, "run": "b"}], [{"run": "a", **density}, {"run": "b", **density}])
-    assert [len(axes.lines) for axes in figure.axes] == [4, 2]  # points with caps and the exact line; two curves
+    assert [len(axes.lines) for axes in figure.axes] == [4, 3]  # points with caps, two curves, and the exact ones
     assert figure.axes[1].get_ylabel() == "density in 1 / length"
 
 

@@ -5,10 +5,15 @@ import math
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import fkdrift as fk
+from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig, BadFormula
+from fkdrift.figures.compare import compare_figure
+from fkdrift.runs.compare import compare, densities, levels
 
 SCHEMA = json.loads((Path(fk.__file__).parent / "runs" / "result.schema.json").read_text())
 
@@ -28,13 +33,33 @@ def test_result_has_levels_and_observables(tmp_path, monkeypatch):
     found = {name: entry["variational"] for name, entry in result["observables"].items()}
     for name, exact in {"V": 0.25, "T": 0.25, "x**2": 0.5, "dE/domega": 0.5, "virial": 1.0}.items():
         assert abs(found[name]["mean"] - exact) < 4 * found[name]["error"], name
-    assert len(found["density"]["mean"]) == len(result["observables"]["density"]["centres"])
+    density = result["observables"]["density"]
+    x = np.array(density["centres"])
+    np.testing.assert_allclose(density["expected"], np.exp(-(x**2)) / math.sqrt(math.pi), atol=1e-9)
+    assert len(found["density"]["mean"]) == len(x)
+    assert result["energies"]["exact"]["levels"] == pytest.approx([0.5, 1.5, 2.5])
     assert "level 1" in str(state)
     assert len(state._ladder().axes) == 2
     state.save(tmp_path / "run", figures=False)
     again = fk.load(tmp_path / "run").result
     assert again["observables"] == result["observables"]
     assert again["excitations"] == result["excitations"]
+    shown = CliRunner().invoke(cli.app, ["compare", str(tmp_path / "run"), "--figure", str(tmp_path / "both.png")])
+    assert shown.exit_code == 0, shown.output
+    assert "deviation" in shown.stdout.splitlines()[-4]
+    assert [(row["level"], round(row["exact"], 9)) for row in levels([tmp_path / "run"])] == [
+        (0, 0.5),
+        (1, 1.5),
+        (2, 2.5),
+    ]
+    assert all(abs(row["deviation"]) < 4 for row in levels([tmp_path / "run"]))
+    (row,) = json.loads(CliRunner().invoke(cli.app, ["compare", str(tmp_path / "run"), "--json"]).stdout)
+    assert [level["exact"] for level in row["levels"]] == result["energies"]["exact"]["levels"]
+    drawn = compare_figure(compare([tmp_path / "run"]), densities([tmp_path / "run"]), levels([tmp_path / "run"]))
+    assert [axes.get_title() for axes in drawn.axes][1:] == [
+        "levels of harmonic  omega = 1",
+        "density of harmonic  omega = 1",
+    ]
 
 
 def test_bad_requests_are_refused_before_anything_runs():
