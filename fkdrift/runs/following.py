@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from threadpoolctl import threadpool_limits
 
-from fkdrift.runs.report import Progress, progress_line
+from fkdrift.runs.report import Progress, in_notebook, progress_line
 from fkdrift.runs.run import Run
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def follow(
 
 def _live_figure(run: Run) -> Callable[[], None]:
     """In a notebook, what draws the history of a run into one output that follows it; nothing elsewhere."""
-    if "ipykernel" not in sys.modules:
+    if not in_notebook():
         return lambda: None
     from IPython.display import display  # here: only notebooks have it, and matplotlib takes a second to import
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Line
 
 from fkdrift.numerics.estimates import Estimate, format_with_error
@@ -51,7 +51,7 @@ class Progress:
 
 @contextmanager
 def progress_line(title: str, show: bool | None = None, symbol: str = "E") -> Iterator[Callable[[Progress], None]]:
-    """A live line on stderr: phase, energy, steps per second, how far, time left in this phase.
+    """A live line: phase, energy, steps per second, how far, time left in this phase; on stderr, or below a cell.
 
     It is redrawn at most ten times a second, by the caller's own thread, so that watching costs nothing.
 
@@ -60,13 +60,48 @@ def progress_line(title: str, show: bool | None = None, symbol: str = "E") -> It
         show: True or False; None to show it where someone is looking, a terminal or a notebook.
         symbol: of what is minimised.
     """
-    notebook = "ipykernel" in sys.modules
+    notebook = in_notebook()
     if show is None:
         show = notebook or sys.stderr.isatty()
     if not show:
         yield lambda progress: None
-        return
-    console = Console(stderr=True, force_jupyter=False, force_terminal=True if notebook else None)
+    elif notebook:
+        with _notebook_line(title, symbol) as draw:
+            yield _Throttled(draw)
+    else:
+        with _terminal_line(title, symbol) as draw:
+            yield _Throttled(draw)
+
+
+def in_notebook() -> bool:
+    """Whether a notebook is what runs this process."""
+    return "ipykernel" in sys.modules
+
+
+Draw = Callable[[Progress, str], None]
+"""Shows where a run is, and how fast it goes, in place of what was shown before."""
+
+
+class _Throttled:
+    """Draws a `Progress`, not more often than it can be read; speeds are those of the phase."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw, self.phase, self.drawn = draw, "", 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase != self.phase:
+            self.phase, self.began, self.first = progress.phase, now, progress.step
+        elif now - self.drawn < REFRESH_SECONDS:
+            return
+        done = progress.step - self.first
+        self.draw(progress, f"{done / (now - self.began):,.1f} steps/s" if done and now > self.began else "")
+        self.drawn = now
+
+
+@contextmanager
+def _terminal_line(title: str, symbol: str) -> Iterator[Draw]:
+    """With a bar, by rich; a new phase replaces the line of the one before."""
     columns = (
         TextColumn("{task.description:<13}", style="bold"),
         MofNCompleteColumn(),
@@ -75,38 +110,43 @@ def progress_line(title: str, show: bool | None = None, symbol: str = "E") -> It
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
+    console = Console(stderr=True)
     with Line(*columns, console=console, auto_refresh=False, transient=True, speed_estimate_period=10.0) as line:
         line.console.print(f"[dim]{title}[/dim]")
-        yield _Display(line)
+        tasks: dict[str, TaskID] = {}
+
+        def draw(progress: Progress, rate: str) -> None:
+            about: dict[str, Any] = {"completed": progress.step, "total": progress.n_steps, "rate": rate}
+            about["energy"] = "" if progress.energy is None else str(progress.energy)
+            if progress.phase not in tasks:
+                for task in tasks.values():
+                    line.update(task, visible=False)
+                tasks[progress.phase] = line.add_task(progress.phase, **about)
+            line.update(tasks[progress.phase], **about)
+            line.refresh()
+
+        yield draw
 
 
-class _Display:
-    """Puts a `Progress` on the line, not more often than it can be read."""
+@contextmanager
+def _notebook_line(title: str, symbol: str) -> Iterator[Draw]:
+    """As an output of the cell, of plain text, that is empty at the end."""
+    from IPython.display import display  # here: only notebooks have it
 
-    def __init__(self, line: Line) -> None:
-        self.line, self.phase, self.drawn = line, "", 0.0
+    def shown(text: str) -> dict[str, str]:
+        return {"text/plain": text}
 
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.phase != self.phase:
-            self._begin(progress, now)
-        if now - self.drawn < REFRESH_SECONDS:
-            return
-        done = progress.step - self.first
-        rate = f"{done / (now - self.began):,.1f} steps/s" if done and now > self.began else ""
-        energy = "" if progress.energy is None else str(progress.energy)
-        self.line.update(self.task, completed=progress.step, total=progress.n_steps, energy=energy, rate=rate)
-        self.line.refresh()
-        self.drawn = now
+    handle = display(shown(title), raw=True, display_id=True)
 
-    def _begin(self, progress: Progress, now: float) -> None:
-        """A new phase replaces the line of the one before."""
-        for task in self.line.task_ids:
-            self.line.remove_task(task)
-        self.phase, self.began, self.first = progress.phase, now, progress.step
-        self.task = self.line.add_task(
-            progress.phase, total=progress.n_steps, completed=progress.step, energy="", rate=""
-        )
+    def draw(progress: Progress, rate: str) -> None:
+        energy = "" if progress.energy is None else f"{symbol} = {progress.energy}"
+        parts = (f"{title}: {progress.phase} {progress.step:,}/{progress.n_steps:,}", energy, rate)
+        handle.update(shown("   ".join(filter(None, parts))), raw=True)
+
+    try:
+        yield draw
+    finally:
+        handle.update(shown(""), raw=True)
 
 
 class Row(NamedTuple):

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +32,7 @@ import torch
 from fkdrift.errors import BadConfig, ComputationError, FkdriftError
 from fkdrift.hamiltonian.loading import execute_again, files_executed
 from fkdrift.runs.following import cpu_threads, follow, interruptible
+from fkdrift.runs.report import REFRESH_SECONDS, Progress, progress_line
 from fkdrift.runs.run import Run
 from fkdrift.runs.run_folder import CHECKPOINT, read_checkpoint
 from fkdrift.settings import AUTO
@@ -174,7 +175,6 @@ class Job:
         path: where modules are found.
         threads: of each worker.
         folder: for checkpoints.
-        progress: whether the first worker shows a live line.
         parent: the process that waits for them.
     """
 
@@ -183,7 +183,6 @@ class Job:
     path: tuple[str, ...]
     threads: int
     folder: Path
-    progress: bool | None
     parent: int
 
 
@@ -212,11 +211,11 @@ def launch(run: Run, n: int, out: Path | None, progress: bool | None) -> bool:
             path=tuple(sys.path),
             threads=run.settings.threads,
             folder=folder,
-            progress=progress,
             parent=os.getpid(),
         )
         (scratch / JOB).write_bytes(cloudpickle.dumps(job))
-        failed = _run_workers(scratch, n, run.settings.threads)
+        with progress_line(run.title, progress, run.symbol) as show:
+            failed = _run_workers(scratch, n, run.settings.threads, _relay(scratch / PROGRESS, show))
         if _stamp(folder) != before:
             run.load_state_dict(read_checkpoint(folder))
         if failed is not None:
@@ -225,8 +224,33 @@ def launch(run: Run, n: int, out: Path | None, progress: bool | None) -> bool:
         return bool(json.loads((scratch / ENDED).read_text()))
 
 
-JOB, ENDED, STOP = "job.pickle", "ended.json", "stop"
+JOB, ENDED, STOP, PROGRESS = "job.pickle", "ended.json", "stop", "progress.pickle"
 POLL_SECONDS = 0.05
+
+
+def _reported(steps: Iterable[Progress], file: Path) -> Iterator[Progress]:
+    """The steps of the first worker, the last of which is in a file for the process that waits for it."""
+    written = 0.0
+    for step in steps:
+        if is_first() and time.monotonic() - written > REFRESH_SECONDS:
+            fresh = file.with_suffix(".new")
+            fresh.write_bytes(pickle.dumps(step))
+            fresh.replace(file)
+            written = time.monotonic()
+        yield step
+
+
+def _relay(file: Path, show: Callable[[Progress], None]) -> Callable[[], None]:
+    """Shows what the first worker has reported, if that is new."""
+    seen = b""
+
+    def look() -> None:
+        nonlocal seen
+        if file.exists() and (found := file.read_bytes()) != seen:
+            show(pickle.loads(found))
+            seen = found
+
+    return look
 
 
 def _stamp(folder: Path) -> int:
@@ -235,8 +259,8 @@ def _stamp(folder: Path) -> int:
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
-def _run_workers(scratch: Path, n: int, threads: int) -> str | None:
-    """Start n workers and wait for them; None, or how the first of them failed."""
+def _run_workers(scratch: Path, n: int, threads: int, look: Callable[[], None]) -> str | None:
+    """Start n workers and wait for them, looking now and then; None, or how the first of them failed."""
     from torch.distributed import TCPStore
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
     from torch.distributed.elastic.multiprocessing.api import SubprocessContext
@@ -259,17 +283,18 @@ def _run_workers(scratch: Path, n: int, threads: int) -> str | None:
             )
         assert isinstance(context, SubprocessContext)
         try:
-            return _wait({rank: handler.proc for rank, handler in context.subprocess_handlers.items()})
+            return _wait({rank: handler.proc for rank, handler in context.subprocess_handlers.items()}, look)
         finally:
             context.close(signal.SIGTERM, 1)
 
 
-def _wait(processes: Mapping[int, Popen[bytes]]) -> str | None:
+def _wait(processes: Mapping[int, Popen[bytes]], look: Callable[[], None]) -> str | None:
     """Until all have ended well, or one has not and the others have had their time; None, or how the first failed."""
     since = None
     while since is None or time.monotonic() - since < GRACE:
         ended = {rank: code for rank, process in processes.items() if (code := process.poll()) is not None}
         failed = {rank: code for rank, code in ended.items() if code}
+        look()
         if len(ended) == len(processes):
             break
         if failed and since is None:
@@ -326,7 +351,7 @@ def work(scratch: Path) -> None:
         with cpu_threads(job.threads):
             execute_again(job.files)
             run: Run = pickle.loads(job.run)
-            options: dict[str, Any] = {"progress": job.progress, "out": job.folder, "held": True}
+            options: dict[str, Any] = {"progress": False, "out": job.folder, "held": True}
             with shared(run, STARTING_HERE):
                 ended = follow(run, run.advance(), **options, stopped=stopped)
             if rank == "0":

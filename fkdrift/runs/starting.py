@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fkdrift.errors import OutOfTime, TooLarge
+from fkdrift.runs.report import in_notebook
 from fkdrift.settings import RunSettings
 
 NUMBERS_AT_ONCE, TIMES_MORE = 2**17, 8
@@ -217,7 +218,7 @@ def _heard(ended: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def _elapsed(what: str, show: bool) -> Iterator[None]:
-    if not show:
+    if not show or in_notebook():
         yield
         return
     from rich.console import Console  # here: rich takes a while to import

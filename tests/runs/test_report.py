@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import json
+import sys
+import types
 from itertools import islice
 
 import pytest
@@ -215,6 +217,18 @@ def test_progress_line_shows_phase_energy_and_speed(monkeypatch):
     shown = screen.getvalue()
     for text in ("training", " 3/30", "E = 0.500(10)", "steps/s", "sampling", "7/9", "E = 0.50003(8)"):
         assert text in shown
+
+
+def test_a_notebook_has_a_plain_line_that_is_gone_at_the_end(monkeypatch, capsys):
+    shown = []
+    handle = types.SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
+    display = types.SimpleNamespace(display=lambda data, raw, display_id: shown.append(data["text/plain"]) or handle)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    with progress_line("harmonic") as line:
+        line(Progress("training", 3, 30, fk.Estimate(0.5, 0.01), 0.1))
+    assert shown == ["harmonic", "harmonic: training 3/30   E = 0.500(10)", ""]
+    assert capsys.readouterr() == ("", "")
 
 
 # Pictures

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from fkdrift.estimators.projection import Projection
 from fkdrift.estimators.spectrum import ExcitationSampler
 from fkdrift.numerics.workers import Workers
 from fkdrift.paths.process import Process
+from fkdrift.runs import sharing
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.learning import learn
 from fkdrift.runs.methods.pimc import Pimc, PimcSettings
+from fkdrift.runs.report import Progress
 from fkdrift.runs.sharing import number_of_workers
 from fkdrift.training.adam import minibatch_adam
 from fkdrift.wavefunction.neural import NeuralWavefunction
@@ -265,12 +268,16 @@ def acting(tmp_path, monkeypatch):
     return f"{tmp_path / 'acting.py'}:Quartic", lambda action: monkeypatch.setenv("ACTION", action)
 
 
-def test_ctrl_c_stops_and_saves_and_a_killed_worker_ends_the_run(acting, tmp_path):
+def test_ctrl_c_stops_and_saves_and_a_killed_worker_ends_the_run(acting, tmp_path, monkeypatch):
     name, act = acting
     out = tmp_path / "run"
     settings = fk.Settings(**{**QUICK, "n_updates": 1000, "workers": 2})
-    stopped = fk.solve(name, settings=settings, out=out, progress=False)
+    shown: list[Progress] = []
+    monkeypatch.setattr(sharing, "progress_line", lambda *about: nullcontext(shown.append))
+    stopped = fk.solve(name, settings=settings, out=out)
     assert not stopped.finished
+    assert shown[0].phase == "training"
+    assert [step.step for step in shown] == sorted(step.step for step in shown)
     assert 0 < stopped.n_updates < 1000
     assert stopped.n_workers == fk.load(out, trust=True).n_workers == 2
     act("kill")
