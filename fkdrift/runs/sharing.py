@@ -353,7 +353,7 @@ def work(scratch: Path) -> None:
             run: Run = pickle.loads(job.run)
             options: dict[str, Any] = {"progress": False, "out": job.folder, "held": True}
             with shared(run, STARTING_HERE):
-                ended = follow(run, run.advance(), **options, stopped=stopped)
+                ended = follow(run, _reported(run.advance(), scratch / PROGRESS), **options, stopped=stopped)
             if rank == "0":
                 run.save(job.folder, figures=False, held=True)
                 (scratch / ENDED).write_text(json.dumps(ended))
