@@ -277,7 +277,6 @@ def test_ctrl_c_stops_and_saves_and_a_killed_worker_ends_the_run(acting, tmp_pat
     stopped = fk.solve(name, settings=settings, out=out)
     assert not stopped.finished
     assert shown[0].phase == "training"
-    assert [step.step for step in shown] == sorted(step.step for step in shown)
     assert 0 < stopped.n_updates < 1000
     assert stopped.n_workers == fk.load(out, trust=True).n_workers == 2
     act("kill")
