@@ -126,6 +126,12 @@ def test_the_tables_of_settings_are_those_of_the_code():
     assert shown() >= {MODELS.settings(name) for name in MODELS.names()}
 
 
+def test_the_site_loads_nothing_from_the_network():
+    """The plug-in `offline` adds a script of another site unless there is one of this name already."""
+    paths = re.findall(r"- path: (\S*iframe-worker\S*)", (ROOT / "mkdocs.yml").read_text())
+    assert [(ROOT / "docs" / path).is_file() for path in paths] == [True]
+
+
 def test_the_site_has_every_page_and_every_public_name():
     nav = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
     assert sorted(re.findall(r"(\w+\.md)", nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))

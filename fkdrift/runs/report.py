@@ -74,8 +74,9 @@ def progress_line(title: str, show: bool | None = None, symbol: str = "E") -> It
 
 
 def in_notebook() -> bool:
-    """Whether a notebook is what runs this process."""
-    return "ipykernel" in sys.modules
+    """Whether this process is the kernel of a notebook, which ipykernel alone does not say: it may just be imported."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
 Draw = Callable[[Progress, str], None]

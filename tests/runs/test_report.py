@@ -224,7 +224,12 @@ def test_a_notebook_has_a_plain_line_that_is_gone_at_the_end(monkeypatch, capsys
     handle = types.SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
     display = types.SimpleNamespace(display=lambda data, raw, display_id: shown.append(data["text/plain"]) or handle)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shell = types.SimpleNamespace(kernel=None)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    with progress_line("harmonic") as line:  # a shell in a terminal
+        line(Progress("training", 1, 30, fk.Estimate(0.5, 0.01), 0.1))
+    assert shown == []
+    shell.kernel = object()
     with progress_line("harmonic") as line:
         line(Progress("training", 3, 30, fk.Estimate(0.5, 0.01), 0.1))
     assert shown == ["harmonic", "harmonic: training 3/30   E = 0.500(10)", ""]
