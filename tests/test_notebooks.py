@@ -1,6 +1,6 @@
 """Every notebook in examples/ runs from a clean kernel, and the numbers asserted in its last cell are found.
 
-python tests/test_notebooks.py [NAME ...]        run notebooks, and keep what they show in their files
+python tests/test_notebooks.py [NAME ...]        run notebooks; keep what they show in their files and in docs/figures/
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ nbclient = pytest.importorskip("nbclient")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 SECONDS, QUICK = 120, "own_potential"
+FIGURES = {"generative_physics": "phonons", "bits_back_entropy": "entropy_of_configurations"}
+"""Notebooks whose variable `figure` is one of the docs'."""
+SAVE = """
+from pathlib import Path
+from fkdrift.figures.files import save_figures
+save_figures({{{name!r}: figure}}, Path("{folder}"))
+"""
 LARGEST = 150_000
 """Bytes of a notebook with what it shows."""
 
 
-def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """A notebook as it is after all its cells have run in a folder."""
+def execute(path: Path, folder: Path, last: str = "") -> nbformat.NotebookNode:
+    """A notebook as it is after all its cells have run in a folder, and then a last one."""
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells += [nbformat.v4.new_code_cell(last)] if last else []
     resources = {"metadata": {"path": str(folder)}}
     return nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=resources).execute()
 
@@ -50,7 +58,9 @@ def test_a_notebook_shows_little_and_asserts_numbers(path):
 if __name__ == "__main__":
     for path in NOTEBOOKS:
         if len(sys.argv) == 1 or path.stem in sys.argv[1:]:
-            done = execute(path, path.parent)
+            name, folder = FIGURES.get(path.stem), path.parents[1] / "docs" / "figures"
+            done = execute(path, path.parent, SAVE.format(name=name, folder=folder) if name else "")
+            done.cells = done.cells[:-1] if name else done.cells
             for cell in done.cells:
                 cell.metadata.pop("execution", None)
                 if cell.cell_type == "code":

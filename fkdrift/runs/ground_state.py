@@ -128,7 +128,6 @@ class GroundState(OfPotential):
         settings: see `Settings`.
         start: a drift whose parameters training begins with, such as one learned from samples, of the kind and size
             that the settings name; or its state_dict.
-        first: updates that `start` has been trained with already, which the schedule of the step goes on from.
 
     Raises:
         BadConfig: `start` is of another kind or size.
@@ -158,7 +157,6 @@ class GroundState(OfPotential):
         potential: Potential,
         settings: Settings,
         start: Drift | Mapping[str, Tensor] | None = None,
-        first: int = 0,
     ) -> None:
         flow = settings.method == "flow"
         self.potential, device = potential, settings.torch_device
@@ -185,7 +183,6 @@ class GroundState(OfPotential):
             method := make_method(self.process, self.system, settings, len(walkers)),
             walkers,
             n_updates=settings.n_updates,
-            first=first,
             tolerance=self.asked_for * NEGLIGIBLE / 2 if settings.tolerance is None else settings.tolerance,
             share=TRAINING_SHARE,
             once=True,

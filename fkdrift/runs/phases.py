@@ -31,7 +31,6 @@ class Training(Phase):
         method: how to improve the model.
         walkers: starting positions (batch, particle, dim); for a model of data an empty tensor.
         n_updates: at most.
-        first: updates that were made elsewhere, and are counted.
         tolerance: stop once the estimated excess energy is below this.
         share: see `Phase`.
         once: whether what comes after belongs to the trained model, so that training, once ended, does not go on.
@@ -47,16 +46,15 @@ class Training(Phase):
         walkers: Tensor,
         *,
         n_updates: int,
-        first: int = 0,
         tolerance: float = 0.0,
         share: float = 1.0,
         once: bool = False,
         settled: Callable[[], bool] = lambda: False,
         workers: Workers = ALONE,
     ) -> None:
-        self.method, self.walkers, self.n_updates, self.tolerance = method, walkers, first + n_updates, tolerance
+        self.method, self.walkers, self.n_updates, self.tolerance = method, walkers, n_updates, tolerance
         self.share, self.once, self.settled, self.workers = share, once, settled, workers
-        self.n_made, self.ended = first, False
+        self.n_made, self.ended = 0, False
         self.energy: Estimate | None = None
 
     @property

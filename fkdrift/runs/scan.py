@@ -2,8 +2,9 @@
 
     cold points (trained from the start)  ->  their neighbours  ->  the neighbours of those  ->  ...
 
-A warm point begins with the trained network of the nearest point that is done, and with the step sizes that its
-training had come to, so that few updates follow the wavefunction to the next potential.  The points of one wave are
+A warm point begins with the trained network of the nearest point that is done, so that few updates follow the
+wavefunction to the next potential; they begin with long steps, since a wavefunction that has to be followed far lags
+behind by short ones.  The points of one wave are
 independent and go to joblib, whose backend decides where they are computed.  Every point is a whole `GroundState` with
 its own seed, walkers, tests of trust and exact solution.
 """
@@ -50,7 +51,6 @@ class Point:
         index: among all points.
         status: "waiting", "interrupted", "finished" or "failed".
         start: the index of the point whose wavefunction it began with; None for a cold one.
-        first: updates that wavefunction had seen.
         result: the contents of its result.json.
         state: its whole state, to go on from.
         message: why it failed.
@@ -59,7 +59,6 @@ class Point:
     index: int
     status: str = "waiting"
     start: int | None = None
-    first: int = 0
     result: dict[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=dict)
     message: str = ""
@@ -145,8 +144,7 @@ class Points(Phase):
         if self.points[k].state or k in self.cold or not finished:
             return self.points[k], None
         start = min(finished, key=lambda other: self._apart(k, other))
-        state = self.points[start].state
-        return Point(k, start=start, first=state["phases"]["training"]["n_updates"]), state["model"]
+        return Point(k, start=start), self.points[start].state["model"]
 
     def results(self) -> dict[str, Any]:
         return {}
@@ -257,7 +255,7 @@ class ParameterScan(Run):
             "status": point.status,
             "energies": result.get("energies", {}),
             "observables": {k: v for k, v in result.get("observables", {}).items() if "centres" not in v},
-            "n_updates": result.get("n_updates", 0) - point.first if result else 0,
+            "n_updates": result.get("n_updates", 0),
             "cpu_seconds": result.get("cpu_seconds", 0.0),
         }
         entry |= {"start": self.values[point.start]} if point.start is not None else {}
@@ -405,15 +403,15 @@ def _new(potential: Potential, settings: ScanSettings, point: Point, network: St
     """A run that begins with a network; cold where there is none, or it does not fit."""
     if network is not None:
         try:
-            return GroundState(potential, _settings(potential, settings, point), network, point.first)
+            return GroundState(potential, _settings(potential, settings, point), network)
         except BadConfig:
-            point.start, point.first = None, 0
+            point.start = None
     return GroundState(potential, _settings(potential, settings, point))
 
 
 def _again(potential: Potential, settings: ScanSettings, point: Point) -> GroundState:
     """The run of a point as it was left."""
-    run = GroundState(potential, _settings(potential, settings, point), first=point.first)
+    run = GroundState(potential, _settings(potential, settings, point))
     run.load_state_dict(point.state)
     return run
 
