@@ -47,11 +47,16 @@ def show(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Print the result of a saved run of any kind."""
+    """Print the result of a saved run of any kind, and where its figures are: of a learned model what it makes."""
     with errors():
         refuse_no_run(folder)
         from fkdrift.runs.driver import show as block
         from fkdrift.runs.run_folder import read_result
 
         shown = block(folder, energy_unit=energy_unit, length_unit=length_unit, force=force)
-        typer.echo(json.dumps(read_result(folder, force), indent=2) if as_json else str(shown))
+        if as_json:
+            typer.echo(json.dumps(read_result(folder, force), indent=2))
+            return
+        typer.echo(str(shown))
+        if figures := sorted((folder / "figures").glob("*.png")):
+            typer.echo("\n  figures in " + f"{figures[0].parent}: {', '.join(figure.stem for figure in figures)}")

@@ -90,7 +90,7 @@ def _reconstructions(chain: Chain, data: Dataset, generator: torch.Generator) ->
     mean = expectation(chain.generative(1, path[1]))
     if not data.is_image:
         return _lines([("data", x), ("reconstruction", mean)])
-    return _gallery(torch.stack([x, mean]), data, "data, and what one draw of the latents gives back", ("data", "mean"))
+    return gallery(torch.stack([x, mean]), data, "data, and what one draw of the latents gives back", ("data", "mean"))
 
 
 def _samples(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
@@ -100,7 +100,7 @@ def _samples(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
     mean = expectation(chain.generative(1, states[-2]))
     if not data.is_image:
         return _lines([("data", _spread(data)), ("samples", states[-1][:N_SHOWN])])
-    return _gallery(mean.unflatten(0, (rows, N_SHOWN)), data, "drawn from the model (means of the pixels)")
+    return gallery(mean.unflatten(0, (rows, N_SHOWN)), data, "drawn from the model (means of the pixels)")
 
 
 def _traversals(chain: Chain, data: Dataset, units: Tensor, kl: Tensor) -> Figure:
@@ -113,7 +113,7 @@ def _traversals(chain: Chain, data: Dataset, units: Tensor, kl: Tensor) -> Figur
     names = tuple(f"$z_{{{int(unit)}}}$  {kl[unit]:.2f}" for unit in units)
     title = rf"one latent from ${-REACH}$ to ${REACH}$, the others 0; KL in nats"
     if data.is_image:
-        return _gallery(mean, data, title, names)
+        return gallery(mean, data, title, names)
     figure = Figure(figsize=(8.4, 1.9 * math.ceil(len(units) / 4)), layout="constrained")
     panels = figure.subplots(math.ceil(len(units) / 4), min(4, len(units)), squeeze=False, sharex=True, sharey=True)
     for axes in panels.flat[len(units) :]:
@@ -144,8 +144,8 @@ def _latents(kl: Tensor, active: Tensor, order: Tensor) -> Figure:
     return figure
 
 
-def _gallery(images: Tensor, data: Dataset, title: str, names: tuple[str, ...] = ()) -> Figure:
-    """Rows of square images (row, column, size)."""
+def gallery(images: Tensor, data: Dataset, title: str, names: tuple[str, ...] = ()) -> Figure:
+    """Rows of images (row, column, size), with the name of each row."""
     rows, columns = images.shape[:2]
     left = 0.9 if names else 0.05
     figure = Figure(figsize=(left + 0.62 * columns + 0.05, 0.4 + 0.62 * rows))

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from fkdrift.figures.ground_state import TrainingHistory, energy_figure
 from fkdrift.figures.palette import STYLE
 
-REFRESH_SECONDS = 2.0
+REFRESH_SECONDS, SHARE = 2.0, 0.05
+"""Between two figures at least, and of the time of a run that they may take."""
 
 
 def live_figure(
     history: TrainingHistory, quantity: str, show: Callable[[Figure], Callable[[Figure], None]]
 ) -> Callable[[], None]:
-    """What is to be called after every step of a run: it draws the history, at most every two seconds.
+    """What is to be called after every step of a run: it draws the history, every two seconds or as drawing allows.
 
     Args:
         history: of the run, which grows meanwhile; what takes less than two seconds is not drawn.
@@ -25,11 +26,12 @@ def live_figure(
         show: puts a figure where it is seen, and returns what puts another one into its place.
     """
     replace: Callable[[Figure], None] | None = None
-    drawn = time.monotonic()
+    due = time.monotonic() + REFRESH_SECONDS
 
     def step() -> None:
-        nonlocal replace, drawn
-        if time.monotonic() - drawn < REFRESH_SECONDS or not any(history.values()):
+        nonlocal replace, due
+        began = time.monotonic()
+        if began < due or not any(history.values()):
             return
         with rc_context(STYLE):
             figure = energy_figure(history, {}, quantity)
@@ -37,6 +39,7 @@ def live_figure(
             replace = show(figure)
         else:
             replace(figure)
-        drawn = time.monotonic()
+        now = time.monotonic()
+        due = now + max(REFRESH_SECONDS, (now - began) / SHARE)
 
     return step

@@ -455,7 +455,7 @@ def _row(entry: Mapping[str, Any], unit: str) -> Row:
     known = {name: entry["energies"][name]["mean"] for name in ("exact", "reference") if name in entry["energies"]}
     said = [f"{name} {value:.9g}" for name, value in known.items()]
     slopes = {name: each for name, each in entry["observables"].items() if name.startswith("dE/d")}
-    said += [f"{name} {number(_best_of(each))} {each['unit']}" for name, each in slopes.items()]
+    said += [f"{name} {energy(_best_of(each), each['unit'] if unit else '')}" for name, each in slopes.items()]
     said += [f"from {_words(entry['start'])}" if "start" in entry else "cold"]
     said += ["" if entry.get("trusted", True) else "not trusted"]
     return Row(label, "; ".join(filter(None, said)), energy(best, unit))

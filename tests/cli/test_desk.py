@@ -206,6 +206,7 @@ def test_the_training_is_animated_as_it_was(saved, tmp_path, monkeypatch):
 
 def test_a_live_figure_is_replaced_in_its_place(saved, monkeypatch):
     monkeypatch.setattr("fkdrift.figures.live.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("fkdrift.figures.live.SHARE", 1e9)
     shown, replaced = [], []
     history: dict[str, list[list[float]]] = {"training": []}
     step = live_figure(history, "energy", lambda figure: shown.append(figure) or replaced.append)

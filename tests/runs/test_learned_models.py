@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import fkdrift as fk
 from fkdrift.cli import main as cli
 from fkdrift.errors import BadConfig, BadParameter, DivergedPath
+from fkdrift.figures.files import save_figures
 from fkdrift.generative import compress
 from fkdrift.runs.learning import Learning, learn
 from fkdrift.runs.recipes import MODELS
@@ -81,6 +82,16 @@ def test_what_does_not_fit_is_refused():
     sde = learn("latent-sde", series, latents=1, width=8, context=4, dt=0.5, n_updates=1, progress=False)
     with pytest.raises(BadConfig, match="no codes"):
         sde.encode(series)
+
+
+def test_a_flow_of_images_shows_samples_and_where_they_are(tmp_path):
+    learned = learn("flow", images(), out=tmp_path / "run", **SMALL, couplings=2)
+    figures = learned.plot()
+    assert sorted(figures) == ["loss", "samples"]
+    assert len(figures["samples"].axes) == 48
+    save_figures(figures, tmp_path / "run" / "figures")
+    shown = command("show", tmp_path / "run").stdout
+    assert shown.splitlines()[-1] == f"  figures in {tmp_path / 'run' / 'figures'}: loss, samples"
 
 
 def test_score_from_the_command_line(tmp_path):

@@ -92,7 +92,7 @@ def test_energies_and_slopes_in_another_unit(tmp_path):
     ]
     jsonschema.validate(scan.result, SCHEMA)
     scan.save(tmp_path, figures=False)
-    assert "-0.5000" in str(show(tmp_path, energy_unit="hartree"))
+    assert "hartree  exact -0.5;" in str(show(tmp_path, energy_unit="hartree"))
     with pytest.raises(BadParameter, match="nothing can be shown in eV"):
         fk.scan("harmonic", {"omega": [1.0]}, settings=settings)
 
@@ -102,7 +102,7 @@ def test_a_warm_point_begins_with_its_neighbours_network():
     list(scan.advance())
     warm, cold = scan.points
     assert (warm.start, cold.start) == (1, None)
-    assert (warm.result["n_updates"], cold.result["n_updates"]) == (0, 10)
+    assert warm.result["n_updates"] == 0 < cold.result["n_updates"]
     assert_same(warm.state["model"], cold.state["model"])
     assert warm.result["seed"] != cold.result["seed"]
 

@@ -27,6 +27,8 @@ LARGEST_GRID = 2
 N_GRID = 601
 FAR, N_TAILS = 1.5, 50_000
 """Samples beyond so many times the reach of the data are counted, of so many numbers."""
+IMAGE_ROWS = 4
+"""Of samples in a figure."""
 
 
 class LearnedFlow(nn.Module):
@@ -148,10 +150,14 @@ def integral(flow: Flow | ZukoDensity, data: Tensor, reach: float = 3.0) -> floa
 
 
 def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
-    """The density or its samples beside the data."""
+    """The density, or samples: beside the data component by component, or as the images that they are."""
     from fkdrift.figures.flow import flow_figures  # here: matplotlib takes a second to import
+    from fkdrift.figures.latent import N_SHOWN, gallery
 
-    return flow_figures(cast(LearnedFlow, model).flow, data.train, generator)
+    if not data.is_image:
+        return flow_figures(cast(LearnedFlow, model).flow, data.train, generator)
+    images = sample(model, IMAGE_ROWS * N_SHOWN, generator).unflatten(0, (IMAGE_ROWS, N_SHOWN))
+    return {"samples": gallery(images, data, "drawn from the flow")}
 
 
 def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
