@@ -32,7 +32,7 @@ from fkdrift.runs.following import cpu_threads, interruptible
 from fkdrift.runs.ground_state import GroundState, default_walkers
 from fkdrift.runs.ground_state_report import energy, shown
 from fkdrift.runs.of_potential import potential_again
-from fkdrift.runs.report import Block, Row, named, number
+from fkdrift.runs.report import Block, Row, named
 from fkdrift.runs.run import Phase, Progress, Run, State
 from fkdrift.runs.run_folder import make_folder
 from fkdrift.runs.scan_settings import ScanSettings
