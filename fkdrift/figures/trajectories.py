@@ -13,6 +13,9 @@ from fkdrift.paths.evolution import Path, evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 
+FINER = 4
+"""Steps for each point that is drawn, where particles repel at short range."""
+
 
 def trajectory_figure(process: Process, system: System, walkers: Positions, energy: float | None) -> Figure:
     """Where some walkers go.
@@ -129,7 +132,7 @@ def _world_lines(process: Process, system: System, walkers: Positions) -> Figure
 
 def _follow(process: Process, system: System, walkers: Positions, *, times: int, n_saved: int) -> Path:
     """A path of some walkers over `times` time scales, with finer steps where particles repel at short range."""
-    n_steps = n_saved * (4 if system.potential.coalescence else 1)
+    n_steps = n_saved * (FINER if system.potential.coalescence else 1)
     generator = torch.Generator(system.device).manual_seed(2)
     dt = times * system.time_scale / n_steps
     return evolve(process, walkers, n_steps=n_steps, dt=dt, generator=generator, n_saved=n_saved)

@@ -252,10 +252,12 @@ def drawn():
         "chain": ("calogero", {"n_particles": 3}),
     }
     found = {}
-    for label, (name, options) in cases.items():
-        settings = small(**options).changed(project=label == "line")
-        state = fk.solve(name, settings=settings, progress=False, **options)
-        found[label] = (state, state.plot())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fkdrift.figures.trajectories.FINER", 1)
+        for label, (name, options) in cases.items():
+            settings = small(**options).changed(project=label == "line")
+            state = fk.solve(name, settings=settings, progress=False, **options)
+            found[label] = (state, state.plot())
     return found
 
 
