@@ -71,8 +71,8 @@ def warmed(potential, n_steps=None, **parameters):
     return run.result
 
 
-def scanned(values, n_steps=None):
-    run = ParameterScan(fk.load_potential("harmonic"), {"omega": values}, ScanSettings.from_values(SMALL))
+def scanned(name, over, n_steps=None):
+    run = ParameterScan(fk.load_potential(name), over, ScanSettings.from_values(SMALL))
     list(islice(run.advance(), n_steps))
     return run.result
 
@@ -110,8 +110,8 @@ CASES = {
     "warm oscillator": lambda: warmed("harmonic"),
     "warm bosons": lambda: warmed("harmonic", n_particles=2, n_dims=2),
     "interrupted pimc": lambda: warmed("harmonic", 1),
-    "scan": lambda: scanned([1.0, 2.0]),
-    "interrupted scan": lambda: scanned([1.0, 2.0], 1),
+    "scan": lambda: scanned("harmonic", {"omega": [1.0, 2.0]}),
+    "interrupted scan": lambda: scanned("hydrogen", {"Z": [1.0, 2.0]}, 1),
     "vae": lambda: learned("vae", latents=2, depth=1),
     "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=8, depth=1),
     "diffusion": lambda: learned("diffusion", steps=4),
