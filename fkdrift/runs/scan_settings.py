@@ -8,7 +8,7 @@ from fkdrift.errors import BadConfig
 from fkdrift.runs.settings import Settings
 from fkdrift.settings import fields_of, setting
 
-FEWER_UPDATES, FEWER_WALKERS, FEWEST_WALKERS = 4, 4, 256
+FEWER_UPDATES, FEWER_WALKERS, FEWEST_WALKERS = 6, 4, 256
 """To follow a wavefunction takes so many times fewer updates and walkers than to find it; walkers at least."""
 
 
@@ -21,7 +21,7 @@ class ScanSettings(Settings):
 
     Example:
         >>> ScanSettings(n_updates=100).of_point(3, warm=True, n_walkers=1024).n_updates
-        25
+        16
     """
 
     jobs: int = setting(
@@ -29,7 +29,7 @@ class ScanSettings(Settings):
     )
     cold: int = setting(1, "Points trained from the start; all others go on from the nearest one that is done.")
     warm_updates: int | None = setting(
-        None, "Updates at a point that goes on from another.", least=0, adopted="a quarter of n_updates"
+        None, "Updates at a point that goes on from another.", least=0, adopted="a sixth of n_updates"
     )
     warm_walkers: int | None = setting(
         None,
