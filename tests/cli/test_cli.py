@@ -133,7 +133,9 @@ def test_solve_writes_a_folder(tmp_path, small):
     assert written["potential"]["parameters"]["omega"] == 2.0
     assert written["settings"]["seed"] == 3
     assert written["settings"]["width"] == SMALL["width"]
-    assert invoke("show", out).stdout.strip() in result.stdout
+    shown, _, figures_shown = invoke("show", out).stdout.partition("figures in ")
+    assert shown.strip() in result.stdout
+    assert figures_shown.strip() == f"{out / 'figures'}: energy, trajectories, wavefunction"
 
 
 def test_config_of_a_run_repeats_it(tmp_path, small, no_figures):
