@@ -9,6 +9,9 @@ from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
 
+MOST_FUNCTIONS = 64
+"""That a gap is looked for among; without products of coordinates where these would be more."""
+
 
 def relaxation_time(process: Process, r: Positions) -> float:
     """How fast the stiffest direction relaxes: 1 / max_k sigma_k^2 < -d_k^2 log psi >, 1 / omega for an oscillator.
@@ -35,8 +38,8 @@ def sum_rule_gap(system: System, r: Positions) -> float:
 
     By the f-sum rule q phi_0 with <q> = 0 lies <sum_i sigma_i^2 |grad_i q|^2> / (2 <q^2>) above phi_0.  The least of it
     is found among functions that are symmetric in identical particles, since psi can miss no others: of each group the
-    sums of sqrt(m) x_d and of m x_d x_e over its particles.  Of a free system that may be turned as well, psi can only
-    miss functions of distances, and q = sum_i m_i r_i^2 is taken.
+    sums of sqrt(m) x_d and, unless they are many, of m x_d x_e over its particles.  Of a free system that may be turned
+    as well, psi can only miss functions of distances, and q = sum_i m_i r_i^2 is taken.
 
     Args:
         system: potential, masses and scales.
@@ -52,22 +55,26 @@ def sum_rule_gap(system: System, r: Positions) -> float:
     if system.potential.free and system.potential.isotropic:
         square = system.at_rest(r.double() / system.sigma).square().sum((-2, -1))
         return 2 * square.mean().item() / square.var().item()
-    q, slopes = _symmetric_functions(system.at_rest(r.double() / system.sigma), system.potential.groups)
+    q, stiffness = _symmetric_functions(system.at_rest(r.double() / system.sigma), system.potential.groups)
     q = q - q.mean(0)
-    root = torch.linalg.cholesky(torch.einsum("bkn,bln->kl", slopes, slopes))
-    half = torch.linalg.solve_triangular(root, q.T, upper=False)
-    return 1 / (2 * torch.linalg.eigvalsh(half @ half.T)[-1].item())
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(stiffness), q.T, upper=False)
+    return len(q) / (2 * torch.linalg.eigvalsh(half @ half.T)[-1].item())
 
 
 def _symmetric_functions(x: Positions, groups: tuple[tuple[int, ...], ...]) -> tuple[Tensor, Tensor]:
-    """Sums of x_d and of x_d x_e over the particles of each group, (batch, function), and d/dx, (.., coordinate)."""
-    values, slopes = [], []
-    for members in map(list, groups):
-        y, unit = x[:, members], torch.eye(x.shape[2]).to(x)
-        for d in range(x.shape[2]):
-            rows = [(y[..., d], unit[d].expand_as(y))]
-            rows += [(y[..., d] * y[..., e], unit[d] * y[..., [e]] + unit[e] * y[..., [d]]) for e in range(d + 1)]
-            for value, slope in rows:
-                values.append(value.sum(1))
-                slopes.append(torch.zeros_like(x).index_copy(1, torch.tensor(members, device=x.device), slope))
-    return torch.stack(values, 1), torch.stack(slopes, 1).flatten(2)
+    """Sums of x_d and of x_d x_e over the particles of each group, (batch, function), and <grad q . grad q>."""
+    dim, unit = x.shape[2], torch.eye(x.shape[2]).to(x)
+    members = [x[:, list(group)] for group in groups]
+    linear = torch.cat([y.sum(1) for y in members], 1)
+    if len(groups) * dim * (dim + 3) // 2 > MOST_FUNCTIONS:
+        return linear, torch.tensor([float(len(group)) for group in groups]).to(x).repeat_interleave(dim).diag()
+    values, blocks = [], []
+    for y in members:
+        pairs = [(d, e) for d in range(dim) for e in range(d + 1)]
+        products = torch.stack([(y[..., d] * y[..., e]).sum(1) for d, e in pairs], 1)
+        slopes = [unit[d].expand_as(y) for d in range(dim)]
+        slopes += [unit[d] * y[..., [e]] + unit[e] * y[..., [d]] for d, e in pairs]
+        S = torch.stack(slopes, 1).flatten(2)
+        values += [y.sum(1), products]
+        blocks.append(torch.einsum("bkn,bln->kl", S, S) / len(x))
+    return torch.cat(values, 1), torch.block_diag(*blocks)
