@@ -20,6 +20,7 @@ from fkdrift.exact.potential_scan import Coordinate, inverse_square
 from fkdrift.exact.separability import Landscape
 from fkdrift.exact.spectrum import Array, Spectrum, SpectrumRequest
 
+FEW = 3  # levels of each l at first
 CORE_SEEN = 1e-6  # attraction c/(2 m r^2) weaker than this is left to the elements
 
 
@@ -32,31 +33,48 @@ def central_potential(V: Landscape, request: SpectrumRequest, parity: Literal["a
     direction = np.full(d, d**-0.5)
     line = Coordinate(lambda r: V.V(r[:, None] * direction), float(V.mass[0]), n_dims=d)
     core = inverse_square(line)
-    found: list[tuple[float, float, int, int]] = []
-    lowest: LineStates | None = None
     radial: dict[int, LineStates] = {}
-    step = 2 if parity == "even" else 1
-    for l in range(0, 2 if d == 1 else 10_000, step):  # noqa: E741  the name used in every textbook
-        known = sorted(E for E, _, k, l_ in found for _ in range(_states(l_, d)))
-        limit = known[wanted - 1] if len(known) >= wanted else np.inf
+
+    def solve(l: int, k: int) -> LineStates:  # noqa: E741  the name used in every textbook
         request.limits.say(f"radial equation, l = {l}")
         try:
-            states = _radial_levels(_with_core(line, l, core), wanted, limit, request)
-        except FkdriftError as error:
-            if lowest is None or (isinstance(error, NotConverged) and not isinstance(error, OutOfTime)):
+            return solve_line(_with_core(line, l, core), k, request.tolerance or 1e-8, request.limits)
+        except OutOfTime as error:
+            raise OutOfTime(str(error), partial=_spectrum(radial, d, wanted) if radial else None) from None
+
+    few = min(wanted, FEW)
+    for l in range(0, 2 if d == 1 else 10_000, 2 if parity == "even" else 1):  # noqa: E741
+        try:
+            radial[l] = solve(l, few)
+        except NotConverged:
+            raise
+        except FkdriftError:
+            if not radial:
                 raise
-            if isinstance(error, OutOfTime):
-                raise OutOfTime(str(error), partial=_spectrum(found, lowest, radial, d, wanted)) from None
             break
-        lowest, radial[l] = lowest or states, states
-        found += [
-            (float(E), float(e), k, l) for k, (E, e) in enumerate(zip(states.energies, states.errors, strict=True))
-        ]
-        known = sorted(E for E, _, _, l_ in found for _ in range(_states(l_, d)))
-        if len(known) >= wanted and states.energies[0] >= known[wanted - 1]:  # a higher l has higher levels still
+        if radial[l].energies[0] >= _highest(radial, d, wanted):  # a higher l has higher levels still
             break
-    assert lowest is not None
-    return _spectrum(found, lowest, radial, d, wanted)
+    for l, states in radial.items():  # noqa: E741
+        k = few
+        while len(states.energies) == k < wanted and states.energies[-1] < _highest(radial, d, wanted):
+            states = radial[l] = solve(l, k := min(2 * k, wanted))
+    return _spectrum(radial, d, wanted)
+
+
+def _rows(radial: dict[int, LineStates], d: int) -> list[tuple[float, float, int, int]]:
+    """E, its error, k and l of every state, lowest first."""
+    rows = [
+        (float(E), float(e), k, l)
+        for l, states in radial.items()  # noqa: E741
+        for k, (E, e) in enumerate(zip(states.energies, states.errors, strict=True))
+    ]
+    return [row for row in sorted(rows) for _ in range(_states(row[3], d))]
+
+
+def _highest(radial: dict[int, LineStates], d: int, wanted: int) -> float:
+    """The last level that is wanted, as far as it is known."""
+    rows = _rows(radial, d)
+    return rows[wanted - 1][0] if len(rows) >= wanted else np.inf
 
 
 def _with_core(line: Coordinate, l: int, core: float | None) -> Coordinate:  # noqa: E741  the name used in every textbook
@@ -68,11 +86,9 @@ def _with_core(line: Coordinate, l: int, core: float | None) -> Coordinate:  # n
     return replace(line, momentum=l, core=core, power=math.sqrt(max((l + half) ** 2 + core, 0.0)) - half)
 
 
-def _spectrum(
-    found: list[tuple[float, float, int, int]], lowest: LineStates, radial: dict[int, LineStates], d: int, wanted: int
-) -> Spectrum:
+def _spectrum(radial: dict[int, LineStates], d: int, wanted: int) -> Spectrum:
     """The levels of all l in one list."""
-    rows = [row for row in sorted(found) for _ in range(_states(row[3], d))][:wanted]
+    rows, lowest = _rows(radial, d)[:wanted], next(iter(radial.values()))
     r = np.linspace(0, _extent(lowest), 801)
     area = 2 * math.pi ** (d / 2) / math.gamma(d / 2)
 
@@ -92,16 +108,6 @@ def _spectrum(
         notes=lowest.notes,
         ground=ground,
     )
-
-
-def _radial_levels(line: Coordinate, wanted: int, limit: float, request: SpectrumRequest) -> LineStates:
-    """Levels of one angular momentum: enough of them to pass `limit`, at most `wanted`."""
-    k = min(wanted, 3)
-    while True:
-        states = solve_line(line, k, request.tolerance or 1e-8, request.limits)
-        if k >= wanted or len(states.energies) < k or states.energies[-1] > limit:
-            return states
-        k = min(2 * k, wanted)
 
 
 def _states(l: int, d: int) -> int:  # noqa: E741  the name used in every textbook

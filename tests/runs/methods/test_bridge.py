@@ -184,7 +184,9 @@ def test_command(tmp_path: Path) -> None:
     assert "fkdrift resume" in again.stderr
     told = CliRunner().invoke(cli.app, ["show", str(tmp_path / "b")])
     assert told.exit_code == 0
-    assert told.stdout.strip() in shown.stdout
+    block, figures = told.stdout.split("\n\n  figures in ")
+    assert block.strip() in shown.stdout
+    assert figures.strip() == f"{tmp_path / 'b' / 'figures'}: trajectories"
     quiet = CliRunner().invoke(cli.app, [*words, "--quiet"])
     assert quiet.stdout.strip() in shown.stdout
     over = CliRunner().invoke(cli.app, ["resume", str(tmp_path / "b")])
