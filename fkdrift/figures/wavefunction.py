@@ -92,7 +92,7 @@ def _maps(process: Process, system: System, exact: Spectrum | None, samples: Ten
     columns = [("learned", learned)]
     if exact is not None:
         columns.append(("exact", exact.log_psi(points.reshape(-1, *system.shape)).reshape(shape)))
-    figure = Figure(figsize=(3.9 * len(columns) + 0.9, 6.6), layout="constrained")
+    figure = Figure(figsize=(3.9 * len(columns) + 0.9, 6.6), layout="compressed")
     panels = figure.subplots(2, len(columns), sharex=True, sharey=True, squeeze=False)
     area = (x[1] - x[0]) * (y[1] - y[0])
     densities = [np.exp(2 * (psi - np.nanmax(psi))) for _, psi in columns]
