@@ -318,7 +318,7 @@ class GroundState(OfPotential):
         tau, n_steps, gap, V = self.time_scale, STEPS_IN_BLOCK, self._gap, self.system.potential
         by_distances = V.free and V.isotropic  # of what psi can miss the sum rule knows the gap
         wanted = min(PROJECTED_MOST, PROJECTED_PER_WALKER * self.n_walkers)
-        if (found := self.sampling.energy) is not None:
+        if (found := self.sampling.energy) is not None and math.isfinite(found.error):
             needed = wanted * (PROJECTED_FINER * found.error / self.asked_for) ** 2
             wanted = min(wanted, max(PROJECTED_LEAST, round(needed)))
         if self._nothing_to_project:
