@@ -27,7 +27,7 @@ paths, and E_L is the killing rate of the reference.  Four things keep the numbe
   their effective sample size falls below half.  The mean weight that resampling throws away is kept over the last
   projection time as the weight of the population, which removes the bias of a finite population; what is left is
   bounded by halving that window.
-- The projection time.  Nothing is counted before it has passed, and the trend of what is counted is tested.
+- The projection time.  Nothing counts but with a whole one beside it, and the trend of what is counted is tested.
 - The noise.  Populations never meet, so their spread gives the error; series are blocked within them.
 
 Workers have a share of the walkers of every population each: the sums of a block are reduced once, and resampling

@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fkdrift.figures.palette import DASHED, EXACT, LEARNED, PARTICLES, STYLE
+from fkdrift.figures.palette import DASHED, EXACT, LEARNED, PARTICLES, STYLE, labelled
 
 Row = Mapping[str, Any]
 OTHERS = tuple(colour for colour in PARTICLES if colour != EXACT)
@@ -64,7 +64,7 @@ def _energies(axes: Axes, title: str, group: Sequence[Row]) -> None:
     if known:
         axes.axvline(group[0][known], color=EXACT, lw=1.3, ls=(0, (5, 2)), label=known)
     axes.set_yticks(y, [row["run"] for row in group])
-    axes.set(title=title, xlabel=_named("energy", group[0]["unit"]), ylim=(len(group) - 0.5, -0.5))
+    axes.set(title=title, xlabel=labelled("energy", group[0]["unit"]), ylim=(len(group) - 0.5, -0.5))
     axes.margins(x=0.15)
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.tick_params(axis="x", labelrotation=20)
@@ -80,13 +80,8 @@ def _ladders(axes: Axes, title: str, group: Sequence[Row]) -> None:
     E, error = (np.array([row[key] for row in group], dtype=float) for key in ("energy", "error"))
     axes.errorbar(x, E, error, fmt="_", color=LEARNED, ms=28, mew=2.0, capsize=4, label="run, one standard error")
     axes.set_xticks(range(len(runs)), runs)
-    axes.set(title=f"levels of {title}", ylabel=_named("energy", group[0]["unit"]), xlim=(-0.6, len(runs) - 0.4))
+    axes.set(title=f"levels of {title}", ylabel=labelled("energy", group[0]["unit"]), xlim=(-0.6, len(runs) - 0.4))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=0.4)
-
-
-def _named(what: str, unit: str | None) -> str:
-    """Of an axis."""
-    return f"{what} in {unit}" if unit else what
 
 
 def _overlay(axes: Axes, title: str, group: Sequence[Row]) -> None:
@@ -99,5 +94,5 @@ def _overlay(axes: Axes, title: str, group: Sequence[Row]) -> None:
     known = next((row for row in group if "expected" in row), None)
     if known:
         axes.plot(known["centres"], known["expected"], label="exact", **DASHED)
-    axes.set(title=title, xlabel=f"${group[0]['axis']}$", ylabel=_named(group[0]["name"], group[0]["unit"]))
+    axes.set(title=title, xlabel=f"${group[0]['axis']}$", ylabel=labelled(group[0]["name"], group[0]["unit"]))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -25,3 +25,8 @@ STYLE: dict[Any, Any] = {
     "image.cmap": "Blues",
 }
 DASHED: dict[str, Any] = {"color": EXACT, "ls": (0, (4, 2)), "lw": 1.4}
+
+
+def labelled(what: str, unit: str | None) -> str:
+    """The label of an axis."""
+    return f"{what} in {unit}" if unit else what

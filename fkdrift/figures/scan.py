@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fkdrift.figures.palette import EXACT, LEARNED, PARTICLES, STYLE
+from fkdrift.figures.palette import EXACT, LEARNED, PARTICLES, STYLE, labelled
 
 MOST_CURVES = 8
 LABEL = "learned, one standard error"
@@ -54,7 +54,7 @@ def scan_figure(rows: Rows, over: Sequence[str], title: str, units: Mapping[str,
 
 def _label(name: str, unit: str) -> str:
     """Of an axis; energies that are in no unit have none."""
-    return f"{name} in {unit}" if unit and "energy" not in unit else name
+    return labelled(name, None if "energy" in unit else unit)
 
 
 def _curves(rows: Rows, over: Sequence[str], along: str) -> list[tuple[str, str, Rows]]:
