@@ -33,6 +33,8 @@ FORMAT = 3
 CHECKPOINT, VIEWS = "checkpoint.pt", ("config.toml", "history.csv", "result.json")
 NO_COMMENT, SEAL_BYTES = b"\0\0", 64
 """The length of the comment that torch gives its archives, and the length of a SHA-256 in hexadecimal digits."""
+LOCK_SECONDS = 2.0
+"""How long a folder is waited for: a killed process and its children are not cleared away at once."""
 
 
 def write_folder(
@@ -131,13 +133,14 @@ def _flush(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """The folder for this thread alone, made if it is not there; a thread that has it already may enter again.
 
-    The lock is the system's: it ends with its process, however that ends.
+    The lock is the system's: it ends with its process, however that ends, once the system has cleared it and the
+    children that it was just starting away.
 
     Raises:
         CannotWrite: another process has it, or it cannot be made or written to.
     """
     make_folder(folder)
-    lock = filelock.FileLock(folder.resolve() / ".lock", timeout=0, is_singleton=True)
+    lock = filelock.FileLock(folder.resolve() / ".lock", timeout=LOCK_SECONDS, is_singleton=True)
     try:
         lock.acquire()
     except filelock.Timeout:
