@@ -11,8 +11,8 @@ os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  #
 
 from pathlib import Path
 
-import jaxtyping
 import pytest
+import shape_checks
 import torch
 
 PACKAGE = Path(__file__).parents[1] / "fkdrift"
@@ -31,7 +31,7 @@ def modules() -> list[str]:
     return sorted(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files)
 
 
-jaxtyping.install_import_hook(checked(), "shape_checks.check_shapes")
+shape_checks.install(checked())
 
 torch.set_num_threads(1)
 
