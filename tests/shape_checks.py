@@ -30,7 +30,8 @@ def check_shapes(checked: Any) -> Any:
         if dataclasses.is_dataclass(checked) and "__init__" in vars(checked):
             checked.__init__ = check_shapes(checked.__init__)
         return checked
-    shapes = {name: hint for name, hint in getattr(checked, "__annotations__", {}).items() if _is_shape(hint)}
+    hints = {name: _resolved(hint, checked) for name, hint in getattr(checked, "__annotations__", {}).items()}
+    shapes = {name: hint for name, hint in hints.items() if _is_shape(hint)}
     return _one_size_for_each_name(checked, shapes) if shapes else checked
 
 
@@ -48,6 +49,13 @@ def _one_size_for_each_name(function: Callable[..., Any], shapes: dict[str, Any]
     return within_a_context
 
 
+def _resolved(hint: object, function: Callable[..., Any]) -> object:
+    """What an annotation means in the module of a function; as it is where a name is not known there."""
+    try:
+        return eval(hint, function.__globals__) if isinstance(hint, str) else hint
+    except NameError:
+        return hint
+
+
 def _is_shape(hint: object) -> bool:
-    text = hint if isinstance(hint, str) else repr(hint)
-    return "jaxtyping" in text or any(shape in text for shape in SHAPES)
+    return any(shape in hint for shape in SHAPES) if isinstance(hint, str) else "jaxtyping" in repr(hint)
