@@ -60,6 +60,8 @@ def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
     monkeypatch.setattr("fkdrift.estimators.correlation.STEPS_IN_SCALE", 8)
+    monkeypatch.setattr("fkdrift.runs.ground_state.N_EXCITATION_WALKERS", 256)
+    monkeypatch.setattr("fkdrift.runs.ground_state.N_EXCITATION_BLOCKS", 16)
     monkeypatch.setattr(fk, "solve", quick_solve)
     monkeypatch.setattr(fk, "pimc", quick_pimc)
     monkeypatch.setattr(fk, "scan", quick_scan)
