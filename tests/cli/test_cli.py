@@ -212,13 +212,14 @@ def test_doctor_can_fail():
 
 
 def test_doctor_reports_a_failure(monkeypatch):
-    settings = Settings(**SMALL)
-    monkeypatch.setattr(doctor, "SETTINGS", settings)
+    monkeypatch.setattr(doctor, "SETTINGS", Settings(**SMALL))
+    monkeypatch.setattr(doctor, "SPEED", doctor.SPEED.changed(n_walkers=32, path_step=1 / 4))
     monkeypatch.setattr(doctor, "SELF_TEST", {"harmonic": 0.4})
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
     assert "torch" in result.stdout
+    assert "walker-steps per second" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["solve", "scan", *METHODS.names(), *(f"learn {name}" for name in MODELS.names())])
