@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 
 os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # before numpy, and for every worker
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts would compile all of fkdrift again
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
+import shape_checks
 import torch
 
 PACKAGE = Path(__file__).parents[1] / "fkdrift"
@@ -31,9 +34,25 @@ def modules() -> list[str]:
     return sorted(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files)
 
 
-jaxtyping.install_import_hook(checked(), "shape_checks.check_shapes")
-
+sys.dont_write_bytecode = False
+shape_checks.install(checked())
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def rough_figures() -> Iterator[None]:
+    """Figures of a run are drawn from short paths and few samples."""
+    from fkdrift.figures import trajectories
+
+    follow = trajectories._follow
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            trajectories, "_follow", lambda *of, times, n_saved: follow(*of, times=times, n_saved=n_saved // 8)
+        )
+        patch.setattr(trajectories, "FINER", 1)
+        patch.setattr("fkdrift.runs.ground_state.ROUNDS", 4)
+        patch.setattr("fkdrift.runs.ground_state.ROUNDS_LEAST", 2)
+        yield
 
 
 @pytest.fixture

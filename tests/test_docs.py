@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,9 @@ def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fkdrift.runs.ground_state.GroundState.plot", lambda state: {})
     monkeypatch.setattr("fkdrift.estimators.correlation.STEPS_IN_SCALE", 8)
+    monkeypatch.setattr("fkdrift.hamiltonian.three_body.N_ROUNDS", 1)
+    monkeypatch.setattr("fkdrift.runs.ground_state.N_EXCITATION_WALKERS", 256)
+    monkeypatch.setattr("fkdrift.runs.ground_state.N_EXCITATION_BLOCKS", 16)
     monkeypatch.setattr(fk, "solve", quick_solve)
     monkeypatch.setattr(fk, "pimc", quick_pimc)
     monkeypatch.setattr(fk, "scan", quick_scan)
@@ -97,6 +101,14 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@cache
+def help_of(*command: str) -> str:
+    """What a command says of itself."""
+    shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, command
+    return shown.stdout
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md"], ids=lambda page: page.name)
 def test_options_in_the_pages_exist(page):
     for block in blocks(page, "bash"):
@@ -104,12 +116,10 @@ def test_options_in_the_pages_exist(page):
             words = shlex.split(line, comments=True)
             if words[:1] != ["fkdrift"] or len(words) < 2:
                 continue
-            command = words[1:3] if words[1] == "learn" else words[1:2]
-            shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"})
-            assert shown.exit_code == 0, line
+            shown = help_of(*(words[1:3] if words[1] == "learn" else words[1:2]))
             for word in words[2:]:
                 if re.match(r"-+[a-zA-Z]", word):
-                    assert re.search(rf"(^|\W){re.escape(word)}\W", shown.stdout), f"{page.name}: {line}"
+                    assert re.search(rf"(^|\W){re.escape(word)}\W", shown), f"{page.name}: {line}"
 
 
 def test_the_readme_begins_with_two_commands():

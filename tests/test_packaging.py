@@ -95,8 +95,9 @@ def test_public_names_resolve():
 
 
 @pytest.mark.slow
-def test_wheel_and_sdist_work_from_another_folder(tmp_path):
+def test_wheel_and_sdist_work_from_another_folder(tmp_path, monkeypatch):
     pytest.importorskip("build")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     source = tmp_path / "source"  # a copy: a build folder left in the checkout would ship deleted modules for ever
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("fkdrift", "potentials"):
@@ -115,9 +116,10 @@ def test_wheel_and_sdist_work_from_another_folder(tmp_path):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"fkdrift", "fkdrift_potentials"}
     with tarfile.open(sdist) as archive:
         assert any(name.endswith("/potentials/harmonic.py") for name in archive.getnames())
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", python]  # pip is not installed once more
+    subprocess.run([*pip, "install", "-q", "--no-deps", wheel], check=True, capture_output=True)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     borrowed = [path for path in sys.path if path.endswith("site-packages")]  # the dependencies, not installed twice
     (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")

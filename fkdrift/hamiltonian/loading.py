@@ -257,6 +257,7 @@ def execute_again(files: Sequence[str]) -> None:
 
 
 def _execute(file: Path, module_name: str) -> types.ModuleType:
+    """The module of a file as it is now: kept bytecode is of the same second and size at best, not of the same text."""
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise UnknownPotential(f"{file} is not Python source; give a .py file")
@@ -264,7 +265,7 @@ def _execute(file: Path, module_name: str) -> types.ModuleType:
     sys.modules[module_name] = module  # before execution: dataclasses look their module up
     sys.modules.setdefault(_FILES, types.ModuleType(_FILES))  # pickle looks for the package of a module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(file.read_bytes(), file, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise UnknownPotential(f"{file} cannot be used: {type(error).__name__}: {error}") from error

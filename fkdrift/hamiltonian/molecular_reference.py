@@ -30,7 +30,7 @@ from fkdrift.hamiltonian.potential import Potential, values_at
 from fkdrift.hamiltonian.preparation import Preparation
 from fkdrift.hamiltonian.trial_function import Derivatives, Term, TrialFunction, random_walk, reference_energy
 from fkdrift.numerics.geometry import distance
-from fkdrift.tensor_types import Positions
+from fkdrift.tensor_types import PerWalker, Positions
 
 Array = NDArray[np.float64]
 Values = Callable[[Array], Array]
@@ -80,6 +80,18 @@ class DistancePolynomial(Term):
         gradient = (each[..., None] * unit).sum(2)
         bend = curvature[:, pair[:, :, None], pair[:, None, :]]
         return Derivatives(value, gradient, (dim - 1) * (each / d).sum(-1) + (bend @ unit * unit).sum((-2, -1)))
+
+    def value(self, r: Positions) -> PerWalker:
+        A, b, L = self.matrix.to(r), self.linear.to(r), self.modes.to(r)
+        i, j = torch.triu_indices(r.shape[1], r.shape[1], 1, device=r.device)
+        x = distance(r[:, i] - r[:, j]) - self.rest.to(r)
+        value = (x * (2 * b - x @ A)).sum(-1) / 2
+        if not self.tensors:
+            return value
+        short, rest = bounded(x @ L.T)[0], torch.zeros((), dtype=r.dtype, device=r.device)
+        for tensor in reversed(self.tensors):  # Horner's rule
+            rest = ((tensor.to(r).flatten() + rest).unflatten(-1, (-1, len(L))) @ short[:, :, None])[..., 0]
+        return value + rest[:, 0]
 
     def _polynomial(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """P, its gradient (batch, mode) and its second derivatives (batch, mode, mode) by q."""

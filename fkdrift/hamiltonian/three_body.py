@@ -108,10 +108,13 @@ class ThreeBody(Term):
         return Derivatives(value, gradient.permute(2, 1, 0), laplacian.T)
 
     def value(self, r: Positions) -> PerWalker:
-        P = self._pairs(r)
-        M, c, G = self.coupling.to(r), self.pair.to(r), P.sums()
-        phi = P.phi.flatten(1)
-        own = (phi * (c[:, None] - M @ phi)).sum(0).view_as(P.d).sum((0, 1))
+        unit, d, _ = self._neighbours(r)
+        M, c = self.coupling.to(r), self.pair.to(r)
+        phi = self._bumps(d)
+        if self.box is not None:
+            phi = phi * self._end(d).pow(3)
+        G, phi = torch.einsum("ajib,xjib->axib", phi, unit), phi.flatten(1)
+        own = (phi * (c[:, None] - M @ phi)).sum(0).view_as(d).sum((0, 1))
         return ((G * (M @ G.flatten(1)).view_as(G)).sum((0, 1, 2)) + own) / 2
 
     def responses(self, r: Positions, gradient: Positions) -> Tensor:
@@ -152,6 +155,11 @@ class ThreeBody(Term):
         return ThreeBody(self.scales, M, coefficients[len(a) :], self.box)
 
     def _pairs(self, r: Positions) -> _Pairs:
+        unit, d, neighbours = self._neighbours(r)
+        return _Pairs(unit, d, *self._radial(d), neighbours)
+
+    def _neighbours(self, r: Positions) -> tuple[Tensor, Tensor, Tensor]:
+        """The unit vectors and distances of `_Pairs`, and who the neighbours are."""
         n = r.shape[1]
         neighbours = torch.tensor([[j for j in range(n) if j != i] for i in range(n)], device=r.device).T
         x = r.permute(2, 1, 0)
@@ -159,17 +167,24 @@ class ThreeBody(Term):
         if self.box is not None:
             x = nearest_image(x.movedim(0, -1), self.box).movedim(-1, 0)
         d = distance(x, 0)
-        return _Pairs(x / d, d, *self._radial(d), neighbours)
+        return x / d, d, neighbours
+
+    def _bumps(self, d: Tensor) -> Tensor:
+        """exp(-d^2 / s_a^2), (function, ...)."""
+        return (-(d / self.scales.to(d).view(-1, *[1] * d.ndim)).square()).exp()
+
+    def _end(self, d: Tensor) -> Tensor:
+        """1 - (2 d / L)^2, and 0 from half of the box on."""
+        assert self.box is not None
+        return (1 - (d / (min(self.box) / 2)).square()).clamp_min(0)
 
     def _radial(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """phi with its first two derivatives, (function, ...)."""
-        s = self.scales.to(d).view(-1, *[1] * d.ndim)
-        phi = (-(d / s).square()).exp()
+        s, phi = self.scales.to(d).view(-1, *[1] * d.ndim), self._bumps(d)
         slope, bend = -2 * d / s.square() * phi, (4 * (d / s).square() - 2) / s.square() * phi
         if self.box is None:
             return phi, slope, bend
-        half = min(self.box) / 2
-        y = (1 - (d / half).square()).clamp_min(0)
+        half, y = min(self.box) / 2, self._end(d)
         cut, first = y.pow(3), -6 * d / half**2 * y.square()
         second = 24 * (d / half**2).square() * y - 6 / half**2 * y.square()
         return phi * cut, slope * cut + phi * first, bend * cut + 2 * slope * first + phi * second

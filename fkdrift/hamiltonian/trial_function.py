@@ -168,6 +168,9 @@ class LogSum(Term):
         laplacian = (weight * second).sum(-1) - gradient.square().sum(-1)
         return Derivatives(w.logsumexp(-1).sum(-1), gradient, laplacian)
 
+    def value(self, r: Positions) -> PerWalker:
+        return self.radial(distance(r[..., None, :] - r.new_tensor(self.points)))[0].logsumexp(-1).sum(-1)
+
 
 @dataclass(frozen=True)
 class Pair(Term):
@@ -227,6 +230,9 @@ class Smooth(Term):
         with torch.set_grad_enabled(r.requires_grad):
             value, gradient, second = curvatures(self.function, r)
         return Derivatives(value, gradient, second.sum(-1))
+
+    def value(self, r: Positions) -> PerWalker:
+        return self.function(r)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ LONGER = ("SIGKILL", "SIGTERM")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONGER else ()) for n in SHORT])
-def test_nothing_wrong_and_nothing_lost(name: str) -> None:
+def test_nothing_wrong_and_nothing_lost(name: str, rough_figures: None) -> None:
     tally = run(name, SHORT[name], seed=1)
     assert tally.clean, tally.examples
     assert tally.tried >= SHORT[name]

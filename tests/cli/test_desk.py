@@ -49,7 +49,8 @@ def saved(tmp_path_factory):
     state.save(folders[0], figures=False)
     (folders[0] / "figures").mkdir()
     (folders[0] / "figures" / "energy.png").write_bytes(b"\x89PNG of nothing")
-    fk.solve("x**2/2 + where(x < 0, 0, 0)", settings=settings, seed=1, progress=False).save(folders[1], figures=False)
+    other = fk.solve("x**2/2 + where(x < 0, 0, 0)", settings=small(), seed=1, progress=False)
+    other.save(folders[1], figures=False)
     return state, folders
 
 

@@ -80,7 +80,8 @@ def test_derivatives_are_exact_and_the_function_turns_with_the_molecule(potentia
     found = prepare_molecule(potential)
     W = found.trial_function
     r = torch.from_numpy(found.draw(6, np.random.default_rng(0)))
-    _, gradient, laplacian = W.derivatives(r)
+    value, gradient, laplacian = W.derivatives(r)
+    torch.testing.assert_close(W(r), value)
     _, by_autograd, second = curvatures(W, r.clone().requires_grad_())
     torch.testing.assert_close(gradient, by_autograd.detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(laplacian, second.sum(-1).detach(), rtol=1e-9, atol=1e-9)

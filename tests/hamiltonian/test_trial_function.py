@@ -66,6 +66,7 @@ def test_radial_derivatives(radial):
 def test_term_derivatives_against_autograd(term):
     r = walkers().requires_grad_()
     value, gradient, laplacian = TrialFunction((term,)).derivatives(r)
+    torch.testing.assert_close(term.value(r), value)
     (expected,) = torch.autograd.grad(value.sum(), r, create_graph=True)
     second = torch.zeros_like(r)
     for i in range(3):

@@ -240,7 +240,7 @@ def test_a_notebook_has_a_plain_line_that_is_gone_at_the_end(monkeypatch, capsys
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def drawn(rough_figures):
     """States and figures by name; each system is solved once."""
     cases = {
         "line": ("anharmonic", {}),
@@ -252,12 +252,10 @@ def drawn():
         "chain": ("calogero", {"n_particles": 3}),
     }
     found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fkdrift.figures.trajectories.FINER", 1)
-        for label, (name, options) in cases.items():
-            settings = small(**options).changed(project=label == "line")
-            state = fk.solve(name, settings=settings, progress=False, **options)
-            found[label] = (state, state.plot())
+    for label, (name, options) in cases.items():
+        settings = small(**options).changed(project=label == "line")
+        state = fk.solve(name, settings=settings, progress=False, **options)
+        found[label] = (state, state.plot())
     return found
 
 
@@ -346,7 +344,7 @@ def test_drawing_leaves_the_run_alone(drawn):
     assert_same(before, state.state_dict())
 
 
-def test_an_interrupted_run_can_be_drawn():
+def test_an_interrupted_run_can_be_drawn(rough_figures):
     state = GroundState(fk.load_potential("harmonic"), fk.Settings(**SMALL))
     list(islice(state.advance(), 2))
     assert len(state.plot()["energy"].axes) == 1

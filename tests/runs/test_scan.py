@@ -130,9 +130,14 @@ def test_a_point_that_fails_is_written_down_and_tried_again(no_figures, tmp_path
     assert [point.status for point in fk.load(tmp_path, Spring()).points] == ["finished", "waiting", "finished"]
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A scan that is left alone."""
+    return drive(springs(1.0, 2.0), progress=False)
+
+
 @pytest.mark.parametrize(("n", "status"), [(20, "waiting"), (120, "interrupted")], ids=["making", "training"])
-def test_an_interrupted_scan_ends_where_it_would_have_ended(n, status, no_figures, tmp_path):
-    whole = drive(springs(1.0, 2.0), progress=False)
+def test_an_interrupted_scan_ends_where_it_would_have_ended(n, status, whole, no_figures, tmp_path):
     Spring.pending[:] = [signal.SIGINT, n]
     stopped = drive(springs(1.0, 2.0), out=tmp_path, progress=False)
     assert not Spring.pending

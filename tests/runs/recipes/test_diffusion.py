@@ -93,6 +93,7 @@ def test_whole_numbers_are_coded_at_the_dithered_bound(tmp_path):
     assert (learned.sample(20) == learned.sample(20).round()).all()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_commands(tmp_path):
     """learn, compress, decompress; a model of other data, a file that is there, and a missing step are refused."""
     np.save(tmp_path / "x.npy", plane())
