@@ -101,7 +101,7 @@ def _flow(model: DDPM, z: Tensor, start: float, end: float, n_steps: int) -> Ten
 
 def _velocity(model: DDPM, z: Tensor, phi: float) -> Tensor:
     """w(z, phi) for one phi."""
-    return model.network(z, model.phi.new_full((len(z),), phi))
+    return model.velocity(z, model.phi.new_full((len(z),), phi))
 
 
 def _levels(model: DDPM) -> tuple[float, float]:

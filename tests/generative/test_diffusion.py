@@ -129,6 +129,34 @@ def test_best_variance_from_data_is_the_exact_one():
     assert torch.allclose(model.log_variance.exp(), reverse_variance(model, 2.0), rtol=0.03)
 
 
+class ToldGaussian(ExactGaussian):
+    """The same around a centre for each class, which is read after z."""
+
+    centres = torch.tensor([-1.5, 0.2, 2.0], dtype=torch.float64)
+
+    def forward(self, z: Tensor, phi: Tensor) -> Tensor:
+        z, centre = z[:, :1], (z[:, 1:] @ self.centres)[:, None]
+        cos, sin = phi.cos()[:, None], phi.sin()[:, None]
+        return super().forward(z - cos * centre, phi) - sin * centre
+
+
+def test_told_classes_the_bound_is_that_of_each_class():
+    """For p(x | c) = N(m_c, s^2) the bound is its entropy, and samples, codes and density are its own."""
+    shares = torch.full((3,), 1 / 3, dtype=torch.float64)
+    model = DDPM(ToldGaussian(0.4), UNIT, n_steps=400, class_shares=shares)
+    generator, classes = torch.Generator().manual_seed(0), torch.arange(3).repeat(1000)
+    z = torch.randn(3000, 1, generator=generator, dtype=torch.float64)
+    x = ToldGaussian.centres[classes][:, None] + 0.4 * z
+    told = model.given(classes)
+    entropy = math.log(0.4) + (1 + math.log(2 * math.pi)) / 2
+    assert abs(from_walkers(told.bound(x, generator)).mean - entropy) < 0.05
+    drawn = ancestral(told, 3000, generator).reshape(1000, 3)
+    assert torch.allclose(drawn.mean(0), ToldGaussian.centres, atol=0.06)
+    assert torch.allclose(probability_flow(told, probability_flow(told, x, backwards=True)), x, atol=1e-5)
+    with pytest.raises(BadParameter, match="told the classes"):
+        model.bound(x, generator)
+
+
 def test_units_of_the_data():
     """Moved and stretched data: the bound moves by the logarithm of the stretch, samples go along."""
     generator = torch.Generator().manual_seed(0)

@@ -38,7 +38,7 @@ def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
 def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
     """The model of these settings, started from their seed."""
     with seeded(settings.seed):
-        network = TimeNetwork(data.size, (settings.width,) * settings.depth, settings.waves or 0)
+        network = TimeNetwork(data.size, (settings.width,) * settings.depth, settings.waves or 0, data.n_classes)
     model = DDPM(
         network,
         data.train,
@@ -47,6 +47,7 @@ def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
         learn_variance=settings.variance == "learned",
         dither=0.0 if data.n_levels is None else 1.0,
         by_column=settings.scaling == "column",
+        class_shares=data.class_shares,
     )
     if settings.variance == "beta-tilde":
         model.use_variance(model.b_tilde)
@@ -69,8 +70,8 @@ def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
 
 def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
     """Where the bound comes from: the first, the last and the other terms, on test data."""
-    diffusion = cast(DDPM, model)
     x = data.test[:500]
+    diffusion = cast(DDPM, model).given(data.labels("test")[:500])
     with torch.no_grad():
         dithered = diffusion.dithered(x, generator)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)
@@ -105,5 +106,16 @@ def decode(model: nn.Module, z: Tensor) -> Tensor:
 
 
 RECIPE = Recipe(
-    "diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+    "diffusion",
+    DiffusionSettings,
+    resolve,
+    build,
+    objective,
+    evaluate,
+    entries,
+    figures,
+    sample,
+    encode,
+    decode,
+    conditional=True,
 )

@@ -43,7 +43,7 @@ def build(settings: MarkovSettings, data: Dataset) -> MarkovAutoencoder:
             else:
                 encoders.append(fixed_kernel(below, settings.decay))
             decoders.append(_step("diagonal", MLP, above, widths, below))
-        return MarkovAutoencoder(encoders, decoders, sizes[-1])
+        return MarkovAutoencoder(encoders, decoders, sizes[-1], data.class_shares)
 
 
 def _step(kind: str, network: type[MLP], n_in: int, widths: Sequence[int], size: int) -> DistributionKernel:
@@ -52,4 +52,17 @@ def _step(kind: str, network: type[MLP], n_in: int, widths: Sequence[int], size:
     return make(network(n_in, widths, make.n_outputs(size), GAIN), size)
 
 
-RECIPE = Recipe("markov", MarkovSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode)
+RECIPE = Recipe(
+    "markov",
+    MarkovSettings,
+    resolve,
+    build,
+    objective,
+    evaluate,
+    entries,
+    figures,
+    sample,
+    encode,
+    decode,
+    conditional=True,
+)
