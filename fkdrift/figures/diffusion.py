@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -9,11 +11,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fkdrift.figures.latent import pixels
-from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
+from fkdrift.figures.palette import DASHED, EXACT, LEARNED, PARTICLES, POTENTIAL, WALKERS
 from fkdrift.generative.chain import generate
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diffusion import DDPM
 from fkdrift.generative.reverse_diffusion import ancestral, probability_flow
+from fkdrift.numerics.estimates import Estimate
 
 N_POINTS, N_BINS = 20_000, 90
 ROWS, COLUMNS = 6, 12
@@ -28,6 +31,27 @@ def diffusion_figures(model: DDPM, data: Dataset, generator: torch.Generator) ->
     if model.size == 2:
         return {"samples": _plane(model, data, generator), "reverse": _reverse_plane(model, data, generator)}
     return {"samples": _marginals(model, data, generator)}
+
+
+def samplers_figure(distances: Mapping[str, Sequence[tuple[int, Estimate]]], drawn: Tensor, data: Dataset) -> Figure:
+    """How far samples are from the data against the evaluations of the network that they took, and images of few.
+
+    Args:
+        distances: (evaluations, energy distance) of each way to draw them.
+        drawn: (row, column, size), images of one of them.
+        data: what is drawn.
+    """
+    figure = Figure(figsize=(8.8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    for colour, (name, points) in zip(PARTICLES, distances.items(), strict=False):
+        calls, found = [n for n, _ in points], [distance for _, distance in points]
+        means, errors = [d.mean for d in found], [d.error for d in found]
+        left.errorbar(calls, means, errors, color=colour, marker="o", ms=3.5, lw=1.2, elinewidth=0.8, label=name)
+    left.axhline(0, color=POTENTIAL, lw=0.8)
+    left.set(xscale="log", xlabel="evaluations of the network", ylabel="energy distance to the data")
+    left.legend()
+    _tiles(right, drawn, data)
+    return figure
 
 
 def _images(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:

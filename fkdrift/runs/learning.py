@@ -393,6 +393,9 @@ class Learning(Run):
             remarks.append(
                 Row("tails", f"{far['outside']:.2g} of the samples lie far outside the data: see docs/flows.md")
             )
+        if "probability_flow" in result:
+            flow = result["probability_flow"]
+            remarks.append(Row("probability flow", f"-log p {number(flow)} nats, median {flow['median']:.4g} (test)"))
         if "paths" in result:
             remarks.append(Row("hidden paths", _paths(result["paths"])))
         if "latents" in result:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import generate, log_ratio
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow, reverse_sde
+from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, multistep, probability_flow, reverse_sde
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.networks import seeded
 from fkdrift.training.adam import minibatch_adam
@@ -209,6 +209,19 @@ def test_samplers_keep_the_exact_density(sampler):
     assert (abs(x.std(0) / s - 1) < 5 / (2 * n) ** 0.5 + 0.01).all()
 
 
+def test_the_multistep_flow_is_of_second_order():
+    """Its error, against itself with many steps and against the exact map z_T s / width(z_T), falls with n^2."""
+    s = 0.3
+    model, z = exact_model(s, 1000), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    best = multistep(model, z, 2560)
+    errors = torch.stack([(multistep(model, z, n) - best).abs().max() for n in (20, 40, 80)])
+    assert ((errors[:-1] / errors[1:] - 4).abs() < 0.8).all()
+    width = (model.cos[-1] ** 2 * s**2 + model.sin[-1] ** 2).sqrt()
+    assert torch.allclose(best, z * s / width, atol=1e-3)
+    with pytest.raises(BadParameter, match="at least 2"):
+        multistep(model, z, 1)
+
+
 def test_the_flow_goes_back_and_gives_the_density():
     s = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
     model = DDPM(ExactGaussian(s / s.square().mean().sqrt()), torch.cat([s, -s]).reshape(2, 3), n_steps=100)
@@ -218,6 +231,8 @@ def test_the_flow_goes_back_and_gives_the_density():
     blurred = (s.square() * model.cos[0] ** 2 + s.square().mean() * model.sin[0] ** 2).sqrt()
     exact = torch.distributions.Normal(torch.zeros(3).double(), blurred).log_prob(x).sum(-1)
     assert torch.allclose(flow_log_prob(model, x), exact, atol=1e-3)
+    probed = flow_log_prob(model, x, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(probed, exact, atol=1e-3)  # e . J e of a diagonal J is its trace
 
 
 def test_the_score_is_that_of_the_noised_data():
