@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from fkdrift.numerics.networks import seeded as seeded
     from fkdrift.paths.entropy_production import entropy_production as entropy_production
     from fkdrift.paths.entropy_production import gaussian_score as gaussian_score
+    from fkdrift.paths.transitions import Transitions as Transitions
+    from fkdrift.paths.transitions import transitions as transitions
     from fkdrift.training.adam import minibatch_adam as minibatch_adam
     from fkdrift.training.score_matching import denoising_loss as denoising_loss
     from fkdrift.training.score_matching import drift_from_samples as drift_from_samples
@@ -129,6 +131,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "densities.zuko_density": ("ZukoDensity",),
     "bridges.conditioned": ("Conditioned", "GuidedDrift", "Measurement"),
     "paths.entropy_production": ("entropy_production", "gaussian_score"),
+    "paths.transitions": ("Transitions", "transitions"),
     "generative.latent_sde": ("LatentSDE",),
     "bridges.trajectories": ("Trajectories", "infer"),
     "bridges.transition": ("splitting",),
