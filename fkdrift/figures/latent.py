@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fkdrift.densities.kernels import expectation
 from fkdrift.figures.palette import DASHED, EXACT, LEARNED, STYLE, WALKERS
-from fkdrift.generative.chain import draw_posterior, generate
+from fkdrift.generative.chain import Chain, draw_posterior, generate
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
 from fkdrift.generative.markov import MarkovAutoencoder
@@ -183,6 +183,32 @@ def _picture(axes: Axes, image: Tensor, low: float, top: float) -> None:
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_color("#dddddd")
+
+
+def laws_figure(chains: Mapping[str, Chain], x: Tensor, colours: Tensor, generator: torch.Generator) -> Figure:
+    """The law of every latent of some chains, a row for each: draws of q(z_t) = E_x q(z_t | x), first two components.
+
+    Args:
+        chains: by what is said of them.
+        x: data (batch, size).
+        colours: a number of each datum, (batch,), which its latents are coloured by.
+        generator: of the draws.
+    """
+    n = max(chain.n_steps for chain in chains.values())
+    figure = Figure(figsize=(2.1 * (n + 1), 2.1 * len(chains)), layout="constrained")
+    panels = figure.subplots(len(chains), n + 1, squeeze=False)
+    for row, (name, chain) in zip(panels, chains.items(), strict=True):
+        with torch.no_grad():
+            path, _ = draw_posterior(chain, x, generator)
+        for t, axes in enumerate(row):
+            if t > chain.n_steps:
+                axes.remove()
+                continue
+            axes.scatter(*path[t][:, :2].double().numpy().T, s=2, c=colours.numpy(), cmap="twilight", linewidths=0)
+            limit = 1.1 * float(path[t][:, :2].abs().max())
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=f"$z_{t}$" if t else "data")
+        row[0].set_ylabel(name)
+    return figure
 
 
 def pixels(image: Tensor, low: float, top: float) -> np.ndarray:

@@ -115,7 +115,7 @@ CASES = {
     "scan": lambda: scanned("harmonic", {"omega": [1.0, 2.0]}),
     "interrupted scan": lambda: scanned("hydrogen", {"Z": [1.0, 2.0]}, 1),
     "vae": lambda: learned("vae", latents=2, depth=1),
-    "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=8, depth=1),
+    "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=(8,), depth=1),
     "diffusion": lambda: learned("diffusion", steps=4),
     "flow of data": lambda: learned("flow", PLANE, couplings=2),
     "latent sde": lambda: learned("latent-sde", dataset(PLANE, times=np.array([0.0, 0.7])), latents=1),

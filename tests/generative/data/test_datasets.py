@@ -130,6 +130,11 @@ def test_markov_settings():
     with pytest.raises(BadConfig, match="set every upper to latents"):
         MarkovSettings(latents=5, upper=(4,), decay=0.5)
     assert MarkovSettings(latents=5, upper=[5, 5], decay=0.5).upper == (5, 5)
+    with pytest.raises(BadConfig, match="3 values of kernels do not fit 2 steps"):
+        MarkovSettings(upper=(4, 3), kernels=("full", "diagonal", "full"))
+    for options in ({"hold": 1.0}, {"hold": 1.0, "decay": 0.5, "latents": 20, "samples": 3}):
+        with pytest.raises(BadConfig, match="hold goes with a decay"):
+            MarkovSettings(**options)
 
 
 def test_files(tmp_path):
