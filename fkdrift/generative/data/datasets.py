@@ -221,7 +221,7 @@ def load_data(
     name = str(source)
     if name in SOURCES:
         if labels not in (None, "labels"):
-            raise BadParameter(f"{name} has classes of its own: give labels as their name, and not {labels}")
+            raise BadParameter(f"{name} has classes of its own: give them by their name, labels, and not {labels}")
         return _told(SOURCES[name](), labels)
     path, key = file_and_name(name)
     if path.suffix not in FILES:
