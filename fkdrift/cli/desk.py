@@ -66,6 +66,9 @@ def sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="A .npy, .npz or .nc file.", metavar="FILE")],
     n: Annotated[int, typer.Option("-n", "--n-samples", help="How many.", min=1)] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+    label: Annotated[
+        int | None, typer.Option("--label", help="Of a model that was told classes: which one.", min=0)
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Draw from |psi|^2 of a ground state, or from a learned model, to a file."""
@@ -75,6 +78,7 @@ def sample(
 
         from fkdrift.numerics.named_arrays import KINDS, write
         from fkdrift.runs.driver import load
+        from fkdrift.runs.learning import Learning
         from fkdrift.runs.starting import Cost, require_room
 
         if out.suffix not in KINDS:
@@ -82,16 +86,23 @@ def sample(
         run = load(folder, trust=trust)
         if not hasattr(run, "named_samples"):
             raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift solve or fkdrift learn")
-        one = sum(array.nbytes for _, array in run.named_samples(1, seed).values())
+        if label is not None and not isinstance(run, Learning):
+            raise BadConfig(f"{folder} holds a {run.kind}, which has no classes: leave --label out")
+        options = {} if label is None else {"label": label}
+        one = sum(array.nbytes for _, array in run.named_samples(1, seed, **options).values())
         require_room(Cost(2.0 * n * one, 0.0), torch.device("cpu"), None, f"give fewer than -n {n}", "the samples")
-        typer.echo(write(out, run.named_samples(n, seed)))
+        typer.echo(write(out, run.named_samples(n, seed, **options)))
 
 
 def score(
     folder: Folder,
-    data: Annotated[Path, typer.Argument(help="An array (n, ...) in a .npy file.", metavar="DATA.npy")],
+    data: Annotated[str, typer.Argument(help="FILE.npy, FILE.npz or FILE.npz:NAME, (n, ...).", metavar="DATA")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the number of each datum to it.", metavar="FILE.npy")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Their classes: FILE.npy, or a name in DATA.npz.", metavar="NAME"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws that a bound is averaged over.")] = 0,
     trust: Trust = False,
@@ -100,7 +111,7 @@ def score(
     """Say how likely new data are under a learned model: log p(x), or the bound on it, in nats."""
     with errors():
         refuse_no_run(folder, "checkpoint.pt")
-        from fkdrift.generative.data.datasets import read_array
+        from fkdrift.generative.data.datasets import file_and_name, read_array, read_labels
         from fkdrift.numerics.named_arrays import write
         from fkdrift.runs.driver import load
         from fkdrift.runs.learning import Learning
@@ -109,7 +120,8 @@ def score(
         run = load(folder, trust=trust)
         if not isinstance(run, Learning):
             raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift learn")
-        found, each = run.score(read_array(data), seed)
+        told = None if labels is None else read_labels(labels, file_and_name(data)[0])
+        found, each = run.score(read_array(data), told, seed)
         if out is not None:
             write(out, {found["quantity"]: (("datum",), each)})
         if as_json:

@@ -20,7 +20,15 @@ from fkdrift.settings import fields_of
 
 Data = Annotated[
     str | None,
-    typer.Option("--data", "-d", help="digits, mnist5k, FILE.npy, or run:DIR (a solved ground state).", metavar="NAME"),
+    typer.Option("--data", "-d", help="digits, mnist5k, FILE.npy, FILE.npz, or run:DIR (solved).", metavar="NAME"),
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="Classes to tell the model: FILE.npy, or a name in the data's FILE.npz; labels of digits and mnist5k.",
+        metavar="NAME",
+    ),
 ]
 
 
@@ -42,7 +50,7 @@ def model_command(name: str) -> Any:
     settings_class = MODELS.settings(name)
 
     @computing(fields_of(settings_class))
-    def train(request: Request, data: Data = None) -> None:
+    def train(request: Request, data: Data = None, labels: LabelsOption = None) -> None:
         refuse_to_replace(request)
         described, written = ({}, {}) if request.config is None else read_config(request.config, "data", "settings")
         source = data or described.get("name")
@@ -50,9 +58,10 @@ def model_command(name: str) -> Any:
             raise BadConfig("which data? Give --data NAME, or a --config file of a training")
         settings = settings_class.from_values({**written, **request.given})
         _refuse_missing(source)
+        told = labels or described.get("labels")
         from fkdrift.runs.learning import learn as run
 
-        finish(run(name, source, settings=settings, out=request.out, progress=request.progress), request)
+        finish(run(name, source, labels=told, settings=settings, out=request.out, progress=request.progress), request)
 
     return made_command(name, train, MODELS.summary(name))
 
@@ -61,5 +70,5 @@ def _refuse_missing(source: str) -> None:
     """Say at once that a file or a run is not there."""
     if source.startswith("run:"):
         refuse_no_run(Path(source.removeprefix("run:")), "checkpoint.pt")
-    elif source.endswith(".npy") and not Path(source).is_file():
+    elif source.endswith((".npy", ".npz")) and not Path(source).is_file():
         raise BadConfig(f"there is no file {source}")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fkdrift.densities.coupling import Flow, Layer
 from fkdrift.errors import InputError
-from fkdrift.numerics.differentiation import field_and_divergence
+from fkdrift.numerics.differentiation import field_and_divergence, signs
 from fkdrift.numerics.integration import Tensors, rk4
 from fkdrift.numerics.networks import MLP
 from fkdrift.tensor_types import PerWalker
@@ -108,14 +108,10 @@ def hutchinson_log_prob(flow: Flow, x: Tensor, generator: torch.Generator) -> Pe
 
 def _probed(layer: Continuous, x: Tensor, generator: torch.Generator) -> tuple[Tensor, PerWalker]:
     """`Continuous.forward` with e . (dv/dx) e in the place of the divergence, the same e all along a trajectory."""
-    e = 2.0 * torch.randint(2, x.shape, generator=generator, device=x.device).to(x) - 1
+    e = signs(x, generator)
 
     def rates(t: float, state: Tensors) -> Tensors:
-        with torch.enable_grad():
-            y = state[0] if state[0].requires_grad else state[0].detach().requires_grad_()
-            v = layer.field(y, _time(y, t))
-            (pulled,) = torch.autograd.grad(v, y, e, create_graph=True)
-        return v, (pulled * e).sum(-1)
+        return field_and_divergence(lambda y: layer.field(y, _time(y, t)), state[0], e)
 
     z, log_det = rk4(rates, (x, x.new_zeros(len(x))), 1.0, 0.0, layer.n_steps)
     return z, log_det

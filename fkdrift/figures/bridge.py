@@ -15,6 +15,7 @@ from torch import Tensor
 from fkdrift.bridges.trajectories import Trajectories
 from fkdrift.figures.palette import DASHED, LEARNED, PARTICLES, POTENTIAL, STYLE, WALKERS
 from fkdrift.generative.latent_sde import LatentSDE
+from fkdrift.numerics.log_weights import effective_sample_size
 
 N_PATHS = 24
 N_PANELS = 6
@@ -95,7 +96,7 @@ def efficiency_figure(curves: Mapping[str, tuple[Tensor, Tensor]], title: str) -
     return figure
 
 
-def series_figure(model: LatentSDE, x: Tensor, data: Tensor, generator: torch.Generator) -> Figure:
+def series_figure(model: LatentSDE, x: Tensor, data: Tensor, generator: torch.Generator, n_paths: int = 512) -> Figure:
     """Series explained by hidden paths, and series that the model makes.
 
     Left: the first observed component of a few series, with bands of what their hidden paths would show without noise.
@@ -106,11 +107,14 @@ def series_figure(model: LatentSDE, x: Tensor, data: Tensor, generator: torch.Ge
         x: the few series (n, time * observed).
         data: more of them.
         generator: source of the noise.
+        n_paths: weighted hidden paths behind each band; how many of them count is in the title.
     """
+    effective = []
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for colour, series in zip(PARTICLES, x, strict=False):
-        path, log_weight = model.posterior(series, 512, generator)
+        path, log_weight = model.posterior(series, n_paths, generator)
+        effective.append(n_paths * effective_sample_size(log_weight.double()).item())
         shown = model.decoder(path.positions[..., 0].flatten(0, 1)).mean[:, 0].unflatten(0, path.positions.shape[:2])
         values, order = shown.sort(1)
         cumulative = log_weight.softmax(0)[order].cumsum(1)
@@ -128,6 +132,10 @@ def series_figure(model: LatentSDE, x: Tensor, data: Tensor, generator: torch.Ge
     right.lines[0].set_label("data")
     right.lines[-1].set_label("model")
     right.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
-    left.set(xlabel="time $t$", ylabel="observed", title="hidden paths given the observations, 90 % bands")
+    left.set(
+        xlabel="time $t$",
+        ylabel="observed",
+        title=f"90 % bands of hidden paths; {min(effective):.0f} to {max(effective):.0f} count",
+    )
     right.set(xlabel="time $t$", title="series of the data and of the model")
     return figure

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fkdrift.figures.palette import DASHED, EXACT, LEARNED, WALKERS
+from fkdrift.figures.latent import pixels
+from fkdrift.figures.palette import DASHED, EXACT, LEARNED, PARTICLES, POTENTIAL, WALKERS
 from fkdrift.generative.chain import generate
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diffusion import DDPM
 from fkdrift.generative.reverse_diffusion import ancestral, probability_flow
+from fkdrift.numerics.estimates import Estimate
 
 N_POINTS, N_BINS = 20_000, 90
 ROWS, COLUMNS = 6, 12
@@ -29,14 +33,36 @@ def diffusion_figures(model: DDPM, data: Dataset, generator: torch.Generator) ->
     return {"samples": _marginals(model, data, generator)}
 
 
+def samplers_figure(distances: Mapping[str, Sequence[tuple[int, Estimate]]], drawn: Tensor, data: Dataset) -> Figure:
+    """How far samples are from the data against the evaluations of the network that they took, and images of few.
+
+    Args:
+        distances: (evaluations, energy distance) of each way to draw them.
+        drawn: (row, column, size), images of one of them.
+        data: what is drawn.
+    """
+    figure = Figure(figsize=(8.8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    for colour, (name, points) in zip(PARTICLES, distances.items(), strict=False):
+        calls, found = [n for n, _ in points], [distance for _, distance in points]
+        means, errors = [d.mean for d in found], [d.error for d in found]
+        left.errorbar(calls, means, errors, color=colour, marker="o", ms=3.5, lw=1.2, elinewidth=0.8, label=name)
+    left.axhline(0, color=POTENTIAL, lw=0.8)
+    left.set(xscale="log", xlabel="evaluations of the network", ylabel="energy distance to the data")
+    left.legend()
+    _tiles(right, drawn, data)
+    return figure
+
+
 def _images(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
-    """Test data above samples of the chain."""
+    """Test data beside samples of the chain, of the same classes where it is told classes."""
     figure = Figure(figsize=(8.4, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
     n = ROWS * COLUMNS // 2
+    drawn = ancestral(_as_in(model, data, n, "test"), n, generator)
     for axes, images, title in (
-        (left, data.test[:n], "test data"),
-        (right, ancestral(model, n, generator), f"drawn from the chain, {model.n_steps} steps"),
+        (left, data.test[torch.arange(n) % len(data.test)], "test data"),
+        (right, drawn, f"drawn from the chain, {model.n_steps} steps"),
     ):
         _tiles(axes, images.unflatten(0, (ROWS, COLUMNS // 2)), data)
         axes.set_title(title)
@@ -45,6 +71,7 @@ def _images(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
 
 def _reverse_images(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
     """Some chains from noise to image: what the network believes of z_0 on the way."""
+    model = model.given(torch.arange(ROWS) % max(1, data.n_classes))
     states = generate(model, ROWS, generator)
     scale, mean = model.standardise.scale, model.standardise.mean
     columns, levels = [], []
@@ -67,15 +94,16 @@ def _reverse_images(model: DDPM, data: Dataset, generator: torch.Generator) -> F
 def _tiles(axes: Axes, images: Tensor, data: Dataset) -> None:
     """Images (row, column, size) as one picture."""
     rows, columns = images.shape[:2]
-    high, wide = data.shape
+    high, wide = data.shape[:2]
     top = (data.n_levels or 2) - 1 if data.n_levels else float(data.test.max())
     low = 0.0 if data.n_levels else float(data.test.min())
-    sheet = np.full((rows * (high + 1) - 1, columns * (wide + 1) - 1), np.nan)
+    colours = (3,) if data.shape[2:] == (3,) else ()
+    sheet = np.full((rows * (high + 1) - 1, columns * (wide + 1) - 1, *colours), 1.0 if colours else np.nan)
     for row in range(rows):
         for column in range(columns):
-            tile = images[row, column].reshape(high, wide).double().numpy()
+            tile = pixels(images[row, column].reshape(data.shape), low, top)
             sheet[row * (high + 1) :, column * (wide + 1) :][:high, :wide] = tile
-    axes.imshow(sheet, cmap="Greys", vmin=low, vmax=top, interpolation="nearest")
+    axes.imshow(sheet, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -84,7 +112,7 @@ def _tiles(axes: Axes, images: Tensor, data: Dataset) -> None:
 
 def _plane(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
     """The density of the data beside that of the samples, and both along each axis."""
-    drawn = ancestral(model, N_POINTS, generator).double().numpy()
+    drawn = ancestral(_as_in(model, data, N_POINTS), N_POINTS, generator).double().numpy()
     real = data.train.double().numpy()
     box = _box(real)
     figure = Figure(figsize=(9.6, 3.3), layout="constrained")
@@ -105,12 +133,12 @@ def _plane(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
 def _reverse_plane(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
     """The cloud at several noise levels on the way back, and some lines of the probability flow."""
     scale, mean = model.standardise.scale, model.standardise.mean
-    states = [z * scale + mean for z in generate(model, 3000, generator)[:-1]]
+    states = [z * scale + mean for z in generate(_as_in(model, data, 3000), 3000, generator)[:-1]]
     box = _box(np.concatenate([data.train.double().numpy(), states[0].double().numpy()]))
     times = (1.0, 0.6, 0.3, 0.0)
     figure = Figure(figsize=(9.6, 2.9), layout="constrained")
     panels = figure.subplots(1, 4, sharex=True, sharey=True)
-    start = states[0][:40]
+    start, model = states[0][:40], _as_in(model, data, 40)
     lines = [start, *(_flow_to(model, (start - mean) / scale, t) * scale + mean for t in np.linspace(0.95, 0, 20))]
     path = torch.stack(lines).double().numpy()
     for axes, time in zip(panels, times, strict=True):
@@ -134,7 +162,7 @@ def _flow_to(model: DDPM, z: Tensor, fraction: float) -> Tensor:
 
 def _marginals(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure:
     """Histograms of the first components."""
-    drawn, real = ancestral(model, 5000, generator).double().numpy(), data.train.double().numpy()
+    drawn, real = ancestral(_as_in(model, data, 5000), 5000, generator).double().numpy(), data.train.double().numpy()
     n = min(8, model.size)
     rows = (n + 3) // 4
     figure = Figure(figsize=(min(n, 4) * 2.3, 2.2 * rows), layout="constrained")
@@ -146,6 +174,12 @@ def _marginals(model: DDPM, data: Dataset, generator: torch.Generator) -> Figure
         axes.set(xlabel=rf"$x_{{{k + 1}}}$", yticks=[])
     figure.axes[0].legend(fontsize=7.5)
     return figure
+
+
+def _as_in(model: DDPM, data: Dataset, n: int, part: str = "train") -> DDPM:
+    """The model, told n classes as they come in the data, if it is told any."""
+    classes = data.labels(part)
+    return model.given(classes.repeat(-(-n // len(classes)))[:n])
 
 
 def _curves(axes: Axes, real: np.ndarray, drawn: np.ndarray, limits: tuple[float, float]) -> None:

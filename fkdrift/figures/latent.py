@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,11 @@ from fkdrift.figures.palette import DASHED, EXACT, LEARNED, STYLE, WALKERS
 from fkdrift.generative.chain import Chain, draw_posterior, generate
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.diagnostics import ACTIVE_VARIANCE, latent_use
+from fkdrift.generative.markov import MarkovAutoencoder
+from fkdrift.generative.vae import VAE
 
 N_SHOWN, N_TRAVERSED, REACH = 12, 8, 2.5
+N_DOTS, MOST_CLASSES = 1000, 10
 SMOOTHING = 50
 
 
@@ -72,7 +75,7 @@ def loss_figure(history: np.ndarray, bounds: dict[str, dict[str, Any]], curve: n
     return figure
 
 
-def latent_figures(chain: Chain, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
+def latent_figures(chain: VAE | MarkovAutoencoder, data: Dataset, generator: torch.Generator) -> dict[str, Figure]:
     """Figures by name: reconstructions and samples; for one latent also traversals and the KL of each unit."""
     figures = {"reconstructions": _reconstructions(chain, data, generator), "samples": _samples(chain, data, generator)}
     if chain.n_steps == 1:
@@ -83,35 +86,40 @@ def latent_figures(chain: Chain, data: Dataset, generator: torch.Generator) -> d
     return figures
 
 
-def _reconstructions(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
+def _reconstructions(chain: VAE | MarkovAutoencoder, data: Dataset, generator: torch.Generator) -> Figure:
     """Test data, and the mean of p(x | z_1) at a draw of z_1."""
-    x = _spread(data)
+    shown = _spread(data, N_DOTS if _in_plane(data) else N_SHOWN)
+    x = data.test[shown]
     path, _ = draw_posterior(chain, x, generator)
-    mean = expectation(chain.generative(1, path[1]))
+    mean = expectation(chain.given(data.labels("test")[shown]).generative(1, path[1]))
     if not data.is_image:
-        return _lines([("data", x), ("reconstruction", mean)])
+        return _beside([("data", x), ("reconstruction", mean)])
     return gallery(torch.stack([x, mean]), data, "data, and what one draw of the latents gives back", ("data", "mean"))
 
 
-def _samples(chain: Chain, data: Dataset, generator: torch.Generator) -> Figure:
-    """What the model makes of its prior."""
-    rows = 4
-    states = generate(chain, rows * N_SHOWN, generator)
-    mean = expectation(chain.generative(1, states[-2]))
+def _samples(chain: VAE | MarkovAutoencoder, data: Dataset, generator: torch.Generator) -> Figure:
+    """What the model makes of its prior, each class in a row where it is told classes."""
     if not data.is_image:
-        return _lines([("data", _spread(data)), ("samples", states[-1][:N_SHOWN])])
-    return gallery(mean.unflatten(0, (rows, N_SHOWN)), data, "drawn from the model (means of the pixels)")
+        shown = _spread(data, N_DOTS if _in_plane(data) else N_SHOWN)
+        told = chain.given(data.labels("test")[shown])
+        return _beside([("data", data.test[shown]), ("samples", generate(told, len(shown), generator)[-1])])
+    rows = min(data.n_classes, MOST_CLASSES) or 4
+    told = chain.given(torch.arange(rows).repeat_interleave(N_SHOWN))
+    mean = expectation(told.generative(1, generate(told, rows * N_SHOWN, generator)[-2]))
+    names = tuple(map(str, range(rows))) if data.n_classes else ()
+    return gallery(mean.unflatten(0, (rows, N_SHOWN)), data, "drawn from the model (means of the pixels)", names)
 
 
-def _traversals(chain: Chain, data: Dataset, units: Tensor, kl: Tensor) -> Figure:
-    """Each leading unit moved from -2.5 to 2.5, the others at 0."""
+def _traversals(chain: VAE | MarkovAutoencoder, data: Dataset, units: Tensor, kl: Tensor) -> Figure:
+    """Each leading unit moved from -2.5 to 2.5, the others at 0; of the first class where it is told classes."""
     values = torch.linspace(-REACH, REACH, N_SHOWN - 1, dtype=kl.dtype)
     z = torch.zeros(len(units), len(values), len(kl), dtype=kl.dtype)
     for row, unit in enumerate(units):
         z[row, :, unit] = values
-    mean = expectation(chain.generative(1, z.flatten(0, 1))).unflatten(0, z.shape[:2])
+    told = chain.given(torch.zeros(1, dtype=torch.long))
+    mean = expectation(told.generative(1, z.flatten(0, 1))).unflatten(0, z.shape[:2])
     names = tuple(f"$z_{{{int(unit)}}}$  {kl[unit]:.2f}" for unit in units)
-    title = rf"one latent from ${-REACH}$ to ${REACH}$, the others 0; KL in nats"
+    title = rf"one latent from ${-REACH}$ to ${REACH}$, the others 0; KL in nats" + "; class 0" * (data.n_classes > 0)
     if data.is_image:
         return gallery(mean, data, title, names)
     figure = Figure(figsize=(8.4, 1.9 * math.ceil(len(units) / 4)), layout="constrained")
@@ -119,11 +127,16 @@ def _traversals(chain: Chain, data: Dataset, units: Tensor, kl: Tensor) -> Figur
     for axes in panels.flat[len(units) :]:
         axes.remove()
     for axes, curves, name in zip(panels.flat, mean, names, strict=False):
+        if _in_plane(data):
+            axes.plot(*curves.double().numpy().T, ".-", color=LEARNED, lw=1.0)
+            axes.plot(*data.test[:N_DOTS].double().numpy().T, ".", ms=1.5, color=WALKERS, zorder=0)
+            axes.set_title(name, fontsize=9)
+            continue
         for shade, curve in zip(np.linspace(0.15, 1.0, len(curves)), curves, strict=True):
             axes.plot(curve.numpy(), color=LEARNED, alpha=shade, lw=1.0)
         axes.set_title(name, fontsize=9)
-    figure.supxlabel("component", fontsize=9)
-    figure.supylabel(r"mean of $p(x\,|\,z)$", fontsize=9)
+    figure.supxlabel(r"$x_1$" if _in_plane(data) else "component", fontsize=9)
+    figure.supylabel(r"$x_2$" if _in_plane(data) else r"mean of $p(x\,|\,z)$", fontsize=9)
     figure.suptitle(title, fontsize=9.5)
     return figure
 
@@ -164,7 +177,7 @@ def gallery(images: Tensor, data: Dataset, title: str, names: tuple[str, ...] = 
 
 
 def _picture(axes: Axes, image: Tensor, low: float, top: float) -> None:
-    axes.imshow(image.double().numpy(), cmap="Greys", vmin=low, vmax=top, interpolation="nearest")
+    axes.imshow(pixels(image, low, top), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():
@@ -172,20 +185,62 @@ def _picture(axes: Axes, image: Tensor, low: float, top: float) -> None:
         side.set_color("#dddddd")
 
 
-def _lines(parts: list[tuple[str, Tensor]]) -> Figure:
-    """Data that are no images, as curves over their components."""
-    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(parts), sharey=True)
-    for axes, (title, curves), colour in zip(panels, parts, (EXACT, LEARNED), strict=True):
-        axes.plot(curves.double().numpy().T, color=colour, lw=1.0, alpha=0.6)
-        axes.set(title=title, xlabel="component", ylabel=r"$x$")
+def laws_figure(chains: Mapping[str, Chain], x: Tensor, colours: Tensor, generator: torch.Generator) -> Figure:
+    """The law of every latent of some chains, a row for each: draws of q(z_t) = E_x q(z_t | x), first two components.
+
+    Args:
+        chains: by what is said of them.
+        x: data (batch, size).
+        colours: a number of each datum, (batch,), which its latents are coloured by.
+        generator: of the draws.
+    """
+    n = max(chain.n_steps for chain in chains.values())
+    figure = Figure(figsize=(2.1 * (n + 1), 2.1 * len(chains)), layout="constrained")
+    panels = figure.subplots(len(chains), n + 1, squeeze=False)
+    for row, (name, chain) in zip(panels, chains.items(), strict=True):
+        with torch.no_grad():
+            path, _ = draw_posterior(chain, x, generator)
+        for t, axes in enumerate(row):
+            if t > chain.n_steps:
+                axes.remove()
+                continue
+            axes.scatter(*path[t][:, :2].double().numpy().T, s=2, c=colours.numpy(), cmap="twilight", linewidths=0)
+            limit = 1.1 * float(path[t][:, :2].abs().max())
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=f"$z_{t}$" if t else "data")
+        row[0].set_ylabel(name)
     return figure
 
 
-def _spread(data: Dataset) -> Tensor:
-    """Some test data, one from each class in turn where there are classes."""
+def pixels(image: Tensor, low: float, top: float) -> np.ndarray:
+    """An image (height, width), or with colours, as numbers from 0 to 1."""
+    shades = ((image.double() - low) / ((top - low) or 1.0)).clamp(0, 1)
+    return (shades[..., 0] if image.shape[2:] == (1,) else shades).numpy()
+
+
+def _in_plane(data: Dataset) -> bool:
+    """Whether data are points in a plane."""
+    return data.shape == (2,)
+
+
+def _beside(parts: list[tuple[str, Tensor]]) -> Figure:
+    """Data that are no images: points in a plane, or curves over their components."""
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    plane = parts[0][1].shape[1] == 2
+    panels = figure.subplots(1, len(parts), sharex=True, sharey=True)
+    for axes, (title, curves), colour in zip(panels, parts, (EXACT, LEARNED), strict=True):
+        if plane:
+            axes.plot(*curves.double().numpy().T, ".", ms=2.5, color=colour, alpha=0.6)
+            axes.set(title=title, xlabel=r"$x_1$", ylabel=r"$x_2$")
+        else:
+            axes.plot(curves.double().numpy().T, color=colour, lw=1.0, alpha=0.6)
+            axes.set(title=title, xlabel="component", ylabel=r"$x$")
+    return figure
+
+
+def _spread(data: Dataset, n: int) -> Tensor:
+    """Indices of n test data, one from each class in turn where there are classes."""
     if data.test_labels is None:
-        return data.test[:N_SHOWN]
+        return torch.arange(min(n, len(data.test)))
     labels = data.test_labels
     ranks = torch.stack([(labels[: k + 1] == labels[k]).sum() - 1 for k in range(len(labels))])
-    return data.test[(ranks * (int(labels.max()) + 1) + labels).argsort()[:N_SHOWN]]
+    return (ranks * (int(labels.max()) + 1) + labels).argsort()[:n]

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from fkdrift.generative.data.datasets import Dataset as Dataset
     from fkdrift.generative.data.datasets import dataset as dataset
     from fkdrift.generative.data.datasets import load_data as load_data
+    from fkdrift.generative.diagnostics import energy_distance as energy_distance
     from fkdrift.generative.diffusion import DDPM as DDPM
     from fkdrift.generative.diffusion import TimeNetwork as TimeNetwork
     from fkdrift.generative.diffusion import cosine_schedule as cosine_schedule
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from fkdrift.generative.markov import MarkovAutoencoder as MarkovAutoencoder
     from fkdrift.generative.reverse_diffusion import ancestral as ancestral
     from fkdrift.generative.reverse_diffusion import flow_log_prob as flow_log_prob
+    from fkdrift.generative.reverse_diffusion import multistep as multistep
     from fkdrift.generative.reverse_diffusion import probability_flow as probability_flow
     from fkdrift.generative.reverse_diffusion import reverse_sde as reverse_sde
     from fkdrift.generative.vae import VAE as VAE
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     from fkdrift.numerics.networks import seeded as seeded
     from fkdrift.paths.entropy_production import entropy_production as entropy_production
     from fkdrift.paths.entropy_production import gaussian_score as gaussian_score
+    from fkdrift.paths.transitions import Transitions as Transitions
+    from fkdrift.paths.transitions import transitions as transitions
     from fkdrift.training.adam import minibatch_adam as minibatch_adam
     from fkdrift.training.score_matching import denoising_loss as denoising_loss
     from fkdrift.training.score_matching import drift_from_samples as drift_from_samples
@@ -116,16 +120,18 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "hutchinson_log_prob",
         "match",
     ),
+    "generative.diagnostics": ("energy_distance",),
     "generative.diffusion": ("DDPM", "TimeNetwork", "cosine_schedule", "linear_schedule"),
     "wavefunction.flow_start": ("make_flow", "semiclassical_tails"),
     "wavefunction.flow": ("FlowWavefunction", "fisher_energy", "importance_energy"),
     "densities.coupling": ("Coupling", "Elementwise", "Flow", "Layer", "Scale", "Tail", "Triangular", "coupling_flow"),
-    "generative.reverse_diffusion": ("ancestral", "flow_log_prob", "probability_flow", "reverse_sde"),
+    "generative.reverse_diffusion": ("ancestral", "flow_log_prob", "multistep", "probability_flow", "reverse_sde"),
     "training.score_matching": ("denoising_loss", "drift_from_samples"),
     "densities.symmetric": ("GraphField", "RadialField"),
     "densities.zuko_density": ("ZukoDensity",),
     "bridges.conditioned": ("Conditioned", "GuidedDrift", "Measurement"),
     "paths.entropy_production": ("entropy_production", "gaussian_score"),
+    "paths.transitions": ("Transitions", "transitions"),
     "generative.latent_sde": ("LatentSDE",),
     "bridges.trajectories": ("Trajectories", "infer"),
     "bridges.transition": ("splitting",),

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from fkdrift.errors import BadParameter
+from fkdrift.generative.conditional import Conditional
 from fkdrift.generative.vae import standard_normal
 from fkdrift.numerics.networks import MLP, Standardise
 
@@ -62,21 +63,25 @@ class TimeNetwork(nn.Module):
         size: number of components of z.
         widths: of the hidden layers.
         n_waves: how many sin(2^k z_i), cos(2^k z_i) are read beside z_i: three for sharp structure in few dimensions.
+        n_classes: further inputs after z, of a model that is told classes.
 
     Example:
         >>> TimeNetwork(2, (64, 64))(torch.zeros(5, 2), torch.full((5,), 0.3)).shape
         torch.Size([5, 2])
     """
 
-    def __init__(self, size: int, widths: tuple[int, ...] = (128, 128, 128), n_waves: int = 0) -> None:
+    def __init__(
+        self, size: int, widths: tuple[int, ...] = (128, 128, 128), n_waves: int = 0, n_classes: int = 0
+    ) -> None:
         super().__init__()
-        self.n_waves = n_waves
-        self.network = MLP(size * (1 + 2 * n_waves) + 2 * TIME_WAVES + 1, widths, size, gain=START_GAIN)
+        self.size, self.n_waves = size, n_waves
+        n_in = size * (1 + 2 * n_waves) + n_classes + 2 * TIME_WAVES + 1
+        self.network = MLP(n_in, widths, size, gain=START_GAIN)
 
     def forward(self, z: Tensor, phi: Tensor) -> Tensor:
         phi = phi[:, None]
         noise_level = [phi.tan().log() / 4, *_waves(phi, TIME_WAVES)]
-        return self.network(torch.cat([z, *_waves(FIRST_WAVE * z, self.n_waves), *noise_level], -1))
+        return self.network(torch.cat([z, *_waves(FIRST_WAVE * z[:, : self.size], self.n_waves), *noise_level], -1))
 
 
 def _waves(x: Tensor, n: int) -> list[Tensor]:
@@ -84,17 +89,18 @@ def _waves(x: Tensor, n: int) -> list[Tensor]:
     return [wave(2.0**k * x) for k in range(n) for wave in (torch.sin, torch.cos)]
 
 
-class DDPM(nn.Module):
+class DDPM(Conditional):
     """A diffusion model; a `Chain` with T latents of the size of the data.
 
     Args:
-        network: w(z, phi), (batch, size) and (batch,) to (batch, size).
+        network: w(z, phi), (batch, size) and (batch,) to (batch, size); of classes that it is told, w(z with c, phi).
         data: (n, size), whose mean and scale z_0 is measured from and in.
         n_steps: T.
         schedule: of the noise.
         learn_variance: whether v_t are parameters; otherwise they are b_t until one of `use_*` changes them.
         dither: width of uniform noise that bounds add to the data: 1 for whole numbers, which have no density.
         by_column: whether every column of the data has a scale of its own.
+        class_shares: of classes that the network reads one-hot after z, if it does; see `Conditional`.
 
     Raises:
         BadParameter: fewer than two steps.
@@ -123,8 +129,9 @@ class DDPM(nn.Module):
         learn_variance: bool = False,
         dither: float = 0.0,
         by_column: bool = False,
+        class_shares: Tensor | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(class_shares)
         if n_steps < 2:
             raise BadParameter(f"n_steps = {n_steps} is not allowed: a diffusion has at least 2")
         self.network, self.schedule, self.n_steps, self.dither = network, schedule, n_steps, dither
@@ -175,9 +182,13 @@ class DDPM(nn.Module):
 
     # -- the learned part ----------------------------------------------------------------------------------------------
 
+    def velocity(self, z: Tensor, phi: Tensor) -> Tensor:
+        """w = dz / dphi of z (batch, size) at noise level phi (batch,), (batch, size)."""
+        return self.network(self._with_class(z), phi)
+
     def parts(self, z: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """What the network takes z (batch, size) at noise level phi (batch,) to be made of: z_0 and e."""
-        w, cos, sin = self.network(z, phi), phi.cos()[:, None], phi.sin()[:, None]
+        w, cos, sin = self.velocity(z, phi), phi.cos()[:, None], phi.sin()[:, None]
         return cos * z - sin * w, sin * z + cos * w
 
     def score(self, z: Tensor, phi: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from fkdrift.densities.kernels import DiagonalGaussian, DistributionKernel, draw, soft_limit
 from fkdrift.errors import BadParameter
@@ -124,9 +124,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.cell = nn.GRU(n_observed + 1, width, batch_first=True)
         self.read = nn.Linear(width, n_context)
+        self.absent = nn.Parameter(torch.zeros(n_observed))
 
     def forward(self, x: Tensor, gaps: Tensor) -> Tensor:
-        """x (batch, time, observed) and the times from each observation to the next, to (batch, time, context)."""
+        """x (batch, time, observed) and the times from each observation to the next, to (batch, time, context).
+
+        What is missing in x (NaN) is read as a value that is learned, the mean to start from.
+        """
+        x = torch.where(x.isfinite(), x, self.absent)
         given = torch.cat([x, gaps.expand(len(x), -1)[..., None]], -1).flip(1)
         return self.read(self.cell(given)[0]).flip(1)
 
@@ -222,7 +227,7 @@ class LatentSDE(nn.Module):
         """log q(path | x) - log p(x, path), nats, for n_samples paths of each series.
 
         Args:
-            x: (batch, time, observed), or (batch, time * observed).
+            x: (batch, time, observed), or (batch, time * observed); NaN where nothing was observed.
             generator: source of the noise.
             n_samples: paths of each series.
             gradient: of which kind, see `fkdrift.paths.evolution.evolve`; a model with `adjoint` has its own.
@@ -334,7 +339,7 @@ class LatentSDE(nn.Module):
                     gradient = Adjoint((*self.prior.parameters(), *self.control.parameters(), steering.context))
                 part = self._segment(process, z, began, end, generator, gradient)
                 path, z = part if path is None else path.then(part), part.positions[-1]
-            total = total - self.decoder.log_prob(x[:, k], z[..., 0])
+            total = total - _log_prob_of_seen(self.decoder(z[..., 0]), x[:, k])
         assert path is not None
         return total + path.log_ratio[-1], path
 
@@ -371,8 +376,25 @@ class LatentSDE(nn.Module):
         shape = (len(self.times), self.n_observed)
         if x.ndim == 2 and x.shape[1] == shape[0] * shape[1]:
             x = x.unflatten(1, shape)
-        if x.ndim != 3 or x.shape[1:] != shape or not bool(x.isfinite().all()):
+        if x.ndim != 3 or x.shape[1:] != shape or bool(x.isinf().any()):
             raise BadParameter(
-                f"series of shape {tuple(x.shape)} do not fit, or are not finite: give (batch, {shape[0]}, {shape[1]})"
+                f"series of shape {tuple(x.shape)} do not fit, or are infinite: give (batch, {shape[0]}, {shape[1]}), "
+                "with NaN where nothing was observed"
             )
         return x
+
+
+def _log_prob_of_seen(distribution: Distribution, x: Tensor) -> Tensor:
+    """log p of the components of x (batch, observed) that are no NaN, (batch,).
+
+    Raises:
+        BadParameter: some of a datum are missing, and the distribution does not factorise.
+    """
+    seen = x.isfinite()
+    filled = torch.where(seen, x, torch.zeros_like(x))
+    if isinstance(distribution, Independent):
+        return torch.where(seen, distribution.base_dist.log_prob(filled), torch.zeros_like(x)).sum(-1)
+    whole = seen.all(-1)
+    if bool((whole != seen.any(-1)).any()):
+        raise BadParameter("a decoder whose components are not independent needs all or none of an observation")
+    return torch.where(whole, distribution.log_prob(filled), torch.zeros_like(filled[:, 0]))

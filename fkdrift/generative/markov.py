@@ -21,16 +21,18 @@ from torch.distributions import Distribution, Independent
 from fkdrift.densities.kernels import DiagonalGaussian, DistributionKernel
 from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import free_energy
+from fkdrift.generative.conditional import Conditional
 from fkdrift.generative.vae import standard_normal
 
 
-class MarkovAutoencoder(nn.Module):
+class MarkovAutoencoder(Conditional):
     """A chain of T latents; a `Chain`.
 
     Args:
         encoders: q(z_t | z_{t-1}) for t = 1 ... T, Gaussian.
         decoders: p(z_{t-1} | z_t) for t = 1 ... T; the first one is the distribution of the data.
         n_latents: number of components of z_T, whose prior is N(0, 1).
+        class_shares: of classes that the first decoder reads one-hot beside z_1, if it does; see `Conditional`.
 
     Raises:
         BadParameter: not as many encoders as decoders, or none.
@@ -44,9 +46,13 @@ class MarkovAutoencoder(nn.Module):
     """
 
     def __init__(
-        self, encoders: Sequence[DistributionKernel], decoders: Sequence[DistributionKernel], n_latents: int
+        self,
+        encoders: Sequence[DistributionKernel],
+        decoders: Sequence[DistributionKernel],
+        n_latents: int,
+        class_shares: Tensor | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(class_shares)
         if not encoders or len(encoders) != len(decoders):
             raise BadParameter(
                 f"{len(encoders)} encoders and {len(decoders)} decoders: give one of each for every step, at least one"
@@ -61,7 +67,7 @@ class MarkovAutoencoder(nn.Module):
 
     def generative(self, t: int, z: Tensor) -> Distribution:
         """p(z_{t-1} | z_t = z), t = 1 ... T."""
-        return self.decoders[t - 1](z)
+        return self.decoders[t - 1](self._with_class(z) if t == 1 else z)
 
     def prior(self, n: int) -> Independent:
         """p(z_T) = N(0, 1), for a batch of n."""

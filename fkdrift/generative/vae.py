@@ -13,20 +13,22 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from fkdrift.densities.kernels import DistributionKernel, draw, standard_normal_kl
 from fkdrift.generative.chain import free_energy
+from fkdrift.generative.conditional import Conditional
 
 
-class VAE(nn.Module):
+class VAE(Conditional):
     """A variational autoencoder; a `Chain` of one step.
 
     Args:
         encoder: q(z | x), a DiagonalGaussian or FullGaussian kernel from data (batch, n) to n_latents components.
         decoder: p(x | z), any kernel from latents to data.
         n_latents: number of components of z.
+        class_shares: of classes that the decoder reads one-hot beside z, if it does; see `Conditional`.
 
     Example (-ELBO in nats, of each of 10 data):
         >>> from fkdrift.generative import MLP, BetaBinomialDecoder, DiagonalGaussian
@@ -38,8 +40,14 @@ class VAE(nn.Module):
 
     n_steps = 1
 
-    def __init__(self, encoder: DistributionKernel, decoder: DistributionKernel, n_latents: int) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        encoder: DistributionKernel,
+        decoder: DistributionKernel,
+        n_latents: int,
+        class_shares: Tensor | None = None,
+    ) -> None:
+        super().__init__(class_shares)
         self.encoder, self.decoder, self.n_latents = encoder, decoder, n_latents
         self.register_buffer("origin", torch.zeros(n_latents))
 
@@ -49,7 +57,7 @@ class VAE(nn.Module):
 
     def generative(self, t: int, z: Tensor) -> Distribution:
         """p(x | z); t = 1."""
-        return self.decoder(z)
+        return self.decode(z)
 
     def prior(self, n: int) -> Independent:
         """p(z) = N(0, 1), for a batch of n."""
@@ -62,7 +70,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor) -> Distribution:
         """p(x | z), a torch distribution with events of one axis."""
-        return self.decoder(z)
+        return self.decoder(self._with_class(z))
 
     def free_energy(
         self,
@@ -91,7 +99,7 @@ class VAE(nn.Module):
         if n_samples > 1 or not closed_form:
             return free_energy(self, x, generator, beta=beta, n_samples=n_samples)
         q = self.encoder(x)
-        return beta * standard_normal_kl(q) - self.decoder(draw(q, generator)).log_prob(x)
+        return beta * standard_normal_kl(q) - self.decode(draw(q, generator)).log_prob(x)
 
 
 def standard_normal(origin: Tensor, n: int) -> Independent:

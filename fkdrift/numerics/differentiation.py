@@ -62,12 +62,16 @@ def curvatures(function: Callable[[Tensor], Tensor], x: Tensor) -> Curvatures:
     return Curvatures(*(part if keep else part.detach() for part in (value, gradient, second)))
 
 
-def field_and_divergence(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+def field_and_divergence(
+    field: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """v in the shape of x, and div v (batch,).
 
     Args:
         field: x (batch, ...) to v of the same shape.
         x: (batch, ...).
+        probe: e in the shape of x, of mean 0 and covariance 1: e . (dv/dx) e in the place of div v, which is its mean,
+            for one backward pass whatever the size.
 
     Example:
         >>> field_and_divergence(lambda x: x.pow(2), torch.ones(1, 2))[1]
@@ -77,8 +81,17 @@ def field_and_divergence(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
     with torch.enable_grad():
         y = x if x.requires_grad else x.detach().requires_grad_()
         v = field(y)
-    divergence = jacobian_diagonal(v, y).flatten(1).sum(-1)
+        probed = None if probe is None else (v * probe).sum()
+    if probed is None or probe is None:
+        divergence = jacobian_diagonal(v, y).flatten(1).sum(-1)
+    else:
+        divergence = (_gradient(probed, y, create_graph=keep) * probe).flatten(1).sum(-1)
     return (v, divergence) if keep else (v.detach(), divergence)
+
+
+def signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Independent +-1, a probe for `field_and_divergence`."""
+    return 2.0 * torch.randint(2, like.shape, generator=generator, device=like.device).to(like) - 1
 
 
 def jacobian_diagonal(v: Tensor, x: Tensor) -> Tensor:

@@ -6,14 +6,11 @@ them has a mode: there is no dropout and no batch normalisation, so that what is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-
-from fkdrift.errors import BadParameter
 
 
 @contextmanager
@@ -84,79 +81,78 @@ class MLP(nn.Module):
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Reads a square image: convolutions that halve its sides, then a hidden layer.
+    """Reads an image: convolutions that halve its sides, then a hidden layer.
 
     Args:
-        side: of the image, in pixels.
+        shape: of the image, (height, width) or (height, width, colours).
         channels: of each convolution.
         width: of the hidden layer.
         n_out: number of outputs.
         gain: factor of the last layer's first weights.
     """
 
-    def __init__(self, side: int, channels: Sequence[int], width: int, n_out: int, gain: float = 1.0) -> None:
+    def __init__(
+        self, shape: Sequence[int], channels: Sequence[int], width: int, n_out: int, gain: float = 1.0
+    ) -> None:
         super().__init__()
-        self.side = side
-        sizes = [1, *channels]
+        self.shape = (*shape, 1)[:3]
+        sizes = [self.shape[2], *channels]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sizes, channels, strict=False)
         )
-        self.middle = nn.Linear(channels[-1] * halved(side, len(channels)) ** 2, width)
+        high, wide = (halved(side, len(channels)) for side in self.shape[:2])
+        self.middle = nn.Linear(channels[-1] * high * wide, width)
         self.last = _scaled(nn.Linear(width, n_out), gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(-1, (1, self.side, self.side))
+        x = x.unflatten(-1, self.shape).movedim(-1, 1)
         for convolution in self.convolutions:
             x = torch.nn.functional.silu(convolution(x))
         return self.last(torch.nn.functional.silu(self.middle(x.flatten(1))))
 
 
 class ConvolutionalDecoder(nn.Module):
-    """Writes a square image: a hidden layer, then transposed convolutions that double its sides.
+    """Writes an image: a hidden layer, then transposed convolutions that double its sides.
 
     Args:
         n_in: number of inputs.
         width: of the hidden layer.
         channels: of the input of each transposed convolution.
-        side: of the image, in pixels.
-        n_planes: outputs for each pixel.
+        shape: of the image, (height, width) or (height, width, colours).
+        n_planes: outputs for each component of the image.
 
     Returns:
-        (batch, n_planes * side^2), plane by plane; with `last_axis` pixel by pixel.
+        (batch, n_planes * size), plane by plane; with `last_axis` component by component.
     """
 
     def __init__(
-        self, n_in: int, width: int, channels: Sequence[int], side: int, n_planes: int = 1, *, last_axis: bool = False
+        self,
+        n_in: int,
+        width: int,
+        channels: Sequence[int],
+        shape: Sequence[int],
+        n_planes: int = 1,
+        *,
+        last_axis: bool = False,
     ) -> None:
         super().__init__()
-        self.side, self.last_axis = side, last_axis
-        self.small = halved(side, len(channels))
+        self.shape, self.last_axis = (*shape, 1)[:3], last_axis
+        self.small = tuple(halved(side, len(channels)) for side in self.shape[:2])
         self.first = nn.Linear(n_in, width)
-        self.middle = nn.Linear(width, channels[0] * self.small**2)
+        self.middle = nn.Linear(width, channels[0] * self.small[0] * self.small[1])
         self.convolutions = nn.ModuleList(
             nn.ConvTranspose2d(a, b, 4, stride=2, padding=1)
-            for a, b in zip(channels, [*channels[1:], n_planes], strict=True)
+            for a, b in zip(channels, [*channels[1:], n_planes * self.shape[2]], strict=True)
         )
 
     def forward(self, z: Tensor) -> Tensor:
         x = torch.nn.functional.silu(self.middle(torch.nn.functional.silu(self.first(z))))
-        x = x.unflatten(-1, (-1, self.small, self.small))
+        x = x.unflatten(-1, (-1, *self.small))
         for k, convolution in enumerate(self.convolutions):
             x = convolution(torch.nn.functional.silu(x) if k else x)
-        x = x[..., : self.side, : self.side]
+        high, wide, colours = self.shape
+        x = x[..., :high, :wide].unflatten(1, (-1, colours)).movedim(2, -1)  # (batch, plane, row, column, colour)
         return (x.movedim(1, -1) if self.last_axis else x).flatten(1)
-
-
-def image_side(n_components: int) -> int:
-    """The side of a square image of so many pixels.
-
-    Raises:
-        BadParameter: it is no square.
-    """
-    side = math.isqrt(n_components)
-    if side * side != n_components:
-        raise BadParameter(f"data of {n_components} components are no square images: use a perceptron (--network mlp)")
-    return side
 
 
 def halved(side: int, times: int) -> int:

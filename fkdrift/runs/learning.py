@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,8 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fkdrift.errors import BadConfig, BadParameter
-from fkdrift.generative.data.datasets import Dataset, blank, dataset, load_data, rows_like
+from fkdrift.errors import BadConfig, BadParameter, FkdriftError
+from fkdrift.generative.conditional import Conditional
+from fkdrift.generative.data.datasets import (
+    Dataset,
+    Labels,
+    blank,
+    classes_like,
+    dataset,
+    file_and_name,
+    load_data,
+    rows_like,
+)
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.named_arrays import Named
 from fkdrift.runs.belonging import State, check_state
@@ -27,9 +37,9 @@ from fkdrift.runs.driver import drive, load, made
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Once, ValidatedTraining
 from fkdrift.runs.recipes import MODELS
-from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
+from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
 from fkdrift.runs.report import Block, Row, effort, number
-from fkdrift.runs.run import Run
+from fkdrift.runs.run import Progress, Run
 from fkdrift.runs.run_folder import read_checkpoint
 from fkdrift.runs.settings import table
 from fkdrift.runs.starting import require_first_step
@@ -46,8 +56,13 @@ N_BOUND = 2000
 """Training data that the bound is reported for, at most."""
 N_VALIDATION, VALIDATION_SEED = 1000, 3
 """Of the data held back, those that are looked at, and the noise of all the looks."""
+ENOUGH_PATHS = 50
+"""Effective paths of a band whose 5 % are to be seen."""
 N_RUN_SAMPLES = 5000
 """Positions drawn from a ground state to learn from."""
+
+OneOrMany = np.ndarray | Tensor | int | None
+"""Classes of data, or one class of all of them."""
 
 
 class Learning(Run):
@@ -56,10 +71,13 @@ class Learning(Run):
     Args:
         recipe: what is trained, see `Recipe`.
         settings: its settings; choices left open are made here.
-        data: what to learn from.
+        data: what to learn from, or a description of it (`blank`), for a model that is trained already.
 
     Attributes:
         model: the module.
+
+    Raises:
+        BadConfig: settings, labels or missing values that the model does not go with.
 
     Example (images of 8 equal pixels):
         >>> data = np.random.default_rng(0).integers(0, 2, (200, 1)).repeat(8, 1)
@@ -78,13 +96,20 @@ class Learning(Run):
     shareable = True
 
     def __init__(self, recipe: Recipe, settings: LearningSettings, data: Dataset) -> None:
-        settings = recipe.resolve(settings, data)
+        self.absent = data.description is not None
+        if data.n_classes and not recipe.conditional:
+            raise BadConfig(f"{recipe.name} takes no labels: leave them out, or learn a vae, markov or diffusion model")
+        if not recipe.missing and bool(data.train.isnan().any()):
+            raise BadConfig(f"{recipe.name} takes no missing values: remove the data with NaN, or learn latent-sde")
+        if not self.absent:
+            settings = recipe.resolve(settings, data)
         self.recipe, self.device = recipe, settings.torch_device
         self.data = data.to(settings.torch_dtype, self.device)
-        self.fitted, self._held_back = self.data, self.data.train[:0]
-        if settings.validation:
-            self.fitted, self._held_back = self.data.held_back(settings.validation)
-        self._require_room(settings)
+        self.fitted, self._held_back, self._held_classes = self.data, self.data.train[:0], self.data.labels("train")[:0]
+        if not self.absent and settings.validation:
+            self.fitted, self._held_back, self._held_classes = self.data.held_back(settings.validation)
+        if not self.absent:
+            self._require_room(settings)
         model = self._built(settings)
         self.training = ValidatedTraining(
             self._method(model, settings, settings.batch_size),
@@ -110,13 +135,18 @@ class Learning(Run):
 
     def _validate(self) -> Estimate:
         """The free energy of the data held back, at the same noise every time."""
-        return from_walkers(self.free_energy(self._held_back[:N_VALIDATION], n_draws=1, seed=VALIDATION_SEED))
+        some, classes = self._held_back[:N_VALIDATION], self._held_classes[:N_VALIDATION]
+        return from_walkers(self.free_energy(some, classes, n_draws=1, seed=VALIDATION_SEED))
 
     def _method(self, model: nn.Module, settings: LearningSettings, batch_size: int) -> Adam:
+        rows, objective = self.fitted.originals, self.recipe.objective(model, settings, self.fitted)
+        if self.data.n_classes:  # a column of classes goes with every row
+            rows = torch.cat([rows, self.fitted.labels("train")[:, None].to(rows)], 1)
+            objective = self._told_objective(model, settings)
         return minibatch_adam(
             model,
-            self.recipe.objective(model, settings, self.fitted),
-            self.fitted.originals,
+            objective,
+            rows,
             n_updates=settings.n_updates,
             batch_size=batch_size,
             learning_rate=settings.learning_rate,
@@ -124,6 +154,15 @@ class Learning(Run):
             seed=settings.seed,
             workers=self.workers,
         )
+
+    def _told_objective(self, model: nn.Module, settings: LearningSettings) -> FreeEnergy:
+        """The free energy of rows whose last column is their class."""
+
+        def free_energy(rows: Tensor, generator: torch.Generator) -> Tensor:
+            told = _told(model, rows[:, -1].long())
+            return self.recipe.objective(told, settings, self.fitted)(rows[:, :-1], generator)
+
+        return free_energy
 
     def _require_room(self, settings: LearningSettings) -> None:
         """Refuse so large a batch where the first update would not fit."""
@@ -136,8 +175,14 @@ class Learning(Run):
         remedy = f"give a smaller batch_size than {settings.batch_size}, or a smaller model"
         require_first_step(update, n, numbers, settings, self.device, remedy)
 
-    def free_energy(self, x: Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
+    def free_energy(self, x: Tensor, classes: Tensor | None = None, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
         """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats.
+
+        Args:
+            x: data.
+            classes: of them, (batch,), where the model is told classes.
+            n_draws: of the latents.
+            seed: of the draws.
 
         Raises:
             BadParameter: data of another size than those that the model learned from.
@@ -146,20 +191,35 @@ class Learning(Run):
             raise BadParameter(f"data of shape {tuple(x.shape)} do not fit: the model needs (batch, {self.data.size})")
         generator = self._generator(seed)
         n_draws = 1 if self.recipe.exact(self.model) else n_draws
-        evaluate = self.recipe.evaluate
+        if classes is None:
+            classes = classes_like(self.data, None, len(x))
+        pieces = list(zip(x.split(CHUNK), classes.split(CHUNK), strict=True))
         with torch.no_grad():
             draws = [
-                torch.cat([evaluate(self.model, part, generator) for part in x.split(CHUNK)]) for _ in range(n_draws)
+                torch.cat([self.recipe.evaluate(_told(self.model, c), part, generator) for part, c in pieces])
+                for _ in range(n_draws)
             ]
         return torch.stack(draws).double().mean(0)
 
-    def bound(self, x: np.ndarray | Tensor, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
-        """The ELBO, a lower bound on log p(x), of data (batch, ...): (batch,), nats; averaged over draws.
+    def bound(self, x: np.ndarray | Tensor, labels: OneOrMany = None, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
+        """The ELBO, a lower bound on log p(x) or log p(x | c), of data (batch, ...): (batch,), nats; the mean of draws.
+
+        Args:
+            x: data.
+            labels: their classes (batch,), or one for all of them, where the model is told classes.
+            n_draws: of the latents.
+            seed: of the draws.
 
         Raises:
-            BadParameter: data of another size or other levels, or that are not finite.
+            BadParameter: data of another size or other levels, or that are not finite, or labels that do not match.
         """
-        return -self.free_energy(rows_like(self.data, x), n_draws, seed).cpu()
+        rows, classes = self._taken(x, labels)
+        return -self.free_energy(rows, classes, n_draws, seed).cpu()
+
+    def _taken(self, x: np.ndarray | Tensor, labels: OneOrMany) -> tuple[Tensor, Tensor]:
+        """Data as rows, and their classes, both checked."""
+        rows = rows_like(self.data, x, self.recipe.missing)
+        return rows, classes_like(self.data, labels, len(rows))
 
     def log_prob(self, x: np.ndarray | Tensor) -> Tensor:
         """log p(x) of data (batch, ...), for a model that has it: (batch,), nats.
@@ -173,8 +233,10 @@ class Learning(Run):
         return self.bound(x)
 
     @torch.no_grad()
-    def encode(self, x: np.ndarray | Tensor) -> Tensor:
+    def encode(self, x: np.ndarray | Tensor, labels: OneOrMany = None) -> Tensor:
         """A code of data (batch, ...), without noise, (batch, n): the mean of q(z_1 | x), or the noise of a flow.
+
+        Classes are asked for as in `bound`, though a chain of latents does not look at them.
 
         Raises:
             BadConfig: the model has no codes.
@@ -182,11 +244,12 @@ class Learning(Run):
         """
         if self.recipe.encode is None:
             raise BadConfig(f"{self.title} has no codes: a vae, markov, diffusion or flow has")
-        return self.recipe.encode(self.model, rows_like(self.data, x)).cpu()
+        rows, classes = self._taken(x, labels)
+        return self.recipe.encode(_told(self.model, classes), rows).cpu()
 
     @torch.no_grad()
-    def decode(self, z: np.ndarray | Tensor) -> Tensor:
-        """The data that are expected of codes (batch, n), (batch, ...).
+    def decode(self, z: np.ndarray | Tensor, labels: OneOrMany = None) -> Tensor:
+        """The data that are expected of codes (batch, n), and of classes as in `bound`: (batch, ...).
 
         Raises:
             BadConfig: the model has no codes.
@@ -195,33 +258,49 @@ class Learning(Run):
         if self.recipe.decode is None:
             raise BadConfig(f"{self.title} has no codes: a vae, markov, diffusion or flow has")
         codes = torch.as_tensor(z).to(self.data.train)
-        n = self.encode(self.data.test[:1]).shape[1]
+        n = self.encode(self.data.test[:1], 0 if self.data.n_classes else None).shape[1]
         if codes.ndim != 2 or codes.shape[1] != n or not bool(codes.isfinite().all()):
             raise BadParameter(f"codes of shape {tuple(codes.shape)} do not fit: give finite numbers (batch, {n})")
-        return self.recipe.decode(self.model, codes).cpu().reshape(len(codes), *self.data.shape)
+        told = _told(self.model, classes_like(self.data, labels, len(codes)))
+        return self.recipe.decode(told, codes).cpu().reshape(len(codes), *self.data.shape)
 
-    def score(self, x: np.ndarray | Tensor, seed: int = 0) -> tuple[dict[str, Any], Tensor]:
+    def score(self, x: np.ndarray | Tensor, labels: OneOrMany = None, seed: int = 0) -> tuple[dict[str, Any], Tensor]:
         """How likely data (batch, ...) are, as plain values: log p(x), or the bound on it, on average; and of each."""
-        found = self.bound(x, seed=seed)
+        found = self.bound(x, labels, seed=seed)
         what = "log_prob" if self.recipe.exact(self.model) else "bound"
         averaged = from_walkers(found)
         return {"quantity": what, "n_data": len(found), **averaged.plain(), **self._bits(-averaged.mean)}, found
 
-    @torch.no_grad()
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n data that the model makes, (n, *shape of a datum)."""
-        made = self.recipe.sample(self.model, n, self._generator(seed))
-        return made.cpu().reshape(n, *self.data.shape)
+    def sample(self, n: int, seed: int = 0, label: OneOrMany = None) -> Tensor:
+        """n data that the model makes, (n, *shape of a datum), of a class or classes (n,) where it is told them.
 
-    def named_samples(self, n: int, seed: int = 0) -> Named:
-        """`sample` for a file: data, (sample, ...)."""
-        x = self.sample(n, seed)
-        return {"data": (("sample", "row", "column", "channel")[: x.ndim], x)}
+        Without a label classes are drawn as frequent as they are in the data.
+        """
+        return self._sampled(n, seed, label)[0]
+
+    @torch.no_grad()
+    def _sampled(self, n: int, seed: int, label: OneOrMany) -> tuple[Tensor, Tensor]:
+        """n data of the model, and their classes."""
+        generator, shares = self._generator(seed), getattr(self.model, "class_shares", None)
+        if shares is not None and label is None:
+            label = torch.multinomial(shares, n, replacement=True, generator=generator)
+        classes = classes_like(self.data, label, n)
+        made = self.recipe.sample(_told(self.model, classes), n, generator)
+        return made.cpu().reshape(n, *self.data.shape), classes.cpu()
+
+    def named_samples(self, n: int, seed: int = 0, label: OneOrMany = None) -> Named:
+        """`sample` for a file: data, (sample, ...), and labels (sample,) where there are classes."""
+        x, classes = self._sampled(n, seed, label)
+        found = {"data": (("sample", "row", "column", "channel")[: x.ndim], x)}
+        return {**found, "labels": (("sample",), classes)} if self.data.n_classes else found
 
     def _bounds(self) -> dict[str, Any]:
         """Bounds in nats for each datum, and in bits for each component of discrete data; what the recipe adds."""
         parts = {"train": self.fitted.train[:N_BOUND], "test": self.data.test}
-        bounds = {name: self._bound(from_walkers(self.free_energy(x))) for name, x in parts.items()}
+        bounds = {
+            name: self._bound(from_walkers(self.free_energy(x, self.fitted.labels(name)[: len(x)])))
+            for name, x in parts.items()
+        }
         more = self.recipe.entries(self.model, self.settings, self.fitted, self._generator(1))
         return {"free_energy": bounds, **more}
 
@@ -235,6 +314,14 @@ class Learning(Run):
             return {}
         bits = nats / (self.data.size * math.log(2))
         return {"bits_per_component": bits if math.isfinite(bits) else None}
+
+    def advance(self) -> Iterator[Progress]:
+        if self.absent and any(phase.step < phase.planned for phase in self.phases):
+            raise BadConfig(
+                f"the data {self.data.name!r} are not where they were, or not those that it was trained on, and there "
+                "is training to do: bring them back, or resume it in Python with the data, fk.resume(DIR, data)"
+            )
+        return super().advance()
 
     # What it brings to a run
 
@@ -251,10 +338,17 @@ class Learning(Run):
         recipe, described = MODELS.find(config.get("model")), table(config, "data")
         if not {"name", "digest"} <= set(described):
             raise BadConfig("its config.toml does not say which data it was trained on: [data] needs name and digest")
-        found = find_data(_where(described) if source is None else source)
-        if found.digest != described["digest"]:
-            raise BadConfig(f"the data {found.name!r} are not those that it was trained on: pass those as well")
-        found = replace(found, name=described["name"], place=described.get("place", ""))
+        labels = (described.get("labels") or "labels") if described.get("n_classes") else None
+        try:
+            found = find_data(_where(described) if source is None else source, labels, missing=recipe.missing)
+            if found.digest != described["digest"]:
+                raise BadConfig(f"the data {found.name!r} are not those that it was trained on: pass those as well")
+            kept = {"name": described["name"], "place": described.get("place", "")}
+            found = replace(found, **kept, labelled=described.get("labels", ""))
+        except FkdriftError:
+            if source is not None:
+                raise
+            found = blank(described)
         return cls(recipe, recipe.settings_class.from_values({**table(config, "settings"), **changes}), found)
 
     def _take(self, state: State) -> None:
@@ -268,7 +362,7 @@ class Learning(Run):
         return {**self.subject, "free_energy": {"batch": self._bound(last)}}
 
     def plot(self) -> dict[str, Figure]:
-        """Figures by name: the loss, and those of the model."""
+        """Figures by name: the loss, and those of the model where its data are at hand."""
         from fkdrift.figures.latent import loss_figure, styled  # here: matplotlib takes a second to import
 
         cpu, generator = torch.device("cpu"), torch.Generator().manual_seed(2)
@@ -276,8 +370,11 @@ class Learning(Run):
         with styled(), torch.no_grad():
             history, curve = (np.array(self.history[name]).reshape(-1, 4) for name in ("training", "validation"))
             figures = {"loss": loss_figure(history, self.evaluation.results().get("free_energy", {}), curve)}
-            return figures | self.recipe.figures(
-                model, self.settings, self.fitted.to(self.settings.torch_dtype, cpu), generator
+            return (
+                figures
+                if self.absent
+                else figures
+                | self.recipe.figures(model, self.settings, self.fitted.to(self.settings.torch_dtype, cpu), generator)
             )
 
     @staticmethod
@@ -296,6 +393,11 @@ class Learning(Run):
             remarks.append(
                 Row("tails", f"{far['outside']:.2g} of the samples lie far outside the data: see docs/flows.md")
             )
+        if "probability_flow" in result:
+            flow = result["probability_flow"]
+            remarks.append(Row("probability flow", f"-log p {number(flow)} nats, median {flow['median']:.4g} (test)"))
+        if "paths" in result:
+            remarks.append(Row("hidden paths", _paths(result["paths"])))
         if "latents" in result:
             latents = result["latents"]
             units = " ".join(f"{kl:.2f}" for kl in latents["unit_kl"][:8]) + " ..." * (len(latents["unit_kl"]) > 8)
@@ -310,6 +412,13 @@ class Learning(Run):
         return Block(title, headline, [], [*remarks, *effort(result)], result["status"] == "finished")
 
 
+def _paths(paths: Mapping[str, Any]) -> str:
+    """How many weighted paths the bands rest on, and what to do where they are too few."""
+    low, high = min(paths["effective"]), max(paths["effective"])
+    few = ", too few for bands: train longer, with a smaller dt or more latents" if low < ENOUGH_PATHS else ""
+    return f"{low:.0f} to {high:.0f} of {paths['samples']} count in each band{few}"
+
+
 def _text(bound: Mapping[str, Any]) -> str:
     """A bound in nats, and in bits where there are levels."""
     bits = f" = {bound['bits_per_component']:.4f} bits per component" if bound.get("bits_per_component") else ""
@@ -320,6 +429,7 @@ def learn(
     model: str,
     data: str | Path | np.ndarray | Tensor | Dataset,
     *,
+    labels: Labels = None,
     settings: LearningSettings | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -329,7 +439,10 @@ def learn(
 
     Args:
         model: "vae", "markov", ...: a file of `fkdrift.runs.recipes`.
-        data: "digits", "mnist5k", a FILE.npy, "run:DIR" for samples of a solved ground state, an array or a `Dataset`.
+        data: "digits", "mnist5k", a FILE.npy or FILE.npz, "run:DIR" for samples of a solved ground state, an array or a
+            `Dataset`.
+        labels: classes that the model is told: an array (n,), a FILE.npy, or a name in the .npz file of the data;
+            "labels" of digits and mnist5k.
         settings: of the recipe; `changes` override single ones.
         out: folder to save to, also now and then while training.
         progress: show a live line; default: where someone is looking (a terminal or a notebook).
@@ -350,7 +463,12 @@ def learn(
     """
     recipe = MODELS.find(model)
     chosen = (settings or recipe.settings_class()).changed(**changes)
-    learning = made(lambda: Learning(recipe, chosen, find_data(data)), f"{model} of data", chosen, progress)
+    learning = made(
+        lambda: Learning(recipe, chosen, find_data(data, labels, missing=recipe.missing)),
+        f"{model} of data",
+        chosen,
+        progress,
+    )
     return drive(learning, out=None if out is None else Path(out), progress=progress)
 
 
@@ -384,14 +502,18 @@ def load_model(source: str | Path) -> nn.Module:
     return model
 
 
-def find_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
-    """Data by name, from a file or an array, or from a solved ground state as run:DIR.
+def find_data(
+    source: str | Path | np.ndarray | Tensor | Dataset, labels: Labels = None, *, missing: bool = False
+) -> Dataset:
+    """Data by name, from a file or an array, as `load_data` does, or from a solved ground state as run:DIR.
 
     Raises:
         InputError: they are not there, or cannot be learned from.
     """
     if not (isinstance(source, str) and source.startswith("run:")):
-        return load_data(source)
+        return load_data(source, labels, missing=missing)
+    if labels is not None:
+        raise BadConfig(f"{source} has no classes: leave the labels out")
     state = load(source.removeprefix("run:"))
     if not isinstance(state, GroundState):
         raise BadConfig(f"{source} is a {state.kind}: samples to learn from come from a ground state")
@@ -399,7 +521,13 @@ def find_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
     return replace(data, place=f"run:{Path(source.removeprefix('run:')).resolve()}")
 
 
+def _told(model: nn.Module, classes: Tensor) -> nn.Module:
+    """The model, told the classes if it is one that may be."""
+    return model.given(classes) if isinstance(model, Conditional) else model
+
+
 def _where(described: Mapping[str, Any]) -> str:
     """Where data are now: under the path that they had, or under their name, as seen from here."""
     place = str(described.get("place", ""))
-    return place if place and Path(place.removeprefix("run:")).exists() else str(described["name"])
+    path = file_and_name(place.removeprefix("run:"))[0]
+    return place if place and path.exists() else str(described["name"])

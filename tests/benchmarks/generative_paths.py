@@ -1,6 +1,6 @@
 """Paths: the rows of the generative benchmark on conditioned diffusions, each against an exact number.
 
-    python tests/benchmarks/generative.py --only ou-bridge trajectories fk-bridge splitting feynman-kac irreversibility
+    python tests/benchmarks/generative.py --only ou-bridge trajectories fk-bridge splitting feynman-kac committor
 
 Exact numbers are closed forms, or the grid propagator of `fkdrift.exact.propagator`.
 """
@@ -23,10 +23,12 @@ import fkdrift as fk
 from fkdrift.bridges.conditioned import Conditioned, Measurement
 from fkdrift.bridges.trajectories import infer, weigh
 from fkdrift.bridges.transition import bridge_problem, splitting
+from fkdrift.exact.committor import committor
 from fkdrift.hamiltonian.system import Rates
 from fkdrift.numerics.estimates import Estimate
 from fkdrift.paths.entropy_production import entropy_production
 from fkdrift.paths.process import FeynmanKac, Overdamped, Process
+from fkdrift.paths.transitions import transitions
 from tests.wells import double_well, imaginary_line, overdamped_line
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
@@ -146,6 +148,33 @@ def _bell(r: Tensor) -> Tensor:
     return (-r.square().sum((-2, -1)) / 2).exp()
 
 
+def committors() -> list[Row]:
+    """Transitions of the double well at kT = 1/2 between -0.8 and 0.8 against the Fokker-Planck equation."""
+    simulation, dt = Process(torch.zeros_like, Overdamped(fk.load_potential("double_well"), ONE, 0.5)), 1 / 128
+    g = torch.Generator().manual_seed(0)
+    r = torch.where(torch.rand(2000, 1, 1, generator=g) < 0.5, -ONE, ONE)
+    r = fk.evolve(simulation, r, n_steps=400, dt=dt, generator=g).positions[-1]
+    path = fk.evolve(simulation, r, n_steps=5000, n_saved=5000, dt=dt, generator=g).positions[:, :, 0, 0]
+    exact = committor(lambda x: (x**2 - 1) ** 2, -0.8, 0.8, -3.0, 3.0, temperature=0.5)
+    found = transitions(path, dt, -0.8, 0.8, sigma=1.0, n_bins=16)
+    plain = transitions(path, dt, -0.8, 0.8)
+    q = np.interp(found.places, exact.x, exact.q)
+    worst = max(abs(estimate.mean - known) for estimate, known in zip(found.committor, q, strict=True))
+    rows = [
+        Row(
+            f"{name} of transitions",
+            f"{value}; {without} unshifted",
+            f"{known:.5g} +- 3 %",
+            _near(value, known, 0.03 * known),
+        )
+        for name, value, without, known in (
+            ("duration", found.duration, plain.duration, exact.duration),
+            ("flux", found.flux, plain.flux, exact.flux),
+        )
+    ]
+    return [*rows, Row("committor, worst of 16 bins", f"{worst:.4f}", "<= 0.02", worst <= 0.02)]
+
+
 def _near(found: Estimate, exact: float, within: float) -> bool:
     return abs(found.mean - exact) <= within
 
@@ -157,4 +186,5 @@ ROWS: dict[str, Callable[[], list[Row]]] = {
     "splitting": tunnel_splitting,
     "feynman-kac": plain_formula,
     "irreversibility": swirl,
+    "committor": committors,
 }

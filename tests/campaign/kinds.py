@@ -25,7 +25,7 @@ from fkdrift.runs.scan_settings import ScanSettings
 
 MODEL_SIZES: dict[str, dict[str, Any]] = {
     "vae": {"latents": 1, "width": 8},
-    "markov": {"latents": 2, "width": 8, "upper": (2,), "upper_width": 8},
+    "markov": {"latents": 2, "width": 8, "upper": (2,), "upper_width": (8,)},
     "flow": {"couplings": 2, "bumps": 4, "width": 8},
     "diffusion": {"steps": 10, "width": 8, "depth": 1},
     "latent-sde": {"latents": 1, "width": 8, "context": 4, "batch_size": 8, "dt": 0.5},

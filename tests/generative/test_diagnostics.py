@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fkdrift.errors import BadParameter
-from fkdrift.generative.diagnostics import latent_use, mutual_information, overlaps
+from fkdrift.generative.diagnostics import energy_distance, latent_use, mutual_information, overlaps
 from fkdrift.generative.linear import copula, principal_components
 from fkdrift.generative.markov import MarkovAutoencoder
 
@@ -21,6 +21,23 @@ def data():
     g = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=g)).Q
     return torch.randn(4000, 4, dtype=torch.float64, generator=g) @ CHAIN.sqrt() @ turn.T, turn
+
+
+def test_the_energy_distance_of_normal_numbers():
+    """In one dimension 2 E|x - y| - E|x - x'| - E|y - y'| is known, and the spread of 100 repetitions is the error.
+
+    Where there is no difference the mean influence of a datum vanishes, and the error is sqrt(2) times the spread.
+    """
+    g, shift, found = torch.Generator().manual_seed(0), 1.0, []
+    for _ in range(100):
+        x, y = torch.randn(2, 100, 1, generator=g, dtype=torch.float64)
+        found.append((energy_distance(x, y + shift), energy_distance(x, y)))
+    folded = 2 / math.sqrt(math.pi) * math.exp(-(shift**2) / 4) + shift * math.erf(shift / 2)
+    known = ((2 * folded - 4 / math.sqrt(math.pi), 1.0), (0.0, 0.5**0.5))
+    for pairs, (exact, spread) in zip(zip(*found, strict=True), known, strict=True):
+        means, errors = torch.tensor([(pair.mean, pair.error) for pair in pairs]).T
+        assert abs(means.mean() - exact) < 4 * means.std() / 10
+        assert means.std() / errors.square().mean().sqrt() == pytest.approx(spread, abs=0.2)
 
 
 def test_exact_model_has_half_the_log_of_its_variances(data):

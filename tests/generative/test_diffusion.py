@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fkdrift.errors import BadParameter
 from fkdrift.generative.chain import generate, log_ratio
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow, reverse_sde
+from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, multistep, probability_flow, reverse_sde
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.networks import seeded
 from fkdrift.training.adam import minibatch_adam
@@ -129,6 +129,34 @@ def test_best_variance_from_data_is_the_exact_one():
     assert torch.allclose(model.log_variance.exp(), reverse_variance(model, 2.0), rtol=0.03)
 
 
+class ToldGaussian(ExactGaussian):
+    """The same around a centre for each class, which is read after z."""
+
+    centres = torch.tensor([-1.5, 0.2, 2.0], dtype=torch.float64)
+
+    def forward(self, z: Tensor, phi: Tensor) -> Tensor:
+        z, centre = z[:, :1], (z[:, 1:] @ self.centres)[:, None]
+        cos, sin = phi.cos()[:, None], phi.sin()[:, None]
+        return super().forward(z - cos * centre, phi) - sin * centre
+
+
+def test_told_classes_the_bound_is_that_of_each_class():
+    """For p(x | c) = N(m_c, s^2) the bound is its entropy, and samples, codes and density are its own."""
+    shares = torch.full((3,), 1 / 3, dtype=torch.float64)
+    model = DDPM(ToldGaussian(0.4), UNIT, n_steps=400, class_shares=shares)
+    generator, classes = torch.Generator().manual_seed(0), torch.arange(3).repeat(1000)
+    z = torch.randn(3000, 1, generator=generator, dtype=torch.float64)
+    x = ToldGaussian.centres[classes][:, None] + 0.4 * z
+    told = model.given(classes)
+    entropy = math.log(0.4) + (1 + math.log(2 * math.pi)) / 2
+    assert abs(from_walkers(told.bound(x, generator)).mean - entropy) < 0.05
+    drawn = ancestral(told, 3000, generator).reshape(1000, 3)
+    assert torch.allclose(drawn.mean(0), ToldGaussian.centres, atol=0.06)
+    assert torch.allclose(probability_flow(told, probability_flow(told, x, backwards=True)), x, atol=1e-5)
+    with pytest.raises(BadParameter, match="told the classes"):
+        model.bound(x, generator)
+
+
 def test_units_of_the_data():
     """Moved and stretched data: the bound moves by the logarithm of the stretch, samples go along."""
     generator = torch.Generator().manual_seed(0)
@@ -181,6 +209,19 @@ def test_samplers_keep_the_exact_density(sampler):
     assert (abs(x.std(0) / s - 1) < 5 / (2 * n) ** 0.5 + 0.01).all()
 
 
+def test_the_multistep_flow_is_of_second_order():
+    """Its error, against itself with many steps and against the exact map z_T s / width(z_T), falls with n^2."""
+    s = 0.3
+    model, z = exact_model(s, 1000), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    best = multistep(model, z, 2560)
+    errors = torch.stack([(multistep(model, z, n) - best).abs().max() for n in (20, 40, 80)])
+    assert ((errors[:-1] / errors[1:] - 4).abs() < 0.8).all()
+    width = (model.cos[-1] ** 2 * s**2 + model.sin[-1] ** 2).sqrt()
+    assert torch.allclose(best, z * s / width, atol=1e-3)
+    with pytest.raises(BadParameter, match="at least 2"):
+        multistep(model, z, 1)
+
+
 def test_the_flow_goes_back_and_gives_the_density():
     s = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
     model = DDPM(ExactGaussian(s / s.square().mean().sqrt()), torch.cat([s, -s]).reshape(2, 3), n_steps=100)
@@ -190,6 +231,8 @@ def test_the_flow_goes_back_and_gives_the_density():
     blurred = (s.square() * model.cos[0] ** 2 + s.square().mean() * model.sin[0] ** 2).sqrt()
     exact = torch.distributions.Normal(torch.zeros(3).double(), blurred).log_prob(x).sum(-1)
     assert torch.allclose(flow_log_prob(model, x), exact, atol=1e-3)
+    probed = flow_log_prob(model, x, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(probed, exact, atol=1e-3)  # e . J e of a diagonal J is its trace
 
 
 def test_the_score_is_that_of_the_noised_data():

@@ -159,8 +159,10 @@ def test_an_interrupted_training_shows_its_last_batch(saved):
 def test_other_data_are_noticed(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 4))
     learn("vae", x, out=tmp_path / "run", **TINY)
-    with pytest.raises(BadParameter, match="no data called 'array'"):
-        load(tmp_path / "run")
+    alone = load(tmp_path / "run")
+    assert torch.equal(alone.bound(x), load(tmp_path / "run", x).bound(x))
+    with pytest.raises(BadConfig, match=r"data 'array' are not where they were.*fk.resume\(DIR, data\)"):
+        fk.resume(tmp_path / "run", n_updates=40, progress=False)
     with pytest.raises(BadConfig, match="not those"):
         load(tmp_path / "run", x + 1)
     assert load(tmp_path / "run", x).n_updates == 30

@@ -9,11 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 from runs import SMALL, small
 
 import fkdrift as fk
+from fkdrift.generative.data.datasets import dataset, load_data
 from fkdrift.runs.driver import KINDS
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.learning import Learning, find_data
@@ -122,10 +124,11 @@ CASES = {
     "scan": lambda: scanned("harmonic", {"omega": [1.0, 2.0]}),
     "interrupted scan": lambda: scanned("hydrogen", {"Z": [1.0, 2.0]}, 1),
     "vae": lambda: learned("vae", latents=2, depth=1),
-    "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=8, depth=1),
+    "markov": lambda: learned("markov", latents=2, upper=(2,), upper_width=(8,), depth=1),
     "diffusion": lambda: learned("diffusion", steps=4),
     "flow of data": lambda: learned("flow", PLANE, couplings=2),
-    "latent sde": lambda: learned("latent-sde", PLANE, latents=1),
+    "latent sde": lambda: learned("latent-sde", dataset(PLANE, times=np.array([0.0, 0.7])), latents=1),
+    "told classes": lambda: learned("diffusion", load_data(PLANE, (PLANE[:, 0] > 0).astype(int)), steps=4),
     "interrupted training": lambda: learned("vae", n_steps=1, latents=2, depth=1),
 }
 

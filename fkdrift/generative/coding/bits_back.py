@@ -171,6 +171,8 @@ def chain_of(model: nn.Module) -> Chain:
     Raises:
         BadParameter: it has not the methods of one.
     """
+    if getattr(model, "class_shares", None) is not None:
+        raise BadParameter("a model that is told the classes of data cannot code: train one without labels")
     if all(hasattr(model, name) for name in ("n_steps", "posterior", "generative", "prior")):
         chain = cast(Chain, model)
         return Dequantised(chain) if getattr(model, "dither", 0.0) else chain

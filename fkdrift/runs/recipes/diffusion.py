@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset, chosen_scaling
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.reverse_diffusion import ancestral, probability_flow
+from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow
+from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.networks import seeded
 from fkdrift.runs.recipes.diffusion_settings import FEW, DiffusionSettings
 from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SCHEDULES = {"cosine": cosine_schedule, "linear": linear_schedule}
 N_TERMS = 20
+N_FLOW, N_FLOW_STEPS = 200, 20
+"""Test data that the probability flow is asked for, and its Runge-Kutta steps."""
 
 
 def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
@@ -38,7 +41,7 @@ def resolve(settings: DiffusionSettings, data: Dataset) -> DiffusionSettings:
 def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
     """The model of these settings, started from their seed."""
     with seeded(settings.seed):
-        network = TimeNetwork(data.size, (settings.width,) * settings.depth, settings.waves or 0)
+        network = TimeNetwork(data.size, (settings.width,) * settings.depth, settings.waves or 0, data.n_classes)
     model = DDPM(
         network,
         data.train,
@@ -47,6 +50,7 @@ def build(settings: DiffusionSettings, data: Dataset) -> DDPM:
         learn_variance=settings.variance == "learned",
         dither=0.0 if data.n_levels is None else 1.0,
         by_column=settings.scaling == "column",
+        class_shares=data.class_shares,
     )
     if settings.variance == "beta-tilde":
         model.use_variance(model.b_tilde)
@@ -68,14 +72,18 @@ def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def entries(model: nn.Module, settings: DiffusionSettings, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
-    """Where the bound comes from: the first, the last and the other terms, on test data."""
-    diffusion = cast(DDPM, model)
+    """Where the bound comes from, its first and its last term, and -log p of the probability flow; of test data."""
     x = data.test[:500]
+    diffusion = cast(DDPM, model).given(data.labels("test")[:500])
     with torch.no_grad():
         dithered = diffusion.dithered(x, generator)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        few = diffusion.given(data.labels("test")[:N_FLOW])
+        each = -flow_log_prob(few, dithered[:N_FLOW], N_FLOW_STEPS, generator)
+        flow = from_walkers(each)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return {
+            "probability_flow": {"mean": flow.mean, "error": flow.error, "median": each.median().item()},
             "prior_term": diffusion.prior_term(dithered).mean().item(),
             "reconstruction": diffusion.term(dithered, first, noise).mean().item(),
         }
@@ -105,5 +113,16 @@ def decode(model: nn.Module, z: Tensor) -> Tensor:
 
 
 RECIPE = Recipe(
-    "diffusion", DiffusionSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+    "diffusion",
+    DiffusionSettings,
+    resolve,
+    build,
+    objective,
+    evaluate,
+    entries,
+    figures,
+    sample,
+    encode,
+    decode,
+    conditional=True,
 )

@@ -13,8 +13,8 @@ class LatentSDESettings(LearningSettings):
     """Settings of a latent SDE; each field says what it is."""
 
     latents: int = setting(2, "Components of z.")
-    spacing: float = setting(1.0, "Time between two observations.")
-    dt: float | None = setting(None, "Longest step.", adopted="spacing / 8")
+    spacing: float = setting(1.0, "Time between two observations, where the data have no times.")
+    dt: float | None = setting(None, "Longest step.", adopted="mean spacing / 8")
     width: int = setting(48, "Units of the networks.")
     context: int = setting(16, "Components of the context.")
     loss: str = setting("kl", "What training minimises.", choices=("kl", "log_variance"))

@@ -43,6 +43,9 @@ class Recipe:
         encode: model and data (batch, size) to a code (batch, n) without noise, such as the mean of q(z | x); None if
             there is none.
         decode: model and code to the data (batch, size) that are expected of it.
+        conditional: whether its model can be told the classes of the data, as `Conditional` is; model is one that has
+            been told them, but in entries and figures.
+        missing: whether data may have NaN where something was not observed.
         exact: whether the free energy is -log p(x) itself, of a model that is asked; a bound elsewhere.
 
     Example:
@@ -62,4 +65,6 @@ class Recipe:
     sample: Callable[[nn.Module, int, torch.Generator], Tensor]
     encode: Callable[[nn.Module, Tensor], Tensor] | None = None
     decode: Callable[[nn.Module, Tensor], Tensor] | None = None
+    conditional: bool = False
+    missing: bool = False
     exact: Callable[[nn.Module], bool] = lambda model: False

@@ -63,7 +63,7 @@ def resolve(settings: Any, data: Dataset) -> Any:
     if distort is None:
         distort = 0.0 if data.brightness is None else 1.0
     if not data.is_image and (distort > 0 or settings.network == "conv"):
-        raise BadConfig(f"{data.name} has data of shape {data.shape}, no square images: use network mlp and distort 0")
+        raise BadConfig(f"{data.name} has data of shape {data.shape}, no images: use network mlp and distort 0")
     if settings.covariance != "isotropic":
         if decoder != "gaussian":
             raise BadConfig(f"covariance = {settings.covariance} is for a Gaussian decoder, not for {decoder}")
@@ -82,7 +82,7 @@ def resolve(settings: Any, data: Dataset) -> Any:
 def build(settings: AutoencoderSettings, data: Dataset) -> VAE:
     """The VAE of these settings, started from their seed."""
     with seeded(settings.seed):
-        return VAE(first_encoder(settings, data), data_decoder(settings, data), settings.latents)
+        return VAE(first_encoder(settings, data), data_decoder(settings, data), settings.latents, data.class_shares)
 
 
 def first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
@@ -96,8 +96,7 @@ def first_encoder(settings: AutoencoderSettings, data: Dataset) -> DistributionK
         return DiagonalGaussian(read, size, scale=torch.ones(size))
     n_out = make.n_outputs(size)
     if settings.network == "conv":
-        side = data.shape[0]
-        network: nn.Module = ConvolutionalEncoder(side, _channels(side), settings.width, n_out, GAIN)
+        network: nn.Module = ConvolutionalEncoder(data.shape, _channels(data), settings.width, n_out, GAIN)
     else:
         network = MLP(n, (settings.width,) * settings.depth, n_out, GAIN)
     return make(nn.Sequential(standardise, network), size)
@@ -108,7 +107,7 @@ def _standardise(settings: AutoencoderSettings, data: Dataset) -> Standardise:
 
 
 def data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKernel:
-    """p(x | z_1)."""
+    """p(x | z_1), or p(x | z_1, c)."""
     n = data.size
     if settings.decoder == "gaussian":
         network, units = _writer(settings, data, 1), _standardise(settings, data)
@@ -131,14 +130,13 @@ def data_decoder(settings: AutoencoderSettings, data: Dataset) -> DistributionKe
 
 
 def _writer(settings: AutoencoderSettings, data: Dataset, n_planes: int) -> nn.Module:
-    """A network from z_1 to n_planes numbers for each component."""
-    by_component = settings.decoder == "categorical"
+    """A network from z_1, and c, to n_planes numbers for each component."""
+    by_component, n_in = settings.decoder == "categorical", settings.latents + data.n_classes
     if settings.network == "conv":
-        side = data.shape[0]
-        channels = _channels(side)[::-1]
-        return ConvolutionalDecoder(settings.latents, settings.width, channels, side, n_planes, last_axis=by_component)
+        channels = _channels(data)[::-1]
+        return ConvolutionalDecoder(n_in, settings.width, channels, data.shape, n_planes, last_axis=by_component)
     widths = () if settings.network == "linear" else (settings.width,) * settings.depth
-    network = MLP(settings.latents, widths, n_planes * data.size)
+    network = MLP(n_in, widths, n_planes * data.size)
     with torch.no_grad():
         if settings.decoder == "bernoulli":
             network.last.bias.copy_(torch.logit(data.train.mean(0).clamp(1e-3, 1 - 1e-3)))
@@ -147,9 +145,9 @@ def _writer(settings: AutoencoderSettings, data: Dataset, n_planes: int) -> nn.M
     return network
 
 
-def _channels(side: int) -> tuple[int, ...]:
+def _channels(data: Dataset) -> tuple[int, ...]:
     """Of two convolutions, or three for larger images."""
-    return (32, 64) if side < 32 else (32, 64, 64)
+    return (32, 64) if max(data.shape[:2]) < 32 else (32, 64, 64)
 
 
 def objective(model: nn.Module, settings: Any, data: Dataset) -> FreeEnergy:
@@ -170,10 +168,12 @@ def evaluate(model: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
 
 def entries(model: nn.Module, settings: Any, data: Dataset, generator: torch.Generator) -> dict[str, Any]:
     """The importance-weighted bound of the test data, and what each latent carries."""
-    chain, x = cast(Chain, model), data.test
+    chain, x, classes = cast(VAE | MarkovAutoencoder, model), data.test, data.labels("test")
     with torch.no_grad():
-        bound = torch.cat([iwae(log_ratio(chain, part, generator, N_IMPORTANCE)) for part in x.split(100)])
-        parts = terms(chain, *draw_posterior(chain, x, generator)).mean(1)
+        pieces = zip(x.split(100), classes.split(100), strict=True)
+        bound = torch.cat([iwae(log_ratio(chain.given(c), part, generator, N_IMPORTANCE)) for part, c in pieces])
+        told = chain.given(classes)
+        parts = terms(told, *draw_posterior(told, x, generator)).mean(1)
     estimate = from_walkers(-bound)
     found: dict[str, Any] = {
         "importance_weighted": {"mean": estimate.mean, "error": estimate.error, "samples": N_IMPORTANCE},
@@ -199,7 +199,7 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
     """Reconstructions, samples, traversals, KL of each unit."""
     from fkdrift.figures.latent import latent_figures  # here: matplotlib takes a second to import
 
-    return latent_figures(cast(Chain, model), data, generator)
+    return latent_figures(cast(VAE | MarkovAutoencoder, model), data, generator)
 
 
 def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
@@ -218,5 +218,16 @@ def decode(model: nn.Module, z: Tensor) -> Tensor:
 
 
 RECIPE = Recipe(
-    "vae", AutoencoderSettings, resolve, build, objective, evaluate, entries, figures, sample, encode, decode
+    "vae",
+    AutoencoderSettings,
+    resolve,
+    build,
+    objective,
+    evaluate,
+    entries,
+    figures,
+    sample,
+    encode,
+    decode,
+    conditional=True,
 )

@@ -100,7 +100,7 @@ def test_continuous_data_on_a_step(tmp_path, model):
         ("vae", {"encoder": "full", "decoder": "beta-binomial", "width": 16}),
         ("vae", {"network": "conv", "decoder": "categorical", "width": 16}),
         ("vae", {"network": "linear", "decoder": "gaussian"}),
-        ("markov", {"upper": (3, 2), "upper_width": 8, "width": 16}),
+        ("markov", {"upper": (3, 2), "upper_width": (8,), "width": 16}),
     ],
 )
 def test_learned_models(tmp_path, model, options):

@@ -82,6 +82,7 @@ def test_data_that_cannot_be_learned_from(x, words):
         (np.full(50, 0.5), "whole numbers"),
         (np.arange(50) % 3 * 2, r"\[0, 2, 4\]: number them anew"),
         (np.arange(50) % 3 + 1, r"none left out"),
+        (np.full(50, "a"), "whole numbers"),
     ],
 )
 def test_labels_that_are_no_classes(labels, words):
@@ -110,7 +111,7 @@ def test_settings_follow_the_data():
     assert resolve(kind(), dataset(numbers() > 0)).decoder == "bernoulli"
     with pytest.raises(BadParameter, match="Bernoulli"):
         resolve(kind(decoder="bernoulli"), load_data("digits"))
-    with pytest.raises(BadConfig, match="no square images"):
+    with pytest.raises(BadConfig, match="no images"):
         resolve(kind(network="conv"), dataset(numbers()))
     with pytest.raises(BadConfig, match="beta"):
         resolve(kind(beta=2.0, samples=4), dataset(numbers()))
@@ -129,6 +130,11 @@ def test_markov_settings():
     with pytest.raises(BadConfig, match="set every upper to latents"):
         MarkovSettings(latents=5, upper=(4,), decay=0.5)
     assert MarkovSettings(latents=5, upper=[5, 5], decay=0.5).upper == (5, 5)
+    with pytest.raises(BadConfig, match="3 values of kernels do not fit 2 steps"):
+        MarkovSettings(upper=(4, 3), kernels=("full", "diagonal", "full"))
+    for options in ({"hold": 1.0}, {"hold": 1.0, "decay": 0.5, "latents": 20, "samples": 3}):
+        with pytest.raises(BadConfig, match="hold goes with a decay"):
+            MarkovSettings(**options)
 
 
 def test_files(tmp_path):
@@ -143,6 +149,37 @@ def test_files(tmp_path):
             load_data(tmp_path / f"{name}.npy")
     with pytest.raises(BadParameter, match="choose from digits, mnist5k"):
         load_data("cifar")
+
+
+def test_archives(tmp_path):
+    x, classes = numbers(), np.arange(50) % 3
+    np.savez(tmp_path / "all.npz", data=x, other=x[:, :2], kind=classes, times=np.arange(4) ** 2)
+    np.savez(tmp_path / "two.npz", a=x, b=x)
+    np.savez(tmp_path / "one.npz", a=x, labels=classes)
+    data = load_data(tmp_path / "all.npz", "kind")
+    assert (data.size, data.n_classes, data.times, data.labelled) == (4, 3, (0.0, 1.0, 4.0, 9.0), "kind")
+    assert torch.allclose(data.class_shares.double(), torch.full((3,), 1 / 3).double(), atol=0.02)
+    again = blank(data.describe())
+    assert (again.n_classes, again.times, again.describe()) == (3, data.times, data.describe())
+    assert load_data(tmp_path / "one.npz", "labels").digest != load_data(tmp_path / "one.npz").digest
+    assert load_data(f"{tmp_path / 'two.npz'}:b").size == 4
+    np.save(tmp_path / "few.npy", classes[:40])
+    for source, labels, words in [
+        ("two.npz", None, r"no array 'data', but a, b: give .*two.npz:NAME"),
+        ("all.npz", "sort", "no array 'sort', but data, other, kind, times"),
+        ("all.npz:other", None, r"times of shape \(4,\) do not fit series of shape \(50, 2\)"),
+        ("all.npz", tmp_path / "few.npy", r"labels of shape \(40,\) do not match 50 data"),
+        ("few.npy", "kind", "or a name in the data's .npz"),
+    ]:
+        with pytest.raises(BadParameter, match=words):
+            load_data(f"{tmp_path}/{source}", labels)
+    with pytest.raises(BadParameter, match="classes of its own"):
+        load_data("digits", "kind")
+
+
+def test_what_is_a_picture():
+    for shape, is_image in [((8, 8), True), ((5, 9), True), ((6, 8, 3), True), ((40, 2), False), ((4, 4, 2), False)]:
+        assert dataset(np.zeros((3, *shape))).is_image is is_image
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -164,7 +201,7 @@ def test_blank_data_have_the_shape_and_nothing_else():
 
 def test_no_distortion_is_none():
     data = load_data("digits")
-    assert distort(data.train, torch.Generator(), 0.0) is data.train
+    assert distort(data.train, (8, 8), torch.Generator(), 0.0) is data.train
     same = data.prepare(data.train, torch.Generator(), 1e-6)
     assert torch.equal(same, data.train)
 
@@ -184,7 +221,7 @@ def test_distortions_are_those_of_a_plane():
     """A smooth blob moves, on average, by nothing, and each one by the size that is asked for."""
     axis = torch.linspace(-1, 1, 29, dtype=torch.float64)[:-1] + 1 / 28
     blob = torch.exp(-8 * (axis[:, None] ** 2 + axis**2)).flatten()
-    moved = distort(blob.expand(2000, -1), torch.Generator().manual_seed(0)).unflatten(1, (28, 28))
+    moved = distort(blob.expand(2000, -1), (28, 28), torch.Generator().manual_seed(0)).unflatten(1, (28, 28))
     total = moved.sum((1, 2))
     right = (moved.sum(1) * axis).sum(1) / total
     assert abs(right.mean()) < 4 * 0.045 / 2000**0.5
