@@ -43,7 +43,7 @@ S. Sorella, Phys. Rev. B 57, 11446 (1998); J. Casulleras and J. Boronat, Phys. R
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -92,6 +92,7 @@ SAVED = (
     "log_weights",
     "moves",
     "sums",
+    "plain",
     "weights",
 )
 AXES = {"log_weights": 2}
@@ -179,6 +180,7 @@ class Projection:
         n_steps: steps in a block.
         variational: the mean local energy over |psi|^2 from other walkers, where these alone would know it less well;
             may also be set later.
+        averages: of the observables over |psi|^2, likewise.
         n_settling: blocks without weights, for tuning the step and forgetting the start.
 
     Attributes:
@@ -212,6 +214,7 @@ class Projection:
         n_populations: int = N_POPULATIONS,
         n_steps: int = STEPS_IN_BLOCK,
         variational: Estimate | None = None,
+        averages: Mapping[str, Average] | None = None,
         n_settling: int = SETTLING_BLOCKS,
     ) -> None:
         n_members = n_walkers // (LEVELS * max(n_populations, 1))
@@ -232,6 +235,7 @@ class Projection:
         self.start = walkers[torch.arange(n, device=walkers.device) % len(walkers)]
         self.walkers: dict[str, Tensor] = {}
         self.variational, self.independent = variational, not self.free
+        self.known = dict(averages or {})
         self.increments: list[Tensor] = []
         self.left: list[Tensor] = []
         self.settling, self.dt = n_settling, LONGEST_STEP * time_scale
@@ -242,6 +246,7 @@ class Projection:
         self.series: list[Tensor] = []
         self.ancestors = torch.zeros((N_LAGS + 1, n, n_columns), dtype=walkers.dtype, device=walkers.device)
         self.sums = zeros((N_LAGS + 1, LEVELS, n_populations, n_columns))
+        self.plain = zeros(self.sums.shape)
         self.weights = zeros((LEVELS, n_populations))
 
     # -- what a run needs ----------------------------------------------------------------------------------------------
@@ -318,8 +323,8 @@ class Projection:
             self.series[-1][-2:] = self._forget(self.log_weights - beginning, left)
         else:  # begin again, with populations
             self.independent, self.series, self.increments, self.left = False, [], [], []
-            self.log_weights, self.sums, self.weights = (
-                torch.zeros_like(each) for each in (self.log_weights, self.sums, self.weights)
+            self.log_weights, self.sums, self.plain, self.weights = (
+                torch.zeros_like(each) for each in (self.log_weights, self.sums, self.plain, self.weights)
             )
 
     def _forget(self, increment: Tensor, left: Tensor) -> Tensor:
@@ -472,6 +477,7 @@ class Projection:
         values = self.ancestors.double().view(N_LAGS + 1, *self.shape, -1)
         means = torch.einsum("spm,lspmk->lspk", w, values) / self.shape[2]
         self.sums += G[..., None] * self.workers.average(means, self.shape[2])
+        self.plain += self.workers.average(values.mean(3), self.shape[2])
         self.weights += G * self.workers.average(w.mean(-1), self.shape[2])
 
     # -- what comes out ------------------------------------------------------------------------------------------------
@@ -591,15 +597,16 @@ class Projection:
         column = 0
         for observable in self.observables:
             columns = range(column, column := column + observable.size)
+            base = self._base(columns, self.known.get(observable.name) if not observable.per_energy else None)
             values: dict[str, list[Estimate]] = {kind: [] for kind in found}
-            for k in columns:
-                mixed = [self._mean(0, level, k) for level in range(LEVELS)]
-                pure = [self._mean(lags[level], level, k) for level in range(LEVELS)]
+            for k, known in zip(columns, base, strict=True):
+                mixed = [self._above(0, level, k) for level in range(LEVELS)]
+                pure = [self._above(lags[level], level, k) for level in range(LEVELS)]
                 # Where psi is exact there is no bias of the step, and none between mixed and pure either.
                 size = (abs(pure[0].mean - mixed[0].mean) + pure[0].error) / self.time_scale
                 for kind, energies in (("mixed", mixed), ("pure", pure)):
                     fit = extrapolate(steps, energies, slope_scale=SPREAD * size, curvature_scale=size / steps[0])
-                    values[kind].append(fit.value)
+                    values[kind].append(_sum(fit.value, known))
             for kind, of_kind in found.items():
                 if observable.per_energy:
                     E = self.energy().energy
@@ -622,7 +629,9 @@ class Projection:
             if observable.name == name and observable.size == 1:
                 block = self.n_steps * self.dt * self._shares()[0].item()
                 lags = range((self._lag(0) if self.independent else N_LAGS) + 1)
-                return [block * j for j in lags], [self._mean(j, 0, column) for j in lags], block * self._lag(0)
+                (base,) = self._base([column], None)
+                found = [_sum(self._above(j, 0, column), base) for j in lags]
+                return [block * j for j in lags], found, block * self._lag(0)
             column += observable.size
         names = ", ".join(each.name for each in self.observables if each.size == 1) or "none"
         raise BadParameter(f"no observable with one value is called {name!r}; there is {names}")
@@ -631,11 +640,34 @@ class Projection:
         """Blocks to walk forward at the step of a level."""
         return min(N_LAGS, round(FORWARD_SCALES * self.time_scale / (self.n_steps * self.dt / 2**level)))
 
-    def _mean(self, lag: int, level: int, column: int) -> Estimate:
-        """An observable so many blocks ago, in today's weights; the error from populations."""
+    def _above(self, lag: int, level: int, column: int) -> Estimate:
+        """An observable so many blocks ago in today's weights, less `_base`; the error from populations.
+
+        What independent walkers are without their weights is taken from it: nothing is left where all weights agree.
+        """
         weights = self.weights[level][None]
-        ratio = _Ratio(torch.ones_like(weights), self.sums[lag, level, :, column][None], weights)
-        return ratio.estimate
+        ones = torch.ones_like(weights)
+        weighed = _Ratio(ones, self.sums[lag, level, :, column][None], weights)
+        if not self.independent:
+            return weighed.estimate
+        return weighed.minus(_Ratio(ones, self.plain[lag, level, :, column][None], self.n_blocks * ones)).estimate
+
+    def _base(self, columns: Sequence[int], known: Average | None) -> list[Estimate]:
+        """Columns of one observable without weights: of all independent walkers, and as known before; otherwise 0.
+
+        Both have one weight for all columns: the rare bins of a histogram have the smallest errors where they have the
+        fewest counts.
+        """
+        if not self.independent:
+            return [Estimate(0.0, 0.0)] * len(columns)
+        plain = self.plain[0].flatten(0, 1)[:, list(columns)] / self.n_blocks
+        means, errors = [plain.mean(0)], [plain.std(0) / math.sqrt(len(plain))]
+        if known is not None:
+            means, errors = [*means, known.mean.to(plain)], [*errors, known.error.to(plain)]
+        precision = torch.stack([1 / each.square().sum().clamp_min(1e-200) for each in errors])
+        share = (precision / precision.sum())[:, None]
+        mean, error = (share * torch.stack(means)).sum(0), (share * torch.stack(errors)).square().sum(0).sqrt()
+        return [Estimate(*each) for each in zip(mean.tolist(), error.tolist(), strict=True)]
 
     def results(self) -> dict[str, Any]:
         """Everything for result.json, the block and the figures."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fkdrift.errors import BadConfig, ComputationError, InputError
+from fkdrift.errors import BadConfig, BadParameter, ComputationError, InputError
 from fkdrift.estimators.correlation import CorrelationSampler
 from fkdrift.estimators.energies import Energies
 from fkdrift.estimators.independent import IndependentSampler
@@ -201,13 +202,14 @@ class GroundState(OfPotential):
             rounding=rounding,
             share=1.0 if free and not project else TRAJECTORY_SHARE,
         )
+        self.observables = parse_observables(settings.observables or (), potential, walkers) if not free else ()
         self.sampling = Sampling(
             "sampling",
             self._independent_sampler if flow else self._local_energy_sampler,
             energy=lambda sampler: sampler.energy().energy,
             results=self._sampling_results,
             n_blocks=max(MINIMUM_BLOCKS, settings.n_blocks // BLOCKS_FOR_ONE) if flow else settings.n_blocks,
-            atol=settings.atol or (None if flow else self.asked_for / VARIATIONAL_FINER),
+            atol=settings.atol or (None if flow or settings.observables else self.asked_for / VARIATIONAL_FINER),
             most=None if settings.atol else settings.n_blocks,
             rounding=rounding,
             share=SAMPLING_SHARE if project else 1.0,
@@ -222,7 +224,6 @@ class GroundState(OfPotential):
             most=None if settings.atol else MOST_BLOCKS,
             rounding=rounding,
         )
-        self.observables = parse_observables(settings.observables or (), potential, walkers) if not free else ()
         self.excitations = Sampling(
             "excitations",
             self._excitation_sampler,
@@ -333,6 +334,7 @@ class GroundState(OfPotential):
             n_walkers=max(wanted, max(2, self.n_workers) * LEVELS * N_POPULATIONS),
             variational=found,
             observables=self.observables,
+            averages=self.sampling.sampler.observables() if found is not None and self.observables else None,
             n_steps=n_steps,
             n_settling=N_SETTLING,
         )
@@ -742,7 +744,12 @@ def solve(
     given |= {"observables": None if observables is None else tuple(observables)}
     given |= {"correlations": None if correlations is None else tuple(correlations)}
     settings = (settings or Settings()).changed(**given)
-    loaded = load_potential(potential, **parameters)
+    try:
+        loaded = load_potential(potential, **parameters)
+    except BadParameter as error:
+        for name in parameters.keys() & {field.name for field in fields(Settings)}:
+            raise BadParameter(f"{error} It is a setting: settings=fk.Settings({name}=...)") from None
+        raise
     state = made(lambda: GroundState(loaded, settings, start), loaded.name, settings, progress)
     return drive(state, out=None if out is None else Path(out), progress=progress)
 
