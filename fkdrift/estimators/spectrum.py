@@ -26,6 +26,7 @@ Rev. 43, 830 (1933).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ from fkdrift.estimators.state import restore, saved
 from fkdrift.hamiltonian.system import System
 from fkdrift.hamiltonian.trial_function import Derivatives, TrialFunction
 from fkdrift.numerics.differentiation import curvatures, value_and_gradient
-from fkdrift.numerics.estimates import Estimate
+from fkdrift.numerics.estimates import Estimate, rounding_error
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
 from fkdrift.wavefunction import metropolis
@@ -226,10 +227,14 @@ class ExcitationSampler:
 
     def _excitations(self, levels: Levels) -> list[Excitation]:
         return [
-            Excitation(levels.gap(n), levels.energy(n), self._symmetry(levels.sectors[n]))
+            Excitation(self._rounded(levels.gap(n)), self._rounded(levels.energy(n)), self._symmetry(levels.sectors[n]))
             for n in range(1, self._n_resolved(levels))
             if levels.energies[n] < self.threshold
         ]
+
+    def _rounded(self, found: Estimate) -> Estimate:
+        """With the rounding of the walkers' numbers, which all groups share, in its error."""
+        return Estimate(found.mean, math.hypot(found.error, rounding_error(self.walkers) * abs(found.mean)))
 
     def _n_resolved(self, levels: Levels) -> int:
         return levels.n_resolved(1 / self.system.time_scale)
