@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fkdrift.estimators.controls import Controls
 from fkdrift.estimators.observables import Average, Averages, Observable
 from fkdrift.estimators.state import restore, saved
+from fkdrift.hamiltonian.system import System
 from fkdrift.numerics.estimates import Estimate, from_walkers, r_hat, rounding_error
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import Positions
@@ -70,7 +72,10 @@ class StationarySampler:
         self.chain, self.n_blocks = metropolis.start(process, walkers, time_scale / 4), -n_equilibration
         self.regions = self.workers.own(starting_regions(self.workers.gather(walkers)))
         self.sums = torch.zeros(3, len(walkers), dtype=torch.float64, device=walkers.device)
-        self.averages = Averages(observables, len(walkers), walkers.device, self.workers)
+        system = process.reference
+        self.controls = Controls(system) if observables and isinstance(system, System) else None
+        n_controls = self.controls.size if self.controls else 0
+        self.averages = Averages(observables, len(walkers), walkers.device, self.workers, n_controls)
 
     @property
     def walker_steps(self) -> int:
@@ -95,7 +100,8 @@ class StationarySampler:
             with torch.no_grad():
                 E = local_energy(self.process, self.walkers).double()
             self.sums += torch.stack([E, E.square(), self.chain.acceptance.double().expand_as(E)])
-            self.averages.add(self.walkers, E)
+            controls = self.controls(self.walkers, self.chain.velocity) if self.controls else None
+            self.averages.add(self.walkers, E, controls=controls)
         self.n_blocks += 1
 
     def energy(self) -> StationaryEnergy:

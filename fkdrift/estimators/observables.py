@@ -44,6 +44,12 @@ N_SCALE_WALKERS = 1024
 RELATIVE_STEP = 1e-3  # of a parameter, in a five-point difference: error h^4 / 30 times the fifth derivative
 AXES = ("x", "y", "z")
 ENERGY, DENSITY = "E_L", "density"
+FARTHEST = 5.0
+"""Standard errors from zero that the mean of a control may be at; where it is more, walkers have not seen the tails."""
+FOLDS = 8
+"""Parts of the walkers, for each of which the others tell how much of each control is taken away."""
+LEAST_FOR_CONTROL = 10
+"""Independent walkers for each control, or their coefficients would fit the noise."""
 DERIVED = (ENERGY, "T", "virial")
 
 
@@ -176,9 +182,11 @@ class Averages:
         n_walkers: independent walkers, here.
         device: of the sums.
         workers: that share the walkers.
+        n_controls: columns that vanish on average, see `fkdrift.estimators.controls`: observables with a single value
+            are averaged less the combination of them that varies most like them.
 
     Attributes:
-        sums: (walker, 1 + column) float64, the energy first.
+        sums: (walker, 1 + column + control) float64, the energy first.
         weights: (walker,) float64.
     """
 
@@ -188,24 +196,30 @@ class Averages:
         n_walkers: int,
         device: torch.device | str = "cpu",
         workers: Workers = ALONE,
+        n_controls: int = 0,
     ) -> None:
         names = [observable.name for observable in observables]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise InputError(f"observables are named twice: {', '.join(sorted(repeated))}")
         self.observables, self.workers = tuple(observables), workers
-        n_columns = 1 + sum(observable.size for observable in observables)
+        self.n_controls = n_controls
+        n_columns = 1 + sum(observable.size for observable in observables) + n_controls
         self.sums = torch.zeros(n_walkers, n_columns, dtype=torch.float64, device=device)
         self.weights = torch.zeros(n_walkers, dtype=torch.float64, device=device)
 
-    def add(self, r: Positions, energy: PerWalker, weights: PerWalker | None = None) -> None:
+    def add(
+        self, r: Positions, energy: PerWalker, weights: PerWalker | None = None, controls: Tensor | None = None
+    ) -> None:
         """Add one configuration of every walker.
 
         Args:
             r: (batch, particle, dim) where the walkers are.
             energy: (batch,) local energy there (or l_T / T of the block that ended there).
             weights: (batch,); 1 if not given.
+            controls: (batch, n_controls), where there are any.
         """
-        self.add_values(energy, evaluate(self.observables, r), weights)
+        values = evaluate(self.observables, r)
+        self.add_values(energy, values if controls is None else torch.cat([values, controls], 1), weights)
 
     def add_values(self, energy: PerWalker, values: Tensor, weights: PerWalker | None = None) -> None:
         """As `add`, for values (batch, column) of `evaluate` that were computed before, at an ancestor's positions."""
@@ -224,6 +238,8 @@ class Averages:
         mean = sums.sum(0) / total
         n = len(weights)
         influence = (sums - weights[:, None] * mean) * (n / total)
+        if self._in_control(mean, influence):
+            mean, influence = self._controlled(mean, influence)
         found = {ENERGY: Average(ENERGY, "energy", mean[:1], _error(influence[:, :1]))}
         parts = {ENERGY: (mean[0], influence[:, 0])}
         first = 1
@@ -250,6 +266,32 @@ class Averages:
             slope = dG / (2 * (E - V)) - ratio * (dE - dV) / (E - V)
             found["virial"] = Average("virial", "", ratio[None], _error(slope[:, None]))
         return found
+
+    def _in_control(self, mean: Tensor, influence: Tensor) -> bool:
+        """Whether there are controls, walkers enough for them, and they vanish on average as they should."""
+        k = self.n_controls
+        if k == 0 or len(influence) < LEAST_FOR_CONTROL * k:
+            return False
+        return bool((mean[-k:].abs() <= FARTHEST * _error(influence[:, -k:])).all())
+
+    def _controlled(self, mean: Tensor, influence: Tensor) -> tuple[Tensor, Tensor]:
+        """Both less what the controls explain of each single value; bins of histograms stay as they are.
+
+        The coefficients for a walker are those of least squares over the walkers of other folds, so that nothing is
+        biased and no error too small.
+        """
+        k = self.n_controls
+        single = [column for each in self.observables for column in [each.size == 1] * each.size]
+        changed = torch.tensor([False, *single, *[False] * k], device=mean.device)
+        scale = influence[:, -k:].std(0).clamp_min(torch.finfo(mean.dtype).tiny)
+        A, C = influence[:, changed] + mean[changed], (influence[:, -k:] + mean[-k:]) / scale
+        left, fold = A.clone(), torch.arange(len(A), device=mean.device) % FOLDS
+        for own in range(FOLDS):
+            X, Y = ((each - each.mean(0)).cpu() for each in (C[fold != own], A[fold != own]))
+            left[fold == own] -= C[fold == own] @ torch.linalg.lstsq(X, Y, driver="gelsd").solution.to(C)
+        mean, influence = mean.clone(), influence.clone()
+        mean[changed], influence[:, changed] = left.mean(0), left - left.mean(0)
+        return mean, influence
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"sums": self.workers.gather(self.sums), "weights": self.workers.gather(self.weights)}

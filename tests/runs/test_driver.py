@@ -120,9 +120,8 @@ def test_an_accuracy_below_rounding_ends_the_run_and_is_said():
 
 
 def test_max_seconds_ends_a_run():
-    state = fk.solve(
-        "harmonium", settings=fk.Settings(**{**SMALL, "n_updates": 10**7, "n_blocks": 10**7}), max_seconds=1.5
-    )
+    endless = dict.fromkeys(("n_updates", "n_path_blocks", "n_blocks"), 10**7)
+    state = fk.solve("harmonium", settings=fk.Settings(**{**SMALL, **endless}), max_seconds=1.5)
     assert state.finished
     assert 1.0 < state.wall_seconds < 6.0
     assert 0 < state.n_updates < 10**7

@@ -213,7 +213,7 @@ def test_the_decoder_learns_its_covariance():
     """Without a useful latent p(x) is the decoder's Gaussian: a full covariance is that of the data."""
     x = plane(4000)
     options = {**SMALL, "n_updates": 800, "learning_rate": 0.01, "latents": 1, "network": "linear"}
-    del options["width"]
+    del options["width"], options["depth"]
     found = {}
     for covariance in ("isotropic", "full"):
         learned = learn("vae", x, covariance=covariance, **options)
