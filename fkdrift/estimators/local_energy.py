@@ -74,8 +74,14 @@ class StationarySampler:
         self.sums = torch.zeros(3, len(walkers), dtype=torch.float64, device=walkers.device)
         system = process.reference
         self.controls = Controls(system) if observables and isinstance(system, System) else None
-        n_controls = self.controls.size if self.controls else 0
-        self.averages = Averages(observables, len(walkers), walkers.device, self.workers, n_controls)
+        self.averages = Averages(
+            observables,
+            len(walkers),
+            walkers.device,
+            self.workers,
+            n_controls=self.controls.size if self.controls else 0,
+            rounding=rounding_error(walkers),
+        )
 
     @property
     def walker_steps(self) -> int:

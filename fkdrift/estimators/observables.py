@@ -184,6 +184,7 @@ class Averages:
         workers: that share the walkers.
         n_controls: columns that vanish on average, see `fkdrift.estimators.controls`: observables with a single value
             are averaged less the combination of them that varies most like them.
+        rounding: relative error of the values, which all walkers share.
 
     Attributes:
         sums: (walker, 1 + column + control) float64, the energy first.
@@ -197,12 +198,13 @@ class Averages:
         device: torch.device | str = "cpu",
         workers: Workers = ALONE,
         n_controls: int = 0,
+        rounding: float = 0.0,
     ) -> None:
         names = [observable.name for observable in observables]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise InputError(f"observables are named twice: {', '.join(sorted(repeated))}")
         self.observables, self.workers = tuple(observables), workers
-        self.n_controls = n_controls
+        self.n_controls, self.rounding = n_controls, rounding
         n_columns = 1 + sum(observable.size for observable in observables) + n_controls
         self.sums = torch.zeros(n_walkers, n_columns, dtype=torch.float64, device=device)
         self.weights = torch.zeros(n_walkers, dtype=torch.float64, device=device)
@@ -238,10 +240,11 @@ class Averages:
         mean = sums.sum(0) / total
         n = len(weights)
         influence = (sums - weights[:, None] * mean) * (n / total)
+        rounded = self.rounding * (mean.abs() + influence.std(0))
         if self._in_control(mean, influence):
             mean, influence = self._controlled(mean, influence)
-        found = {ENERGY: Average(ENERGY, "energy", mean[:1], _error(influence[:, :1]))}
-        parts = {ENERGY: (mean[0], influence[:, 0])}
+        found = {ENERGY: Average(ENERGY, "energy", mean[:1], _error(influence[:, :1]).hypot(rounded[:1]))}
+        parts = {ENERGY: (mean[0], influence[:, 0], rounded[0])}
         first = 1
         for observable in self.observables:
             columns = slice(first, first := first + observable.size)
@@ -251,20 +254,21 @@ class Averages:
                 observable.name,
                 observable.unit,
                 mean[columns],
-                _error(influence[:, columns]),
+                _error(influence[:, columns]).hypot(rounded[columns]),
                 observable.centres,
                 observable.axis,
             )
-            parts[observable.name] = (mean[columns][0], influence[:, columns][:, 0])
+            parts[observable.name] = (mean[columns][0], influence[:, columns][:, 0], rounded[columns][0])
         if "V" not in parts:
             return found
-        (E, dE), (V, dV) = parts[ENERGY], parts["V"]
-        found["T"] = Average("T", "energy", (E - V)[None], _error((dE - dV)[:, None]))
+        (E, dE, of_E), (V, dV, of_V) = parts[ENERGY], parts["V"]
+        found["T"] = Average("T", "energy", (E - V)[None], _error((dE - dV)[:, None]).hypot(of_E + of_V))
         if FORCE in parts:
-            G, dG = parts[FORCE]
+            G, dG, of_G = parts[FORCE]
             ratio = G / (2 * (E - V))
             slope = dG / (2 * (E - V)) - ratio * (dE - dV) / (E - V)
-            found["virial"] = Average("virial", "", ratio[None], _error(slope[:, None]))
+            rounding = (of_G / 2 + (ratio * (of_E + of_V)).abs()) / (E - V).abs()
+            found["virial"] = Average("virial", "", ratio[None], _error(slope[:, None]).hypot(rounding))
         return found
 
     def _in_control(self, mean: Tensor, influence: Tensor) -> bool:
