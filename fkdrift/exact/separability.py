@@ -38,6 +38,7 @@ class Landscape:
         period: period of each coordinate, or None in open space.
         particle: which particle each coordinate belongs to.
         alike: groups of identical particles.
+        values_only: as of `Potential`: an energy may cost a calculation of its own.
     """
 
     V: Callable[[Array], Array]
@@ -47,6 +48,7 @@ class Landscape:
     period: Array | None
     particle: tuple[int, ...]
     alike: tuple[tuple[int, ...], ...]
+    values_only: bool = False
 
     @property
     def size(self) -> int:
@@ -99,7 +101,7 @@ def landscape(
         limits.check()
         return _evaluate(potential, np.clip(x, low, high))
 
-    return Landscape(V, mass, low, high, period, particle, alike)
+    return Landscape(V, mass, low, high, period, particle, alike, potential.values_only)
 
 
 def _evaluate(potential: Potential, x: Array) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from fkdrift.exact.pair_solution import PairSolution, pair_solution
 from fkdrift.exact.potential_scan import Coordinate
 from fkdrift.exact.separability import SAME, Landscape
 from fkdrift.exact.spectrum import Array, Spectrum, SpectrumRequest
+from fkdrift.hamiltonian.pair_values import PairValues
 
 FAR = 1e7  # distance of a particle that is out of the way
 TIGHT = 0.3  # pairs bound by more than this part of the well's depth are localised
@@ -35,6 +37,7 @@ N_EXPONENTS = {6: 10, 2: 8, 1: 7}
 """In the list, by the number of permutations under which psi is symmetric."""
 
 Pair = Callable[[Array], Array]
+Pairs = tuple[Pair, Pair, Pair]
 
 
 def three_particles(V: Landscape, request: SpectrumRequest) -> Spectrum:
@@ -44,14 +47,34 @@ def three_particles(V: Landscape, request: SpectrumRequest) -> Spectrum:
         Unbound: no level lies below that of a pair with the third particle far away.
         NotConverged: the error stayed above the tolerance.
     """
-    pairs = pair_potentials(V)
+    if request.levels == 1 and (same := _exchangeable(V)):  # the lowest state has whatever symmetry V has
+        V = replace(V, alike=(tuple(sorted({k for pair in same for k in pair})),))
+    pairs, of_sides = pair_potentials(V), partial(of_distances, V)
     if pairs is not None:
+        if V.values_only:
+            pairs = _tabulated(V, pairs)
+            of_sides = partial(_of_pairs, pairs)
         try:
             return _correlated(V, pairs, request)
         except NotConverged as error:
             if isinstance(error, OutOfTime):
                 raise
-    return _on_grid(V, request)
+    return _on_grid(V, of_sides, request)
+
+
+def _tabulated(V: Landscape, us: Pairs) -> Pairs:
+    """Tables of u_12, u_13 and u_23, one for all that are alike."""
+    alike, tables = _permutations(V), list[PairValues]()
+    for k, pair in enumerate(PAIRS):
+        first = next((m for m in range(k) if _same_pair(PAIRS[m], pair, alike)), None)
+        tables.append(PairValues(us[k]) if first is None else tables[first])
+    return tables[0], tables[1], tables[2]
+
+
+def _of_pairs(us: Pairs, d: Array) -> Array:
+    """V of triangles with sides (point, 3)."""
+    total: Array = np.sum([u(side) for u, side in zip(us, d.T, strict=True)], 0)
+    return total
 
 
 def of_distances(V: Landscape, d: Array) -> Array:
@@ -74,7 +97,7 @@ def turns(V: Landscape) -> bool:
     return bool(known.sum() > 24 and (np.abs(there - here) <= 1e3 * SAME * (1 + np.abs(here)))[known].all())
 
 
-def pair_potentials(V: Landscape) -> tuple[Pair, Pair, Pair] | None:
+def pair_potentials(V: Landscape) -> Pairs | None:
     """u_12, u_13 and u_23 with V = V_0 + sum of them, zero far away; None where V is not such a sum."""
 
     def alone(i: int, j: int) -> Pair:
@@ -103,7 +126,7 @@ def pair_potentials(V: Landscape) -> tuple[Pair, Pair, Pair] | None:
 # -- pair potentials ---------------------------------------------------------------------------------------------------
 
 
-def _correlated(V: Landscape, us: tuple[Pair, Pair, Pair], request: SpectrumRequest) -> Spectrum:
+def _correlated(V: Landscape, us: Pairs, request: SpectrumRequest) -> Spectrum:
     m1, m2, m3 = (float(m) for m in V.mass[::3])
     masses = m1, m2, m3
     alike = _permutations(V)
@@ -197,15 +220,15 @@ def _refuse_error(error: float, E: float, request: SpectrumRequest) -> None:
 # -- any function of the distances -------------------------------------------------------------------------------------
 
 
-def _on_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
+def _on_grid(V: Landscape, of_sides: Pair, request: SpectrumRequest) -> Spectrum:
     """Levels on grids of Jacobi coordinates, each finer than the one before, until they have settled."""
     m1, m2, m3 = (float(m) for m in V.mass[::3])
     masses = m1, m2, m3
-    pair = V.alike[0][:2] if V.alike else _exchangeable(V, masses)
+    pair = V.alike[0][:2] if V.alike else next(iter(_exchangeable(V)), None)
     parities = (0, 1) if pair is not None and not V.alike else (0,)  # of l, odd ones change sign under exchange
     third = next(k for k in range(3) if k not in pair) if pair else int(np.argmin(masses))
     n_levels = 1 if len(_permutations(V)) == 6 else request.levels  # others need not be symmetric in all three
-    molecule = Molecule(lambda d: of_distances(V, d), masses, third, step=2 if pair else 1)
+    molecule = Molecule(of_sides, masses, third, step=2 if pair else 1)
     bottom, sides = jacobi_grid.minimum(molecule.V)
     top = bottom + 2 * jacobi_grid.zero_point(molecule, sides)
     before: Array | None = None
@@ -236,12 +259,13 @@ def _on_grid(V: Landscape, request: SpectrumRequest) -> Spectrum:
     )
 
 
-def _exchangeable(V: Landscape, masses: tuple[float, float, float]) -> tuple[int, int] | None:
-    """Two particles of one mass that V is symmetric in, though they are not said to be identical."""
+def _exchangeable(V: Landscape) -> list[tuple[int, int]]:
+    """The pairs of particles of one mass that V is symmetric in, said to be identical or not."""
     rng = np.random.default_rng(67)
     d = np.resize([0.5, 1.0, 2.0, 4.0], 64)[:, None] * rng.uniform(0.7, 1.2, (64, 3))
+    found = []
     for (i, j), swapped in zip(PAIRS, ([0, 2, 1], [2, 1, 0], [1, 0, 2]), strict=True):
         a, b = of_distances(V, d), of_distances(V, d[:, swapped])
-        if masses[i] == masses[j] and bool((np.abs(a - b) <= 1e-8 * (1 + np.abs(a))).all()):
-            return i, j
-    return None
+        if V.mass[3 * i] == V.mass[3 * j] and bool((np.abs(a - b) <= 1e-8 * (1 + np.abs(a))).all()):
+            found.append((i, j))
+    return found

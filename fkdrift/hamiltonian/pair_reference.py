@@ -29,6 +29,7 @@ from torch import Tensor
 
 from fkdrift.errors import Unbound
 from fkdrift.hamiltonian.pair_state import PairFunction, PairState, healing_state, pair_state
+from fkdrift.hamiltonian.pair_values import PairValues
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.preparation import Preparation
 from fkdrift.hamiltonian.three_body import with_three_body
@@ -47,7 +48,7 @@ DECAYS = (0.0, 0.02, 0.04, 0.07, 0.11, 0.16, 0.23, 0.33, 0.5)  # a, in units of 
 HEALING = (0.5, 0.7, 1.0)  # healing distances, in units of half a period, to choose from
 N_WALKERS, N_LEAST, PAIRS_AT_FULL_COST = 768, 128, 12  # positions by which energies are compared, fewer for many pairs
 N_FIRST, N_STEPS = 300, 100  # steps to them, for the first candidate and for each that follows
-MOST_CORRELATED = 24  # particles with a term of three: fitting one to more of them takes minutes
+MOST_CORRELATED = 64  # particles with a term of three: fitting one to more of them takes many minutes
 N_APART = 100  # steps between positions that are drawn
 
 
@@ -116,7 +117,18 @@ def pair_functions(potential: Potential) -> list[PairFunction] | None:
         V = potential(r).double()
     known = V.isfinite() & each.isfinite().all(1)
     close = (V - each.sum(1)).abs() <= SAME * each.abs().sum(1)
-    return _alike(functions, d[:, 0]) if 2 * int(known.sum()) > len(V) and bool(close[known].all()) else None
+    if 2 * int(known.sum()) <= len(V) or not bool(close[known].all()):
+        return None
+    functions = _alike(functions, d[:, 0])
+    if not potential.values_only:
+        return functions
+    tables = {v: _tabulated(v) for v in dict.fromkeys(functions)}
+    return [tables[v] for v in functions]
+
+
+def _tabulated(v: PairFunction) -> PairFunction:
+    table = PairValues(lambda d: v(torch.from_numpy(d)).numpy())
+    return lambda d: torch.from_numpy(table(d.detach().double().cpu().numpy())).to(d)
 
 
 def _alike(functions: list[PairFunction], d: Tensor) -> list[PairFunction]:

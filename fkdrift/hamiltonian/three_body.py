@@ -32,7 +32,7 @@ N_FIT, N_FIT_LEAST, PAIRS_AT_FULL_COST = 3072, 192, 8  # positions of a fit, few
 N_MOVES, N_ROUNDS = 40, 4  # steps between fits, fits
 RIDGE = 1e-4  # of the least-squares problem
 USUAL = 10.0  # mean deviations of E_W from which on it counts for less
-CHUNK = 2**22  # numbers in the largest tensor
+CHUNK = 2**20  # numbers in the largest tensor, which should fit a cache
 
 
 class _Pairs(NamedTuple):
@@ -84,28 +84,37 @@ class ThreeBody(Term):
 
     def __call__(self, r: Positions) -> Derivatives:
         P, dim = self._pairs(r), r.shape[2]
+        value, gradient, along, first, m_phi = self._first(P, r)
         M, c = self.coupling.to(r), self.pair.to(r)[:, None, None, None]
-        across = P.phi / P.d
-
-        def coupled(x: Tensor) -> Tensor:
-            return (M @ x.flatten(1)).view_as(x)
-
-        G = P.sums()
-        H, m_phi, m_slope = coupled(G), coupled(P.phi), coupled(P.slope)
-        value = ((G * H).sum((0, 1, 2)) + (P.phi * (c - m_phi)).sum((0, 1, 2))) / 2
-        first = (P.slope * (c - 2 * m_phi)).sum(0)  # of the pair functions, and their second derivative
+        across, m_slope = P.phi / P.d, _coupled(M, P.slope)
         second = (P.bend * (c - 2 * m_phi) - 2 * P.slope * m_slope).sum(0)
-        H = H[:, :, None] - P.of_neighbours(H)
-        along = (P.unit * H).sum(1)
-        radial = first + ((P.slope - across) * along).sum(0)
-        gradient = ((across[:, None] * H).sum(0) + radial * P.unit).sum(1)
         each = P.vector_laplacian() * along + P.slope * m_slope + (dim - 1) * across * m_phi / P.d
         laplacian = (each.sum(0) + second + (dim - 1) * first / P.d).sum(0)
         for k in range(dim):
             for j in range(k + 1):
                 D = P.matrices(k, j)
-                laplacian = laplacian + (1 if j == k else 2) * (D * coupled(D)).sum(0)
-        return Derivatives(value, gradient.permute(2, 1, 0), laplacian.T)
+                laplacian = laplacian + (1 if j == k else 2) * (D * _coupled(M, D)).sum(0)
+        return Derivatives(value, gradient, laplacian.T)
+
+    def value_and_gradient(self, r: Positions) -> tuple[PerWalker, Positions]:
+        return self._first(self._pairs(r), r)[:2]
+
+    def _first(self, P: _Pairs, r: Positions) -> tuple[PerWalker, Positions, Tensor, Tensor, Tensor]:
+        """f_3, its gradient, and what the Laplacian needs as well.
+
+        Returns:
+            f_3, its gradient, M (G_i - G_j) along each pair, the slope of all that depends on its distance, M phi.
+        """
+        M, c = self.coupling.to(r), self.pair.to(r)[:, None, None, None]
+        across, G = P.phi / P.d, P.sums()
+        H, m_phi = _coupled(M, G), _coupled(M, P.phi)
+        value = ((G * H).sum((0, 1, 2)) + (P.phi * (c - m_phi)).sum((0, 1, 2))) / 2
+        first = (P.slope * (c - 2 * m_phi)).sum(0)
+        H = H[:, :, None] - P.of_neighbours(H)
+        along = (P.unit * H).sum(1)
+        radial = first + ((P.slope - across) * along).sum(0)
+        gradient = ((across[:, None] * H).sum(0) + radial * P.unit).sum(1)
+        return value, gradient.permute(2, 1, 0), along, first, m_phi
 
     def value(self, r: Positions) -> PerWalker:
         unit, d, _ = self._neighbours(r)
@@ -226,6 +235,11 @@ def with_three_body(
         X = torch.cat([term.responses(x, d.gradient) for x, d in zip(r.split(some), D, strict=True)])
         coefficients = best + _least_squares(-variance[0] / 2 * X, E, USUAL * spread)
     return found, start
+
+
+def _coupled(M: Tensor, x: Tensor) -> Tensor:
+    """sum_b M_ab x_b of x (function, ...)."""
+    return (M @ x.flatten(1)).view_as(x)
 
 
 def _least_squares(X: Tensor, E: Tensor, usual: float) -> Tensor:

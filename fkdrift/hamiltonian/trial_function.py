@@ -111,6 +111,10 @@ class Term(ABC):
         """The value alone."""
         return self(r).value
 
+    def value_and_gradient(self, r: Positions) -> tuple[PerWalker, Positions]:
+        """What a Metropolis step needs."""
+        return self(r)[:2]
+
 
 @dataclass(frozen=True)
 class Gaussian(Term):
@@ -251,6 +255,11 @@ class TrialFunction:
     def __call__(self, r: Positions) -> PerWalker:
         """W(r), shape (batch,)."""
         return torch.stack([term.value(r) for term in self.terms]).sum(0)
+
+    def value_and_gradient(self, r: Positions) -> tuple[PerWalker, Positions]:
+        """W and grad W."""
+        values, gradients = zip(*(term.value_and_gradient(r) for term in self.terms), strict=True)
+        return torch.stack(values).sum(0), torch.stack(gradients).sum(0)
 
     def derivatives(self, r: Positions) -> Derivatives:
         """W, grad W and the Laplacian of W for each particle."""

@@ -24,7 +24,8 @@ def code_in(config: Mapping[str, Any]) -> list[str]:
 def code_digests(config: Mapping[str, Any]) -> dict[str, str]:
     """The SHA-256 of every Python file that a configuration names."""
     files = {text: file_called(code_file(text) or "") for text in code_in(config)}
-    return {text: hashlib.sha256(file.read_bytes()).hexdigest() for text, file in files.items() if file is not None}
+    there = {text: file for text, file in files.items() if file is not None and file.is_file()}
+    return {text: hashlib.sha256(file.read_bytes()).hexdigest() for text, file in there.items()}
 
 
 def differences(

@@ -77,8 +77,9 @@ N_WALKERS_LINE, N_WALKERS_ALONE = 4096, 2048
 little more and find the tails."""
 PAIRS_AT_FULL_COST = 12
 """From so many pairs of particles on, walkers are fewer in proportion: the cost of each grows with their number."""
-N_CHECK_WALKERS = 1024
-"""Trajectories that check a gradient drift: they agree with the local energy to about 1e-3 of the energy."""
+N_CHECK_WALKERS, N_CHECK_VALUES = 1024, 256
+"""Trajectories that check a gradient drift: they agree with the local energy to about 1e-3 of the energy; fewer where V
+has values only, each of which may cost a calculation of its own."""
 SETTLING_SCALES, SETTLING_STEPS = 4, 32
 """Time scales, and steps in each, for walkers to forget where they started when the drift is given."""
 N_EXCITATION_WALKERS, N_EXCITATION_BLOCKS = 2048, 64
@@ -293,9 +294,11 @@ class GroundState(OfPotential):
     def _path_sampler(self) -> PathSampler:
         """Trajectories at three step sizes: all the sampling of a free drift, a cross-check for a gradient drift."""
         walkers, n_steps = self.training.walkers, max(1, round(1 / self.settings.path_step))
+        if isinstance(self.model, Wavefunction):
+            walkers = walkers[: self.workers.count(N_CHECK_VALUES if self.potential.values_only else N_CHECK_WALKERS)]
         return PathSampler(
             self.process,
-            walkers[: self.workers.count(N_CHECK_WALKERS)] if isinstance(self.model, Wavefunction) else walkers,
+            walkers,
             dt=self.time_scale / n_steps,
             n_steps=n_steps,
             n_equilibration=self.settings.n_equilibration,

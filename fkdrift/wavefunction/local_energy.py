@@ -17,11 +17,9 @@ import torch
 from fkdrift.hamiltonian.system import System
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
-from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
+from fkdrift.wavefunction.protocol import Wavefunction, in_parts, wavefunction_of
 
 N_NODES = 32  # of Gauss-Legendre quadrature: exact for polynomials of degree 63 along a ray
-CHUNK = 2**22  # numbers in the largest tensor of one evaluation: more would not fit a processor's cache
-LEAST_AT_ONCE = 16  # walkers: smaller parts would be all overhead
 
 
 class LocalQuantities(NamedTuple):
@@ -95,7 +93,7 @@ def local_quantities(process: Process, r: Positions) -> LocalQuantities:
     psi = wavefunction_of(process.drift, "a local energy")
     variance = process.sigma.square()
     parts = []
-    for part in r.split(max(LEAST_AT_ONCE, CHUNK // psi.numbers_per_walker)):
+    for part in in_parts(psi, r):
         h, rate, W = process.reference.rates(part)
         f, gradient, laplacian = psi.derivatives(part)
         kinetic = (variance * gradient.square()).sum((-2, -1)) + laplacian.sum(-1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
-from fkdrift.wavefunction.protocol import wavefunction_of
+from fkdrift.wavefunction.protocol import in_parts, wavefunction_of
 
 TARGET_ACCEPTANCE = 0.65  # between 0.574, the optimum in many dimensions, and the higher ones of a few
 STEP_GAIN = 0.5  # d log dt / d acceptance: an e-fold takes some four blocks
@@ -111,9 +111,12 @@ def _limited(v: Positions, sigma: Tensor, dt: Tensor) -> Positions:
 def _evaluate(process: Process, r: Positions) -> tuple[PerWalker, Positions]:
     """U and sigma^2 grad U."""
     psi = wavefunction_of(process.drift, "a Metropolis test")
-    variance = process.sigma.square()
-    f, gradient = psi.value_and_gradient(r)
-    if psi.trial_function is None:
-        return f, variance * gradient
-    W = psi.trial_function.derivatives(r)
-    return W.value + f, variance * (W.gradient + gradient)
+    parts = []
+    for part in in_parts(psi, r):
+        U, slope = psi.value_and_gradient(part)
+        if psi.trial_function is not None:
+            W, towards = psi.trial_function.value_and_gradient(part)
+            U, slope = W + U, towards + slope
+        parts.append((U, slope))
+    U, slope = (torch.cat(column) for column in zip(*parts, strict=True))
+    return U, process.sigma.square() * slope

@@ -33,6 +33,10 @@ class Drift(nn.Module, ABC):
         """v(r)."""
 
 
+CHUNK = 2**22  # numbers in the largest tensor of one evaluation: more would not fit a processor's cache
+LEAST_AT_ONCE = 16  # walkers: smaller parts would be all overhead
+
+
 @runtime_checkable
 class Wavefunction(Protocol):
     """log psi = W + f with derivatives of f: a drift that is the gradient of something.
@@ -65,6 +69,11 @@ class Wavefunction(Protocol):
 
     def sample(self, n: int, generator: torch.Generator) -> Positions | None:
         """n independent positions from |psi|^2, (n, particle, dim); None where only a Markov chain can give them."""
+
+
+def in_parts(psi: Wavefunction, r: Positions) -> tuple[Tensor, ...]:
+    """Positions in parts that are evaluated one by one, each within a processor's cache."""
+    return r.split(max(LEAST_AT_ONCE, CHUNK // psi.numbers_per_walker))
 
 
 class AutogradWavefunction(Drift):

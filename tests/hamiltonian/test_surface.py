@@ -15,6 +15,7 @@ from fkdrift.errors import BadParameter, ComputationError, NoGradient
 from fkdrift.hamiltonian.loading import describe, load_potential
 from fkdrift.hamiltonian.surface import Surface, from_ase
 from fkdrift.hamiltonian.units import ELECTRON, atomic_masses, hbar2_over_u
+from fkdrift.runs.belonging import code_digests
 from fkdrift.runs.ground_state import GroundState
 
 BOLTZMANN = 8.617333262e-5  # eV / K
@@ -159,6 +160,7 @@ class TestAse:
         again = describe(potential)
         assert again == {"name": "ase:ase.calculators.lj:LennardJones", "parameters": given, "reloadable": True}
         assert load_potential(again["name"], **again["parameters"]).mass == potential.mass
+        assert code_digests({"potential": again["name"]}) == {}  # no file of that name is looked for
         with pytest.raises(BadParameter, match="there is no ase:"):
             load_potential("ase:ase.calculators.lj:Lennard", **given)
         with pytest.raises(BadParameter, match="which atoms"):

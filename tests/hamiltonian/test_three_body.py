@@ -30,6 +30,8 @@ def test_derivatives_are_those_of_the_value(box, dim):
     value, gradient, second = curvatures(term.value, r)
     for a, b in zip(found, (value, gradient, second.sum(-1)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    for a, b in zip(term.value_and_gradient(r), found, strict=False):
+        assert torch.equal(a, b)
     slope = torch.randn(r.shape, generator=generator(2), dtype=F64)
     expected = (found.laplacian + 2 * (found.gradient * slope).sum(-1)).sum(-1)
     torch.testing.assert_close(term.responses(r, slope) @ coefficients, expected, rtol=1e-10, atol=1e-10)
