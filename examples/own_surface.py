@@ -1,6 +1,7 @@
 """The zero-point energy of water on a potential energy surface of your own: a numpy function, and nothing else.
 
     python examples/own_surface.py [--quick]
+    fkdrift solve -p examples/own_surface.py:surface
 
 The formula is that of q-TIP4P/F (S. Habershon et al., J. Chem. Phys. 131, 024501 (2009)); fkdrift sees its values only.
 The exact zero-point energy is 4609.865 cm^-1.
@@ -25,8 +26,9 @@ def water(x: np.ndarray) -> np.ndarray:
     return stretch + 87.85 / 2 * KCAL * (angle - np.radians(107.4)) ** 2
 
 
+surface = fk.Surface(water, ("O", "H", "H"), start=((0, 0, 0), (0.94, 0, 0), (-0.28, 0.9, 0)))
+
 if __name__ == "__main__":
-    surface = fk.Surface(water, ("O", "H", "H"), start=((0, 0, 0), (0.94, 0, 0), (-0.28, 0.9, 0)))
     quick = fk.Settings(n_updates=5, n_walkers=64, n_blocks=10, project=False) if "--quick" in sys.argv else None
     print(fk.solve(surface, settings=quick, progress=False))
     print(f"{surface.evaluations:,} energies computed, {surface.failures} repaired")

@@ -189,7 +189,11 @@ def _load_text(text: str, parameters: dict[str, object]) -> Potential:
     if text.startswith("ase:"):
         return named_calculator(text, parameters)
     if (path := code_file(text)) is not None:
-        return _load_object(from_file(path, text.rpartition(":")[2]), parameters)
+        name = text.rpartition(":")[2]
+        potential = _load_object(from_file(path, name), parameters)
+        if isinstance(potential, Surface):
+            return dataclasses.replace(potential, source=f"{file_called(path)}:{name}")
+        return potential
     if text.endswith((".csv", ".npz")):
         return _build(TablePotential, parameters, text)
     refuse_unknown(text)

@@ -49,6 +49,19 @@ def test_values_masses_and_units():
     assert atomic_masses(["O"], "nuclear")[0] == pytest.approx(15.99491462 - 8 * 5.48579909e-4, abs=1e-7)
 
 
+def test_one_in_a_file_can_be_loaded_again(tmp_path):
+    text = "import fkdrift as fk\ndef springs(x):\n    return ((x[:, 1:] - x[:, :1]) ** 2).sum((1, 2))\n"
+    file = tmp_path / "springs.py"
+    file.write_text(text + "surface = fk.Surface(springs, ('O', 'H', 'H'))\n")
+    surface = load_potential(f"{file}:surface")
+    description = describe(surface)
+    assert description["reloadable"]
+    assert description["name"] == f"{file}:surface"
+    assert describe(load_potential(description["name"], **description["parameters"])) == description
+    assert describe(load_potential(f"{file}:surface", energy_unit="eV"))["parameters"]["energy_unit"] == "eV"
+    assert code_digests({"potential": surface.source}).keys() == {surface.source}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
