@@ -128,7 +128,7 @@ class MetropolisSamples:
         clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
     """
 
-    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 10.0) -> None:
+    def __init__(self, n_moves: int = 6, *, thinning: int = 4, clip: float = 10.0) -> None:
         self.n_moves, self.thinning, self.clip = n_moves, thinning, clip
         self.move_dt: Tensor | None = None
 
@@ -154,7 +154,8 @@ class MetropolisSamples:
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
         gradient = workers.sum(flat_gradient(psi.log_jastrow(r), parameters, 2 * workers.own(excess) / len(E)))
-        metric = _metric(process, parameters, r[index % self.thinning :: self.thinning], OVERLAP / time_scale)
+        one_in = min(self.thinning, len(r))
+        metric = _metric(process, parameters, r[index % one_in :: one_in], OVERLAP / time_scale)
         excess_energy = noise.square() / (2 * time_scale)
         return EnergyGradient(E, r, gradient, metric, noise, excess_energy, acceptance=state.acceptance)
 
