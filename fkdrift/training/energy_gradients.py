@@ -33,6 +33,7 @@ from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
 
 FIRST_MOVE, LONGEST_MOVE = 1 / 4, 1 / 2  # Metropolis steps in time scales: where tuning starts, and where it stops
 OVERLAP = 1.0  # of Cov(d_theta f), in units of 1 / time_scale, in the metric: u alone cannot see the share of a well
+ENOUGH = 1024  # walkers, so that a quarter of them is enough for the metric
 PATH_STEP = 1 / 32  # of a pathwise gradient, in time scales: the bias of the drift is of the order of 1%
 
 
@@ -124,11 +125,12 @@ class MetropolisSamples:
 
     Args:
         n_moves: Metropolis-adjusted steps between updates.
-        thinning: F is averaged over one walker in so many, others in each update.
+        thinning: F is averaged over one walker in so many, others in each update; default 4, or 2 for fewer walkers
+            than ENOUGH, where the noise of F would be felt.
         clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
     """
 
-    def __init__(self, n_moves: int = 6, *, thinning: int = 4, clip: float = 10.0) -> None:
+    def __init__(self, n_moves: int = 6, *, thinning: int | None = None, clip: float = 10.0) -> None:
         self.n_moves, self.thinning, self.clip = n_moves, thinning, clip
         self.move_dt: Tensor | None = None
 
@@ -154,7 +156,7 @@ class MetropolisSamples:
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
         gradient = workers.sum(flat_gradient(psi.log_jastrow(r), parameters, 2 * workers.own(excess) / len(E)))
-        one_in = min(self.thinning, len(r))
+        one_in = min(self.thinning or (4 if len(E) >= ENOUGH else 2), len(r))
         metric = _metric(process, parameters, r[index % one_in :: one_in], OVERLAP / time_scale)
         excess_energy = noise.square() / (2 * time_scale)
         return EnergyGradient(E, r, gradient, metric, noise, excess_energy, acceptance=state.acceptance)
