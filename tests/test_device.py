@@ -57,7 +57,7 @@ def test_natural_gradient_does_not_wait(name):
     f, slope = process.drift.value_and_gradient(r)
     gradient = flat_gradient(f, parameters, torch.ones_like(f), retain_graph=True)
     damping = torch.empty((), device="meta")
-    step = conjugate_gradient(metric_product(slope, parameters), gradient, torch.zeros_like(gradient), damping, 3)
+    step, _ = conjugate_gradient(metric_product(slope, parameters), gradient, torch.zeros_like(gradient), damping, 3)
     assert step.shape == gradient.shape == (sum(p.numel() for p in parameters),)
 
 

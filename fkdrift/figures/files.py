@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,7 +26,14 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
 
 def encoded(figure: Figure, dpi: int = DPI) -> bytes:
     """A figure as the contents of a PNG file."""
-    raw, small = BytesIO(), BytesIO()
-    figure.savefig(raw, format="png", dpi=dpi, facecolor="white")
-    Image.open(raw).convert("RGB").quantize(N_COLOURS).save(small, format="png", optimize=True)
+    shown, resolution, small = figure.canvas, figure.dpi, BytesIO()
+    canvas = FigureCanvasAgg(figure)  # `savefig` would draw twice, and compress what is quantised afterwards
+    try:
+        figure.dpi = dpi
+        canvas.draw()
+    finally:
+        figure.dpi = resolution
+        figure.set_canvas(shown)
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.quantize(N_COLOURS).save(small, format="png")
     return small.getvalue()

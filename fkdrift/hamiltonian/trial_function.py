@@ -144,8 +144,8 @@ class OneBody(Term):
 
     def __call__(self, r: Positions) -> Derivatives:
         x = r - r.new_tensor(self.point)
-        w, slope, curvature, direction = _radial(self.radial, x)
-        return Derivatives(w.sum(-1), slope[..., None] * direction, curvature + (r.shape[-1] - 1) * slope / distance(x))
+        w, gradient, laplacian, _ = _radial(self.radial, x)
+        return Derivatives(w.sum(-1), gradient, laplacian)
 
     def value(self, r: Positions) -> PerWalker:
         return self.radial(distance(r - r.new_tensor(self.point)))[0].sum(-1)
@@ -164,12 +164,10 @@ class LogSum(Term):
 
     def __call__(self, r: Positions) -> Derivatives:
         x = r[..., None, :] - r.new_tensor(self.points)  # (batch, particle, centre, dim)
-        w, slope, curvature, direction = _radial(self.radial, x)
+        w, push, second, slope = _radial(self.radial, x)
         weight = w.softmax(-1)
-        push = slope[..., None] * direction
         gradient = (weight[..., None] * push).sum(-2)
-        second = curvature + (r.shape[-1] - 1) * slope / distance(x) + slope.square()
-        laplacian = (weight * second).sum(-1) - gradient.square().sum(-1)
+        laplacian = (weight * (second + slope.square())).sum(-1) - gradient.square().sum(-1)
         return Derivatives(w.logsumexp(-1).sum(-1), gradient, laplacian)
 
     def value(self, r: Positions) -> PerWalker:
@@ -191,9 +189,7 @@ class Pair(Term):
     def __call__(self, r: Positions) -> Derivatives:
         i, j = pair_indices(r.shape[-2], r.device)
         x = nearest_image(pair_vectors(r), self.box)
-        w, slope, curvature, direction = _radial(self.radial, x)
-        force = slope[..., None] * direction
-        second = curvature + (r.shape[-1] - 1) * slope / distance(x)
+        w, force, second, _ = _radial(self.radial, x)
         gradient = torch.zeros_like(r).index_add(-2, i, force).index_add(-2, j, -force)
         laplacian = torch.zeros_like(r[..., 0]).index_add(-1, i, second).index_add(-1, j, second)
         return Derivatives(w.sum(-1), gradient, laplacian)
@@ -287,6 +283,8 @@ def random_walk(W: TrialFunction, r: Positions, n_steps: int, generator: torch.G
 
 
 def _radial(radial: Radial, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """w, w', w'' and the unit vector x / |x|."""
+    """w(|x|), its gradient, its Laplacian, and w'."""
     d = distance(x)
-    return *radial(d), x / d[..., None]
+    w, slope, curvature = radial(d)
+    over = slope / d
+    return w, over[..., None] * x, curvature + (x.shape[-1] - 1) * over, slope

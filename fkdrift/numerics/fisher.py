@@ -24,31 +24,54 @@ from fkdrift.numerics.workers import ALONE, Workers
 MetricProduct = Callable[[Tensor], Tensor]
 
 
+class AutogradJacobian:
+    """J = d outputs / d theta of a batch by products; one graph: J^T c is linear in c, so its derivative gives J p.
+
+    Args:
+        outputs: with their graph to the parameters.
+        parameters: what they depend on.
+    """
+
+    def __init__(self, outputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+        self.outputs, self.parameters = outputs, parameters
+        self.cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+        self.pulled = self._pull(self.cotangents, create_graph=True)
+
+    def push(self, p: Tensor) -> tuple[Tensor, ...]:
+        """J p for a vector p of parameters, in the shapes of the outputs."""
+        return torch.autograd.grad(self.pulled.dot(p), self.cotangents, retain_graph=True)
+
+    def pull(self, *cotangents: Tensor) -> Tensor:
+        """J^T c for cotangents in the shapes of the outputs."""
+        return self._pull(cotangents)
+
+    def _pull(self, cotangents: Sequence[Tensor], create_graph: bool = False) -> Tensor:
+        total = torch.stack([(y * c).sum() for y, c in zip(self.outputs, cotangents, strict=True)]).sum()
+        return flat_gradient(
+            total, self.parameters, torch.ones_like(total), create_graph=create_graph, retain_graph=True
+        )
+
+
 def metric_product(control: Tensor, parameters: Sequence[Tensor], workers: Workers = ALONE) -> MetricProduct:
     """p -> F p for the control u of a batch, F = mean over walkers of (d_theta u)^T (d_theta u).
-
-    The Jacobian products reuse one graph: J^T c is linear in c, so differentiating it once more gives J p.
 
     Args:
         control: u (batch, particle, dim), with its graph to the parameters.
         parameters: what u depends on.
         workers: that share the walkers; one message for each product.
     """
-    batch = len(control)
-    cotangent = torch.zeros_like(control, requires_grad=True)
-    pulled = flat_gradient(control, parameters, cotangent, create_graph=True)
-
-    def product(p: Tensor) -> Tensor:
-        (pushed,) = torch.autograd.grad(pulled.dot(p), cotangent, retain_graph=True)
-        return workers.average(flat_gradient(control, parameters, pushed / batch, retain_graph=True), batch)
-
-    return product
+    jacobian = AutogradJacobian([control], parameters)
+    return lambda p: workers.average(jacobian.pull(jacobian.push(p)[0] / len(control)), len(control))
 
 
 def conjugate_gradient(
     product: MetricProduct, target: Tensor, start: Tensor, damping: Tensor | float, n_iterations: int
-) -> Tensor:
-    """Solve (F + damping) x = target from `start`, for at most n_iterations; nothing here waits for the device."""
+) -> tuple[Tensor, Tensor]:
+    """Solve (F + damping) x = target from `start`, for at most n_iterations; nothing here waits for the device.
+
+    Returns:
+        x and F x.
+    """
     x = start
     residual = target - product(x) - damping * x
     direction, square = residual, residual.dot(residual)
@@ -59,19 +82,7 @@ def conjugate_gradient(
         residual = residual - step * image
         square, previous = residual.dot(residual), square
         direction = residual + square / previous.clamp_min(torch.finfo(x.dtype).tiny) * direction
-    return x
-
-
-def mean_of(f: Tensor, parameters: Sequence[Tensor], workers: Workers) -> Tensor:
-    """The mean of f (batch,) over all walkers, up to a constant: what the metric sees of it is its derivative.
-
-    In several processes it is theta . g, with g = d_theta of the mean over all of them held fixed.
-    """
-    mean = f.mean()
-    if workers.size == 1:
-        return mean
-    g = workers.average(flat_gradient(mean, parameters, torch.ones_like(mean), retain_graph=True), len(f))
-    return torch.nn.utils.parameters_to_vector(parameters).dot(g)
+    return x, target - residual - damping * x
 
 
 def flat_gradient(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.numerics.differentiation import jacobian_diagonal
-from fkdrift.numerics.fisher import flat_gradient, mean_of
+from fkdrift.numerics.fisher import AutogradJacobian, MetricProduct, flat_gradient, metric_product
 from fkdrift.paths.evolution import ScoreFree, evolve
 from fkdrift.paths.process import Process
 from fkdrift.tensor_types import PerWalker, Positions
@@ -27,10 +27,13 @@ from fkdrift.training.objectives import Objective, path_kl
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.flow import FlowWavefunction, refuse_kinks
 from fkdrift.wavefunction.local_energy import local_energy
+from fkdrift.wavefunction.neural import NeuralWavefunction
+from fkdrift.wavefunction.parameter_jacobian import ParameterJacobian
 from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
 
 FIRST_MOVE, LONGEST_MOVE = 1 / 4, 1 / 2  # Metropolis steps in time scales: where tuning starts, and where it stops
 OVERLAP = 1.0  # of Cov(d_theta f), in units of 1 / time_scale, in the metric: u alone cannot see the share of a well
+ENOUGH = 1024  # walkers, so that a quarter of them is enough for the metric
 PATH_STEP = 1 / 32  # of a pathwise gradient, in time scales: the bias of the drift is of the order of 1%
 
 
@@ -70,8 +73,7 @@ class EnergyGradient(NamedTuple):
         energies: (batch,) E_L, or l_T / T, of the walkers of all workers; what follows is of those here.
         walkers: (batch, particle, dim), where the next update starts.
         gradient: of the energy, (parameter,).
-        control: (batch, ...) with its graph to the parameters, u and what else the metric is to see: the metric is the
-            mean square of how it changes.
+        metric: p -> F p, averaged over the walkers of all workers.
         noise: std(E_L) time_scale; 1 where there is no E_L.
         excess: estimate of E - E_0; None where there is no E_L.
         acceptance: of Metropolis moves; None without them.
@@ -80,7 +82,7 @@ class EnergyGradient(NamedTuple):
     energies: PerWalker
     walkers: Positions
     gradient: Tensor
-    control: Tensor
+    metric: MetricProduct
     noise: Tensor
     excess: Tensor | None = None
     acceptance: Tensor | None = None
@@ -123,11 +125,12 @@ class MetropolisSamples:
 
     Args:
         n_moves: Metropolis-adjusted steps between updates.
-        thinning: F is averaged over one walker in so many, others in each update.
+        thinning: F is averaged over one walker in so many, others in each update; default 4, or 2 for fewer walkers
+            than ENOUGH, where the noise of F would be felt.
         clip: E_L further from the median than this many standard deviations is drawn in, in the gradient only.
     """
 
-    def __init__(self, n_moves: int = 6, *, thinning: int = 2, clip: float = 10.0) -> None:
+    def __init__(self, n_moves: int = 6, *, thinning: int | None = None, clip: float = 10.0) -> None:
         self.n_moves, self.thinning, self.clip = n_moves, thinning, clip
         self.move_dt: Tensor | None = None
 
@@ -153,12 +156,10 @@ class MetropolisSamples:
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
         gradient = workers.sum(flat_gradient(psi.log_jastrow(r), parameters, 2 * workers.own(excess) / len(E)))
-        f, slope = psi.value_and_gradient(r[index % self.thinning :: self.thinning])
-        apart = (OVERLAP / time_scale) ** 0.5 * (f - mean_of(f, parameters, workers))
-        control = torch.cat([(process.sigma * slope).flatten(1), apart[:, None]], 1)
-        return EnergyGradient(
-            E, r, gradient, control, noise, noise.square() / (2 * time_scale), acceptance=state.acceptance
-        )
+        one_in = min(self.thinning or (4 if len(E) >= ENOUGH else 2), len(r))
+        metric = _metric(process, parameters, r[index % one_in :: one_in], OVERLAP / time_scale)
+        excess_energy = noise.square() / (2 * time_scale)
+        return EnergyGradient(E, r, gradient, metric, noise, excess_energy, acceptance=state.acceptance)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.move_dt is None else {"move_dt": self.move_dt}
@@ -209,9 +210,10 @@ class IndependentSamples:
             variance = (weight * excess.square()).mean()
         gradient = flat_gradient(log_p, parameters, workers.own(weight * excess) / len(E), retain_graph=True)
         control = process.sigma * s / 2 * own_weight.sqrt()[:, None, None]
+        metric = metric_product(control, parameters, workers)
         noise, gained = variance.sqrt() * time_scale, variance * time_scale / 2
         energies = workers.gather(own_E[: len(own_E) // 2])
-        return EnergyGradient(energies, r.detach(), workers.sum(gradient), control, noise, gained)
+        return EnergyGradient(energies, r.detach(), workers.sum(gradient), metric, noise, gained)
 
     def _sample(
         self, drift: FlowWavefunction, n_samples: int, generator: torch.Generator
@@ -269,8 +271,9 @@ class Pathwise:
         workers, r = process.workers, path.end
         gradient = workers.average(flat_gradient(loss, parameters, torch.ones_like(loss)), len(r))
         control = process.drift(r[index % self.thinning :: self.thinning]) / process.sigma
+        metric = metric_product(control, parameters, workers)
         energies = workers.gather(path.action[-1].detach() / path.duration)
-        return EnergyGradient(energies, r, gradient, control, torch.ones_like(loss).detach())
+        return EnergyGradient(energies, r, gradient, metric, torch.ones_like(loss).detach())
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -302,6 +305,24 @@ def default_rule(process: Process, source: GradientSource) -> StepRule:
     if isinstance(source, Pathwise):
         return PATH_RULE
     return SEVERAL_RULE if len(process.sigma) > 1 else StepRule()
+
+
+def _metric(process: Process, parameters: Sequence[Tensor], r: Positions, overlap: float) -> MetricProduct:
+    """p -> F p with F = E[(d_theta u)^T (d_theta u)] + overlap Cov(d_theta f), u = sigma grad f, over walkers r."""
+    psi, workers, n = wavefunction_of(process.drift, "a natural gradient"), process.workers, len(r)
+    jacobian: ParameterJacobian | AutogradJacobian
+    if isinstance(psi, NeuralWavefunction):
+        jacobian = ParameterJacobian(psi, r)
+    else:
+        jacobian = AutogradJacobian(psi.value_and_gradient(r), parameters)
+    mean = workers.average(jacobian.pull(r.new_full((n,), 1 / n), torch.zeros_like(r)), n)
+    variance = process.sigma.square() / n
+
+    def product(p: Tensor) -> Tensor:
+        f, gradient = jacobian.push(p)
+        return workers.average(jacobian.pull(overlap / n * (f - mean.dot(p)), variance * gradient), n)
+
+    return product
 
 
 def _clipped(E: PerWalker, reach: Tensor) -> PerWalker:

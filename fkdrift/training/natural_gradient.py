@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fkdrift.numerics.fisher import conjugate_gradient, metric_product
+from fkdrift.numerics.fisher import conjugate_gradient
 from fkdrift.paths.process import Process
 from fkdrift.training.energy_gradients import GradientSource, StepRule, default_rule, default_source
 from fkdrift.training.loop import Update, parameters_of
@@ -97,11 +97,11 @@ class NaturalGradient:
         tau, rule = self.time_scale, self.rule
         found = self.source.gradient(self.process, self.parameters, tau, walkers, index, generator)
         noise = found.noise.clamp_max(1)
-        product = metric_product(found.control * tau**0.5, self.parameters, self.process.workers)
-        damping = rule.damping + rule.caution * noise.square()
-        self.delta = conjugate_gradient(product, -found.gradient * tau, self.delta, damping, rule.n_iterations)
+        damping = (rule.damping + rule.caution * noise.square()) / tau
+        self.delta, image = conjugate_gradient(found.metric, -found.gradient, self.delta, damping, rule.n_iterations)
         eta = 1 / (1 + index / rule.decay)
-        change = self.delta.dot(product(self.delta)).clamp_min(0).sqrt().clamp_min(torch.finfo(self.delta.dtype).tiny)
+        square = tau * self.delta.dot(image)
+        change = square.clamp_min(0).sqrt().clamp_min(torch.finfo(self.delta.dtype).tiny)
         longest = rule.trust * noise if rule.trust_follows_noise else rule.trust
         theta = torch.nn.utils.parameters_to_vector(self.parameters).detach()
         theta = self.process.workers.first(theta + (longest / change).clamp_max(eta) * self.delta)

@@ -91,7 +91,7 @@ class NeuralWavefunction(Drift):
         """f and its gradient (batch, particle, dim), by one forward and one reverse pass."""
         one, pair = self.features(r)
         states = self.network(one, pair)
-        return self._value(one, pair, states), self._gradient(one, pair, self._reverse(states))
+        return self._value(one, pair, states), self.gradient_of(one, pair, self._reverse(states))
 
     @torch.no_grad()
     def derivatives(self, r: Positions) -> Derivatives:
@@ -110,7 +110,7 @@ class NeuralWavefunction(Drift):
             both = variance + variance[self.features.neighbours]
             laplacian += (both * (pair.laplacian * by.pair).sum(0)).sum(0)
         laplacian += self.network.curvature(states, by, one, pair, variance.sqrt()[:, 0])
-        return Derivatives(self._value(one, pair, states), self._gradient(one, pair, by), laplacian.T)
+        return Derivatives(self._value(one, pair, states), self.gradient_of(one, pair, by), laplacian.T)
 
     def sample(self, n: int, generator: torch.Generator) -> None:
         """Nothing: only a Markov chain can draw from |psi|^2, `fkdrift.wavefunction.metropolis`."""
@@ -129,7 +129,8 @@ class NeuralWavefunction(Drift):
             pair = pair + self.linear_pair.weight[0][:, None, None, None]
         return by._replace(one=one, pair=pair)
 
-    def _gradient(self, one: Feature, pair: Feature | None, by: Reverse) -> Positions:
+    def gradient_of(self, one: Feature, pair: Feature | None, by: Reverse) -> Positions:
+        """grad f (batch, particle, dim) from derivatives by features."""
         gradient = (one.jacobian * by.one[:, None]).sum(0)
         if pair is not None and by.pair is not None:
             force = (pair.jacobian * by.pair[:, None]).sum(0)
@@ -182,14 +183,16 @@ class ParticleNetwork(nn.Module):
             self.mean = nn.Linear(width, width, bias=False)
 
     def forward(self, one: Feature, pair: Feature | None) -> States:
-        z, message = _linear(one.value, _rows(self.first), self.first.bias), None
+        twice, message = _linear(one.value, _rows(self.first), self.first.bias, scale=2), None
         if pair is not None:
-            x = torch.cat([pair.value, *self._of_both(one.value)])
-            message = _tanh(_linear(x, self._message_rows(), self.pair.bias))
-            z = z + message.sum(0) @ (self.mean.weight.T / len(message))
-        hidden = [_tanh(z)]
+            x = torch.cat([pair.value, *self.of_both(one.value)])
+            message = _tanh(_linear(x, self._message_rows(), self.pair.bias, scale=2))
+            twice = twice + message.sum(0) @ (2 * self.mean.weight.T / len(message))
+        hidden = [_tanh(twice)]
         for layer in self.layers:
-            hidden.append(_tanh(layer(hidden[-1])))
+            h = hidden[-1]
+            z = torch.addmm(layer.bias, h.flatten(0, 1), layer.weight.T, beta=2, alpha=2)
+            hidden.append(_tanh(z.view_as(h)))
         return States(message, hidden)
 
     def reverse(self, states: States, by_state: Tensor) -> Reverse:
@@ -201,10 +204,14 @@ class ParticleNetwork(nn.Module):
         if message is None:
             return Reverse(by_one, None, None, hidden[::-1])
         by_message = _by_argument(hidden[-1] @ (self.mean.weight / len(message)), message)
-        n_one, by_all = len(by_one), _pulled(by_message, self._message_rows())
-        by_pair, by_receiver, by_sender = by_all.split([len(by_all) - 2 * n_one, n_one, n_one])
-        by_one = by_one + by_receiver.sum(1) + to_neighbours(by_sender, self.neighbours)
+        by_one, by_pair = self.split_features(by_one, _pulled(by_message, self._message_rows()))
         return Reverse(by_one, by_pair, by_message, hidden[::-1])
+
+    def split_features(self, by_one: Tensor, by_all: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives by one-particle and pair features, from those by x_i and by all that messages see."""
+        n_one = len(by_one)
+        by_pair, by_receiver, by_sender = by_all.split([len(by_all) - 2 * n_one, n_one, n_one])
+        return by_one + by_receiver.sum(1) + to_neighbours(by_sender, self.neighbours), by_pair
 
     def curvature(self, states: States, by: Reverse, one: Feature, pair: Feature | None, sigma: Tensor) -> Tensor:
         """sum_z (d f / d z) (-2 tanh z) sum_k sigma_k^2 |grad_k z|^2 over the z of each particle, (particle, batch).
@@ -237,7 +244,7 @@ class ParticleNetwork(nn.Module):
         assert by.message is not None
         dim, n = jacobian.shape[1], len(self.neighbours)
         slope = 1 - states.message.square()
-        here, there = self._of_both(jacobian)
+        here, there = self.of_both(jacobian)
         rows, receiver, sender = self._message_rows().split([len(pair.value), len(jacobian), len(jacobian)])
         by_receiver = _linear(torch.cat([sigma[:, None] * pair.jacobian, here]), torch.cat([rows, receiver]))
         there = self._in_plane(torch.cat([-sigma[self.neighbours][..., None] * pair.jacobian, there]), len(rows))
@@ -272,7 +279,7 @@ class ParticleNetwork(nn.Module):
         """(P R S) as rows, (n_pair + 2 n_one, width)."""
         return torch.cat([self.pair.weight, self.receiver.weight, self.sender.weight], 1).T.contiguous()
 
-    def _of_both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def of_both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (..., particle, batch) of the receiver and of the sender of every message."""
         n = len(self.neighbours)
         return x.unsqueeze(-3).expand(*x.shape[:-2], n, *x.shape[-2:]), at_neighbours(x, self.neighbours)
@@ -283,12 +290,12 @@ def _rows(linear: nn.Linear) -> Tensor:
     return linear.weight.T.contiguous()
 
 
-def _linear(x: Tensor, rows: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """A linear map of features x (feature, ..., batch) to (..., batch, unit)."""
+def _linear(x: Tensor, rows: Tensor, bias: Tensor | None = None, out: Tensor | None = None, scale: int = 1) -> Tensor:
+    """A linear map of features x (feature, ..., batch) to (..., batch, unit), times a scale where there is a bias."""
     x, shape = x.flatten(1).T, (*x.shape[1:], rows.shape[1])
     if out is not None:
         return torch.mm(x, rows, out=out.view(-1, rows.shape[1]))
-    return (x @ rows if bias is None else torch.addmm(bias, x, rows)).view(shape)
+    return (x @ rows if bias is None else torch.addmm(bias, x, rows, beta=scale, alpha=scale)).view(shape)
 
 
 def _pulled(by_unit: Tensor, rows: Tensor) -> Tensor:
@@ -296,9 +303,11 @@ def _pulled(by_unit: Tensor, rows: Tensor) -> Tensor:
     return (rows @ by_unit.flatten(0, -2).T).unflatten(1, by_unit.shape[:-1])
 
 
-def _tanh(z: Tensor) -> Tensor:
-    """tanh; where nothing will be differentiated by way of the logistic function, which costs a third."""
-    return z.tanh() if torch.is_grad_enabled() else (2 * z).sigmoid_().mul_(2).sub_(1)
+def _tanh(twice: Tensor) -> Tensor:
+    """tanh z from 2 z, which is overwritten where gradients are off, by the logistic function, which costs half."""
+    if torch.is_grad_enabled():
+        return 2 * twice.sigmoid() - 1
+    return torch.add(twice.new_full((), -1.0), twice.sigmoid_(), alpha=2, out=twice)
 
 
 def _by_argument(by_state: Tensor, h: Tensor) -> Tensor:

@@ -35,9 +35,10 @@ def test_conjugate_gradient_solves() -> None:
     g = torch.Generator().manual_seed(0)
     A = torch.randn(12, 12, dtype=F64, generator=g)
     F, target = A @ A.T, torch.randn(12, dtype=F64, generator=g)
-    x = conjugate_gradient(lambda p: F @ p, target, torch.zeros(12, dtype=F64), damping=0.1, n_iterations=24)
+    x, image = conjugate_gradient(lambda p: F @ p, target, torch.zeros(12, dtype=F64), damping=0.1, n_iterations=24)
     torch.testing.assert_close((F + 0.1 * torch.eye(12, dtype=F64)) @ x, target, rtol=1e-8, atol=1e-8)
-    again = conjugate_gradient(lambda p: F @ p, target, x, damping=0.1, n_iterations=1)
+    torch.testing.assert_close(image, F @ x, rtol=1e-8, atol=1e-8)
+    again, _ = conjugate_gradient(lambda p: F @ p, target, x, damping=0.1, n_iterations=1)
     torch.testing.assert_close(again, x, rtol=1e-6, atol=1e-8)
 
 

@@ -8,7 +8,6 @@ import torch
 from forked import with_workers
 
 import fkdrift as fk
-from fkdrift.numerics.fisher import metric_product
 from fkdrift.numerics.resampling import systematic
 from fkdrift.numerics.workers import ALONE, Workers, balanced, stream
 from fkdrift.paths.process import Process
@@ -121,7 +120,7 @@ def trained(workers):
     method = fk.NaturalGradient(process, source, time_scale=system.time_scale)
     found = source.gradient(process, method.parameters, system.time_scale, walkers, 0, generator())
     direction = torch.randn(len(found.gradient), generator=generator(), dtype=torch.float64)
-    product = metric_product(found.control, method.parameters, workers)(direction)
+    product = found.metric(direction)
     update = method.update(walkers, 0, generator())
     theta = torch.nn.utils.parameters_to_vector(method.parameters).detach()
     return {
