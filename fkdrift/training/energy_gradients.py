@@ -29,7 +29,7 @@ from fkdrift.wavefunction.flow import FlowWavefunction, refuse_kinks
 from fkdrift.wavefunction.local_energy import local_energy
 from fkdrift.wavefunction.neural import NeuralWavefunction
 from fkdrift.wavefunction.parameter_jacobian import ParameterJacobian
-from fkdrift.wavefunction.protocol import Wavefunction, wavefunction_of
+from fkdrift.wavefunction.protocol import Wavefunction, in_parts, wavefunction_of
 
 FIRST_MOVE, LONGEST_MOVE = 1 / 4, 1 / 2  # Metropolis steps in time scales: where tuning starts, and where it stops
 OVERLAP = 1.0  # of Cov(d_theta f), in units of 1 / time_scale, in the metric: u alone cannot see the share of a well
@@ -155,7 +155,10 @@ class MetropolisSamples:
             excess = _clipped(E, self.clip * E.std())
             excess = excess - excess.mean()
             noise = excess.std() * time_scale
-        gradient = workers.sum(flat_gradient(psi.log_jastrow(r), parameters, 2 * workers.own(excess) / len(E)))
+        parts = in_parts(psi, r)
+        shares = (2 * workers.own(excess) / len(E)).split(len(parts[0]))
+        pulled = [flat_gradient(psi.log_jastrow(x), parameters, c) for x, c in zip(parts, shares, strict=True)]
+        gradient = workers.sum(torch.stack(pulled).sum(0))
         one_in = min(self.thinning or (4 if len(E) >= ENOUGH else 2), len(r))
         metric = _metric(process, parameters, r[index % one_in :: one_in], OVERLAP / time_scale)
         excess_energy = noise.square() / (2 * time_scale)
@@ -310,17 +313,23 @@ def default_rule(process: Process, source: GradientSource) -> StepRule:
 def _metric(process: Process, parameters: Sequence[Tensor], r: Positions, overlap: float) -> MetricProduct:
     """p -> F p with F = E[(d_theta u)^T (d_theta u)] + overlap Cov(d_theta f), u = sigma grad f, over walkers r."""
     psi, workers, n = wavefunction_of(process.drift, "a natural gradient"), process.workers, len(r)
-    jacobian: ParameterJacobian | AutogradJacobian
-    if isinstance(psi, NeuralWavefunction):
-        jacobian = ParameterJacobian(psi, r)
-    else:
-        jacobian = AutogradJacobian(psi.value_and_gradient(r), parameters)
-    mean = workers.average(jacobian.pull(r.new_full((n,), 1 / n), torch.zeros_like(r)), n)
-    variance = process.sigma.square() / n
+    parts, variance = in_parts(psi, r), process.sigma.square() / n
+
+    def jacobian_at(x: Positions) -> ParameterJacobian | AutogradJacobian:
+        if isinstance(psi, NeuralWavefunction):
+            return ParameterJacobian(psi, x)
+        return AutogradJacobian(psi.value_and_gradient(x), parameters)
+
+    jacobians = [jacobian_at(x) for x in parts]
+    pulled = [J.pull(x.new_full((len(x),), 1 / n), torch.zeros_like(x)) for J, x in zip(jacobians, parts, strict=True)]
+    mean = workers.average(torch.stack(pulled).sum(0), n)
 
     def product(p: Tensor) -> Tensor:
-        f, gradient = jacobian.push(p)
-        return workers.average(jacobian.pull(overlap / n * (f - mean.dot(p)), variance * gradient), n)
+        change, total = mean.dot(p), torch.zeros_like(p)
+        for jacobian in jacobians:
+            f, gradient = jacobian.push(p)
+            total += jacobian.pull(overlap / n * (f - change), variance * gradient)
+        return workers.average(total, n)
 
     return product
 
