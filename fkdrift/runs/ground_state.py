@@ -783,9 +783,9 @@ def make_method(process: Process, system: System, settings: Settings, n_walkers:
 
 def _make_flow(system: System, settings: Settings) -> Drift:
     """A flow that suits the system."""
-    from fkdrift.wavefunction.flow_start import make_flow  # here: other runs need no flows
+    from fkdrift.wavefunction.flow_start import make_wavefunction  # here: other runs need no flows
 
-    return FlowWavefunction(make_flow(system, width=settings.width, depth=settings.depth, seed=settings.seed), system)
+    return make_wavefunction(system, width=settings.width, depth=settings.depth, seed=settings.seed)
 
 
 def _take_over(drift: Drift, start: Drift | Mapping[str, Tensor]) -> None:
