@@ -180,7 +180,9 @@ class FadingField(Field):
         for k, other in ((i, j), (j, i)):
             slope = 2 * G * fade_slope[:, k] * fade[:, other]
             across = (d2 + square[:, k] - square[:, other]) / 2  # (x_k - x_other) . x_k
-            divergence = divergence + across * (push[:, None] * slope).sum(-1) + square[:, k] * (pull[:, None] * slope).sum(-1)
+            divergence = (
+                divergence + across * (push[:, None] * slope).sum(-1) + square[:, k] * (pull[:, None] * slope).sum(-1)
+            )
         return v, divergence.sum(-1)
 
 

@@ -792,6 +792,8 @@ def _take_over(drift: Drift, start: Drift | Mapping[str, Tensor]) -> None:
     """Copy the parameters of one drift to another."""
     if isinstance(drift, FlowWavefunction) and not isinstance(start, FlowWavefunction | Mapping):
         raise BadConfig("a flow cannot start from a drift: leave out `start`, or use method = 'drift'")
+    if isinstance(start, FlowWavefunction) and not isinstance(drift, FlowWavefunction):
+        raise BadConfig("a drift cannot start from a flow: give fk.drift_from_samples of its samples")
     try:
         drift.load_state_dict(start if isinstance(start, Mapping) else start.state_dict())
     except RuntimeError as error:

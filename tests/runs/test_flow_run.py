@@ -67,3 +67,20 @@ def test_method_is_checked():
         fk.Settings(method="other")
     with pytest.raises(InputError, match="method='drift'"):
         fk.solve("cosine", method="flow", progress=False)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_flow_on_the_trial_function(tmp_path: Path):
+    """Hydrogen, whose trial function is exact: no noise in either energy, and independent samples of exp(-2 r)."""
+    settings = SMALL.changed(n_updates=3)
+    state = fk.solve("hydrogen", settings=settings, out=tmp_path, progress=False)
+    assert abs(state.energy.mean + 0.5) < 1e-9
+    assert state.energies.fisher is not None
+    assert abs(state.energies.fisher.mean + 0.5) < 1e-5
+    r = state.sample(4000).norm(dim=-1).flatten()
+    assert abs(float(r.mean()) - 1.5) < 4 * 0.75**0.5 / 4000**0.5
+    again = load(tmp_path)
+    assert torch.equal(again.sample(50), state.sample(50))
+    drift = fk.drift_from_samples(state.sample(200), again.system, n_updates=2)
+    with pytest.raises(BadConfig, match="a flow cannot start from a drift"):
+        fk.solve("hydrogen", settings=settings, start=drift, progress=False)
