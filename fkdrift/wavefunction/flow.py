@@ -7,7 +7,7 @@
 Both have the mean E >= E_0.  E_L is E_0 everywhere at the optimum, so that its noise vanishes there; the Fisher form
 keeps its noise, but stays a bound for densities with kinks, for which the mean of E_L would fall below E_0.
 
-A flow is smooth, and a ground state has cusps at nuclei and holes between particles.  They come from the trial function:
+A flow is smooth; a ground state has cusps at nuclei and holes between particles.  They come from the trial function:
 
     psi = phi_ref (p / p_0)^(1/2),      |psi|^2 = p w,      w = phi_ref^2 / p_0
 

@@ -116,9 +116,8 @@ def samplers() -> Iterator[Measured]:
         few = energy_distance(multistep(learned.model, noise, n).round(), data)
         yield at_most(f"multistep flow, {n} evaluations", few.mean, chain.mean)
         yield Measured("  its standard error", f"{few.error:.2g}", "", True)
-    points = learn(
-        "diffusion", load_data(ring(20_000, generator)), n_updates=3000, width=128, steps=300, progress=False
-    )
+    data = load_data(ring(20_000, generator).numpy())
+    points = learn("diffusion", data, n_updates=3000, width=128, steps=300, progress=False)
     fresh = ring(4000, generator)
     chain, few = (energy_distance(points.sample(4000, sampler=name), fresh) for name in ("chain", "multistep"))
     yield Measured("points on a ring: the chain, 300 evaluations", str(chain), "", True)
