@@ -298,3 +298,23 @@ def test_a_flow_on_a_trial_function_may_vanish_where_particles_meet():
 def test_a_trial_function_far_from_any_flow_is_refused():
     with pytest.raises(InputError, match="too few for a flow on it"):
         make_wavefunction(system_of("calogero", n_particles=6))
+
+
+@pytest.mark.slow
+def test_training_improves_on_the_trial_function():
+    """Three bosons, by E_f - E_W at the same samples of |phi_ref|^2: the mean of e^2f (E_W + sigma^2 |grad f|^2 / 2)."""
+    psi = deepcopy(started("gaussian_bosons", n_particles=3, g=6.0))
+    system, process = psi.system, Process(psi, psi.system)
+    r = psi.sample(4000, generator(5))
+    method = NaturalGradient(process, IndependentSamples(256), time_scale=system.time_scale)
+    for _ in fit(method, torch.empty(0, *system.shape), n_updates=8, generator=generator()):
+        pass
+    method.finish()
+    with torch.no_grad():
+        f, slope = psi.value_and_gradient(r)
+        E_W = system.rates(r).killing
+        w = (2 * f).exp()
+        w = w / w.mean()
+        kinetic = (psi.variance * slope.square()).sum((-2, -1)) / 2
+        gained = from_walkers(w * (E_W + kinetic) - E_W - (w - 1) * E_W.mean())
+    assert gained.mean < -4 * gained.error
