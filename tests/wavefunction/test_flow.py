@@ -302,7 +302,7 @@ def test_a_trial_function_far_from_any_flow_is_refused():
 
 @pytest.mark.slow
 def test_training_improves_on_the_trial_function():
-    """Three bosons, by E_f - E_W at the same samples of |phi_ref|^2: the mean of e^2f (E_W + sigma^2 |grad f|^2 / 2)."""
+    """Three bosons: the mean of e^2f (E_W + sigma^2 |grad f|^2 / 2) less that of E_W at the same samples."""
     psi = deepcopy(started("gaussian_bosons", n_particles=3, g=6.0))
     system, process = psi.system, Process(psi, psi.system)
     r = psi.sample(4000, generator(5))
