@@ -3,7 +3,7 @@
     potential -> system -> model -> process -> training -> trajectories, sampling -> exact -> result
 
 The model is a drift, v = sigma^2 grad log psi of a network or a free vector field, or a normalizing flow for |psi|^2
-(`method="flow"`), whose samples are independent and whose psi is normalised.
+(`method="flow"`), whose samples are independent and whose psi is normalised unless the trial function has a part in it.
 """
 
 from __future__ import annotations
@@ -719,7 +719,7 @@ def solve(
         potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) ->
             (batch,), or a Potential.
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
-        method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
+        method: "drift", or "flow" for a normalizing flow: independent samples, and a normalised psi where it is smooth.
         seed, drift, device, dtype, max_seconds, atol, levels, observables, correlations: see `Settings`.
         energy_unit, length_unit: to show the result in; its numbers stay in the potential's own.
         workers: processes that share the walkers, or "auto"; see docs/workers.md.
