@@ -69,6 +69,14 @@ def sample(
     label: Annotated[
         int | None, typer.Option("--label", help="Of a model that was told classes: which one.", min=0)
     ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler",
+            help="Of a diffusion model: multistep, 20 evaluations of the network (default), or chain, one a step.",
+            metavar="NAME",
+        ),
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Draw from |psi|^2 of a ground state, or from a learned model, to a file."""
@@ -86,9 +94,11 @@ def sample(
         run = load(folder, trust=trust)
         if not hasattr(run, "named_samples"):
             raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift solve or fkdrift learn")
-        if label is not None and not isinstance(run, Learning):
-            raise BadConfig(f"{folder} holds a {run.kind}, which has no classes: leave --label out")
-        options = {} if label is None else {"label": label}
+        given = {"label": label, "sampler": sampler}
+        options = {name: value for name, value in given.items() if value is not None}
+        if options and not isinstance(run, Learning):
+            name = next(iter(options))
+            raise BadConfig(f"{folder} holds a {run.kind}, which is not learned from data: leave --{name} out")
         one = sum(array.nbytes for _, array in run.named_samples(1, seed, **options).values())
         require_room(Cost(2.0 * n * one, 0.0), torch.device("cpu"), None, f"give fewer than -n {n}", "the samples")
         typer.echo(write(out, run.named_samples(n, seed, **options)))

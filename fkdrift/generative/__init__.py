@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from fkdrift.densities.known_densities import Mixture as Mixture
     from fkdrift.densities.known_densities import eight_gaussians as eight_gaussians
     from fkdrift.densities.known_densities import two_moons as two_moons
+    from fkdrift.densities.symmetric import FadingField as FadingField
     from fkdrift.densities.symmetric import GraphField as GraphField
     from fkdrift.densities.symmetric import RadialField as RadialField
+    from fkdrift.densities.symmetric import RadialTail as RadialTail
     from fkdrift.densities.zuko_density import ZukoDensity as ZukoDensity
     from fkdrift.generative.chain import Chain as Chain
     from fkdrift.generative.chain import generate as generate
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
     from fkdrift.wavefunction.flow import fisher_energy as fisher_energy
     from fkdrift.wavefunction.flow import importance_energy as importance_energy
     from fkdrift.wavefunction.flow_start import make_flow as make_flow
+    from fkdrift.wavefunction.flow_start import make_wavefunction as make_wavefunction
     from fkdrift.wavefunction.flow_start import semiclassical_tails as semiclassical_tails
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -122,12 +125,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
     "generative.diagnostics": ("energy_distance",),
     "generative.diffusion": ("DDPM", "TimeNetwork", "cosine_schedule", "linear_schedule"),
-    "wavefunction.flow_start": ("make_flow", "semiclassical_tails"),
+    "wavefunction.flow_start": ("make_flow", "make_wavefunction", "semiclassical_tails"),
     "wavefunction.flow": ("FlowWavefunction", "fisher_energy", "importance_energy"),
     "densities.coupling": ("Coupling", "Elementwise", "Flow", "Layer", "Scale", "Tail", "Triangular", "coupling_flow"),
     "generative.reverse_diffusion": ("ancestral", "flow_log_prob", "multistep", "probability_flow", "reverse_sde"),
     "training.score_matching": ("denoising_loss", "drift_from_samples"),
-    "densities.symmetric": ("GraphField", "RadialField"),
+    "densities.symmetric": ("FadingField", "GraphField", "RadialField", "RadialTail"),
     "densities.zuko_density": ("ZukoDensity",),
     "bridges.conditioned": ("Conditioned", "GuidedDrift", "Measurement"),
     "paths.entropy_production": ("entropy_production", "gaussian_score"),

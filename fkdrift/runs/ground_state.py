@@ -3,7 +3,7 @@
     potential -> system -> model -> process -> training -> trajectories, sampling -> exact -> result
 
 The model is a drift, v = sigma^2 grad log psi of a network or a free vector field, or a normalizing flow for |psi|^2
-(`method="flow"`), whose samples are independent and whose psi is normalised.
+(`method="flow"`), whose samples are independent and whose psi is normalised unless the trial function has a part in it.
 """
 
 from __future__ import annotations
@@ -719,7 +719,7 @@ def solve(
         potential: a plug-in's name, `file.py:Name`, a formula, a table, a callable (batch, particle, dim) ->
             (batch,), or a Potential.
         settings: everything adjustable; the arguments below override single ones, see `Settings`.
-        method: "drift", or "flow" for a normalizing flow: independent samples and a normalised psi.
+        method: "drift", or "flow" for a normalizing flow: independent samples, and a normalised psi where it is smooth.
         seed, drift, device, dtype, max_seconds, atol, levels, observables, correlations: see `Settings`.
         energy_unit, length_unit: to show the result in; its numbers stay in the potential's own.
         workers: processes that share the walkers, or "auto"; see docs/workers.md.
@@ -783,15 +783,17 @@ def make_method(process: Process, system: System, settings: Settings, n_walkers:
 
 def _make_flow(system: System, settings: Settings) -> Drift:
     """A flow that suits the system."""
-    from fkdrift.wavefunction.flow_start import make_flow  # here: other runs need no flows
+    from fkdrift.wavefunction.flow_start import make_wavefunction  # here: other runs need no flows
 
-    return FlowWavefunction(make_flow(system, width=settings.width, depth=settings.depth, seed=settings.seed), system)
+    return make_wavefunction(system, width=settings.width, depth=settings.depth, seed=settings.seed)
 
 
 def _take_over(drift: Drift, start: Drift | Mapping[str, Tensor]) -> None:
     """Copy the parameters of one drift to another."""
     if isinstance(drift, FlowWavefunction) and not isinstance(start, FlowWavefunction | Mapping):
         raise BadConfig("a flow cannot start from a drift: leave out `start`, or use method = 'drift'")
+    if isinstance(start, FlowWavefunction) and not isinstance(drift, FlowWavefunction):
+        raise BadConfig("a drift cannot start from a flow: give fk.drift_from_samples of its samples")
     try:
         drift.load_state_dict(start if isinstance(start, Mapping) else start.state_dict())
     except RuntimeError as error:

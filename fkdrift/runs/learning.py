@@ -271,26 +271,35 @@ class Learning(Run):
         averaged = from_walkers(found)
         return {"quantity": what, "n_data": len(found), **averaged.plain(), **self._bits(-averaged.mean)}, found
 
-    def sample(self, n: int, seed: int = 0, label: OneOrMany = None) -> Tensor:
+    def sample(self, n: int, seed: int = 0, label: OneOrMany = None, sampler: str | None = None) -> Tensor:
         """n data that the model makes, (n, *shape of a datum), of a class or classes (n,) where it is told them.
 
-        Without a label classes are drawn as frequent as they are in the data.
+        Without a label classes are drawn as frequent as they are in the data.  The sampler of a diffusion model is
+        "multistep", 20 evaluations of the network along the probability flow, or "chain", one for each step.
+
+        Raises:
+            BadConfig: there is no such sampler.
         """
-        return self._sampled(n, seed, label)[0]
+        return self._sampled(n, seed, label, sampler)[0]
 
     @torch.no_grad()
-    def _sampled(self, n: int, seed: int, label: OneOrMany) -> tuple[Tensor, Tensor]:
+    def _sampled(self, n: int, seed: int, label: OneOrMany, sampler: str | None) -> tuple[Tensor, Tensor]:
         """n data of the model, and their classes."""
+        draw = self.recipe.sample if sampler is None else self.recipe.samplers.get(sampler)
+        if draw is None:
+            known = " or ".join(self.recipe.samplers)
+            remedy = f"give {known}" if known else "leave it out"
+            raise BadConfig(f"{self.title} has no sampler {sampler!r}: {remedy}")
         generator, shares = self._generator(seed), getattr(self.model, "class_shares", None)
         if shares is not None and label is None:
             label = torch.multinomial(shares, n, replacement=True, generator=generator)
         classes = classes_like(self.data, label, n)
-        made = self.recipe.sample(_told(self.model, classes), n, generator)
+        made = draw(_told(self.model, classes), n, generator)
         return made.cpu().reshape(n, *self.data.shape), classes.cpu()
 
-    def named_samples(self, n: int, seed: int = 0, label: OneOrMany = None) -> Named:
+    def named_samples(self, n: int, seed: int = 0, label: OneOrMany = None, sampler: str | None = None) -> Named:
         """`sample` for a file: data, (sample, ...), and labels (sample,) where there are classes."""
-        x, classes = self._sampled(n, seed, label)
+        x, classes = self._sampled(n, seed, label, sampler)
         found = {"data": (("sample", "row", "column", "channel")[: x.ndim], x)}
         return {**found, "labels": (("sample",), classes)} if self.data.n_classes else found
 

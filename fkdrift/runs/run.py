@@ -332,7 +332,7 @@ class Run(ABC):
             "cpu_seconds": self.cpu_seconds,
             "workers": self.n_workers,
             "phases": self._speeds(),
-            "n_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "n_parameters": sum(each.numel() for each in self.model.parameters() if each.requires_grad),
             "n_updates": self.n_updates,
         }
         found: dict[str, Any] = {}

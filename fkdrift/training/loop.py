@@ -138,7 +138,8 @@ def parameters_of(process: Process) -> list[torch.nn.Parameter]:
         InputError: the drift is not a module with parameters.
     """
     drift = process.drift
-    parameters = list(drift.parameters()) if isinstance(drift, torch.nn.Module) else []
+    trained = drift.parameters() if isinstance(drift, torch.nn.Module) else ()
+    parameters = [each for each in trained if each.requires_grad]
     if not parameters:
         raise InputError(
             f"the drift, a {type(drift).__name__}, has no parameters to train: give a torch.nn.Module with some, such "

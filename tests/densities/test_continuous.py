@@ -17,7 +17,7 @@ from fkdrift.densities.continuous import (
     match,
 )
 from fkdrift.densities.coupling import Flow
-from fkdrift.densities.symmetric import GraphField, RadialField
+from fkdrift.densities.symmetric import FadingField, GraphField, RadialField, RadialTail
 from fkdrift.errors import InputError
 from tests.systems import generator
 
@@ -34,6 +34,8 @@ FIELDS = {
     "mlp": lambda: MLPField(6, width=16, depth=2),
     "radial": lambda: RadialField(3, 2),
     "separable": lambda: RadialField(3, 2, isotropic=False),
+    "fading": lambda: FadingField(3, 2),
+    "fading separable": lambda: FadingField(3, 2, isotropic=False),
     "message": lambda: GraphField(3, 2, width=8, n_features=6),
 }
 
@@ -180,3 +182,14 @@ def test_matched_pairs_are_the_nearest():
     assert float((align(x[:4], match(x[:4], y, 4, 4), 4) - x[:4]).square().sum()) == pytest.approx(least)
     with pytest.raises(InputError, match="groups of 3"):
         match(x, y, 4, n_group=3)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 3])
+def test_radial_tails_invert_and_have_their_determinant(n_dims):
+    layer = RadialTail(n_dims, torch.tensor([0.6, 1.4]), torch.tensor([0.7, 1.1]), torch.tensor([0, 1, 1])).double()
+    x = points(4, 3 * n_dims)
+    with torch.no_grad():
+        z, log_det = layer(x)
+        torch.testing.assert_close(layer.inverse(z), x)
+        jacobian = torch.stack([torch.func.jacrev(lambda y: layer(y[None])[0][0])(point) for point in x])
+    torch.testing.assert_close(log_det, jacobian.det().log())

@@ -14,6 +14,7 @@ from fkdrift.errors import BadConfig, InputError
 from fkdrift.runs.driver import load, resume
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.wavefunction.flow import FlowWavefunction
+from fkdrift.wavefunction.flow_start import make_wavefunction
 
 SMALL = fk.Settings(method="flow", n_walkers=128, n_updates=12, n_blocks=80, width=8)
 
@@ -67,3 +68,24 @@ def test_method_is_checked():
         fk.Settings(method="other")
     with pytest.raises(InputError, match="method='drift'"):
         fk.solve("cosine", method="flow", progress=False)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_flow_on_the_trial_function(tmp_path: Path):
+    """Hydrogen, whose trial function is exact: no noise in either energy, and independent samples of exp(-2 r)."""
+    settings = SMALL.changed(n_updates=3)
+    state = fk.solve("hydrogen", settings=settings, out=tmp_path, progress=False)
+    assert abs(state.energy.mean + 0.5) < 1e-9
+    assert state.energies.fisher is not None
+    assert abs(state.energies.fisher.mean + 0.5) < 1e-5
+    r = state.sample(4000).norm(dim=-1).flatten()
+    assert abs(float(r.mean()) - 1.5) < 4 * 0.75**0.5 / 4000**0.5
+    assert torch.equal(load(tmp_path).sample(50), state.sample(50))
+
+
+def test_drifts_and_flows_do_not_start_each_other():
+    system = fk.System(fk.load_potential("harmonic"), torch.float64)
+    with pytest.raises(BadConfig, match="a drift cannot start from a flow"):
+        fk.solve("harmonic", start=make_wavefunction(system), progress=False)
+    with pytest.raises(BadConfig, match="a flow cannot start from a drift"):
+        fk.solve("harmonic", settings=SMALL, start=fk.NeuralWavefunction(system), progress=False)

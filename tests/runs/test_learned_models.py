@@ -110,6 +110,22 @@ def test_score_from_the_command_line(tmp_path):
     assert learned.finished
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_samplers_of_a_diffusion_model(tmp_path):
+    """The default is a few evaluations of the network; the chain is there when it is asked for."""
+    learned = learn("diffusion", plane(), out=tmp_path / "run", steps=50, **SMALL)
+    assert torch.equal(learned.sample(9), learned.sample(9, sampler="multistep"))
+    assert not torch.equal(learned.sample(9), learned.sample(9, sampler="chain"))
+    drawn = command("sample", tmp_path / "run", "--sampler", "chain", "-n", 9, "-o", tmp_path / "x.npy")
+    assert drawn.exit_code == 0, drawn.output
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), learned.sample(9, sampler="chain").numpy())
+    refused = command("sample", tmp_path / "run", "--sampler", "fast", "-o", tmp_path / "x.npy")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "no sampler 'fast': give multistep or chain" in refused.stderr
+    with pytest.raises(BadConfig, match="no sampler 'chain': leave it out"):
+        learn("vae", plane(), latents=1, **SMALL).sample(2, sampler="chain")
+
+
 def test_data_are_found_from_another_folder(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", plane())
     (tmp_path / "elsewhere").mkdir()

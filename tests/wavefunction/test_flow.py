@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
+from functools import cache
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from fkdrift.training.loop import fit
 from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.wavefunction import metropolis
 from fkdrift.wavefunction.flow import FlowWavefunction, fisher_energy, importance_energy
-from fkdrift.wavefunction.flow_start import make_flow, semiclassical_tails
+from fkdrift.wavefunction.flow_start import make_flow, make_wavefunction, semiclassical_tails
 from fkdrift.wavefunction.local_energy import local_energy, log_psi
 from tests.densities.test_coupling import shaken
 from tests.systems import generator
@@ -215,3 +217,104 @@ def test_flow_samples_weigh_another_wave_function():
     assert energy.mean == pytest.approx(1.0, abs=1e-6)
     exact = 2000 * math.sqrt((0.3 / 0.25) * (2 - 0.25 / 0.3) * 0.25 / 0.3) / math.sqrt(0.3 / 0.25)
     assert 0.8 * exact < energy.effective_samples <= 2000
+
+
+@cache
+def started(name: str, **parameters: object) -> FlowWavefunction:
+    """A flow on the trial function of a potential, as it starts."""
+    return make_wavefunction(system_of(name, **parameters))
+
+
+def on_trial_function(name: str, **parameters: object) -> FlowWavefunction:
+    """A flow on a trial function, a little away from where it starts."""
+    psi = deepcopy(started(name, **parameters))
+    assert psi.base is not None
+    g = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in psi.parameters():
+            if parameter.requires_grad:
+                parameter += 0.03 * torch.randn(parameter.shape, generator=g, dtype=torch.float64)
+    return psi
+
+
+def test_it_starts_as_the_trial_function():
+    psi = started("helium")
+    r = psi.sample(50, generator())
+    assert psi.trial_function is not None
+    assert psi.base is not None
+    assert 0.4 < psi.acceptance < 1
+    assert not any(parameter.requires_grad for parameter in psi.base.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(psi.log_psi(r), psi.trial_function(r))
+        torch.testing.assert_close(local_energy(Process(psi, psi.system), r), psi.system.rates(r).killing)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("helium", {}),
+        pytest.param("gaussian_bosons", {"n_particles": 3, "g": 6.0}, marks=pytest.mark.slow),
+        pytest.param("h2", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_both_energies_of_a_flow_on_a_trial_function_agree(name, parameters):
+    """The local energy and the Fisher form at the same samples: their difference has the mean zero."""
+    psi = on_trial_function(name, **parameters)
+    r = psi.sample(1000, generator())
+    with torch.no_grad():
+        difference = local_energy(Process(psi, psi.system), r) - fisher_energy(psi, r)
+    assert float(difference.std()) > 1e-3
+    assert abs(from_walkers(difference).deviation(0.0)) < 4
+
+
+def test_rejection_samples_are_those_of_metropolis_steps():
+    psi = on_trial_function("helium")
+    r = psi.sample(1500, generator())
+    process = Process(psi, psi.system)
+    chain = metropolis.move(process, metropolis.start(process, r, 0.1), 10, generator(1))
+    assert 0.3 < float(chain.acceptance) < 1
+    for moment in (lambda x: x.norm(dim=-1).mean(1), lambda x: (x[:, 0] - x[:, 1]).norm(dim=-1)):
+        before, after = moment(r), moment(chain.positions)
+        error = float(before.std()) * (2 / 1500) ** 0.5
+        assert abs(float(after.mean() - before.mean())) < 4 * error
+
+
+def test_the_norm_of_hydrogen():
+    """The integral of exp(-2 r) is pi, whatever the flow is."""
+    estimate = started("hydrogen").log_norm(20_000, generator())
+    assert abs(estimate.deviation(math.log(math.pi))) < 4
+    assert estimate.error < 2e-3
+    assert gaussian(system_of("harmonic"), variance=0.5).log_norm(10, generator()).mean == 0
+
+
+def test_a_flow_on_a_trial_function_may_vanish_where_particles_meet():
+    psi = started("calogero", n_particles=2)
+    with torch.no_grad():
+        energy = local_energy(Process(psi, psi.system), psi.sample(50, generator()))
+    torch.testing.assert_close(energy, torch.full_like(energy, 3.0))
+
+
+@pytest.mark.slow
+def test_a_trial_function_far_from_any_flow_is_refused():
+    with pytest.raises(InputError, match="too few for a flow on it"):
+        make_wavefunction(system_of("calogero", n_particles=6))
+
+
+@pytest.mark.slow
+def test_training_improves_on_the_trial_function():
+    """Three bosons: the mean of e^2f (E_W + sigma^2 |grad f|^2 / 2) less that of E_W at the same samples."""
+    psi = deepcopy(started("gaussian_bosons", n_particles=3, g=6.0))
+    system, process = psi.system, Process(psi, psi.system)
+    r = psi.sample(4000, generator(5))
+    method = NaturalGradient(process, IndependentSamples(256), time_scale=system.time_scale)
+    for _ in fit(method, torch.empty(0, *system.shape), n_updates=8, generator=generator()):
+        pass
+    method.finish()
+    with torch.no_grad():
+        f, slope = psi.value_and_gradient(r)
+        E_W = system.rates(r).killing
+        w = (2 * f).exp()
+        w = w / w.mean()
+        kinetic = (psi.variance * slope.square()).sum((-2, -1)) / 2
+        gained = from_walkers(w * (E_W + kinetic) - E_W - (w - 1) * E_W.mean())
+    assert gained.mean < -4 * gained.error

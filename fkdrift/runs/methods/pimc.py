@@ -30,6 +30,7 @@ from fkdrift.runs.of_potential import OfPotential
 from fkdrift.runs.phases import Once, Sampling
 from fkdrift.runs.report import Block, Row, named, number, time_taken
 from fkdrift.runs.starting import require_first_step
+from fkdrift.tensor_types import Positions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,6 +135,13 @@ class Pimc(OfPotential):
     def energy(self) -> Estimate:
         """<H>, with P slices."""
         return self.thermal.energy
+
+    def beads(self) -> Positions:
+        """Where the beads of all chains are now, (chain * slice, particle, dim): samples of the thermal density.
+
+        At temperatures far below the first excitation it is |phi_0|^2, up to the error of the action.
+        """
+        return self.fine.sampler.positions.flatten(0, 1)
 
     @property
     def slice_bias(self) -> Estimate | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset, chosen_scaling
 from fkdrift.generative.diffusion import DDPM, TimeNetwork, cosine_schedule, linear_schedule
-from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, probability_flow
+from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, multistep, probability_flow
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.networks import seeded
 from fkdrift.runs.recipes.diffusion_settings import FEW, DiffusionSettings
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SCHEDULES = {"cosine": cosine_schedule, "linear": linear_schedule}
 N_TERMS = 20
+N_CALLS = 20
+"""Evaluations of the network for a sample."""
 N_FLOW, N_FLOW_STEPS = 200, 20
 """Test data that the probability flow is asked for, and its Runge-Kutta steps."""
 
@@ -97,9 +99,20 @@ def figures(model: nn.Module, settings: Any, data: Dataset, generator: torch.Gen
 
 
 def sample(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
-    """n data, (n, size); discrete ones are rounded."""
-    x = ancestral(cast(DDPM, model), n, generator)
-    return x.round() if cast(DDPM, model).dither else x
+    """n data by a few evaluations of the network, (n, size); discrete ones are rounded."""
+    diffusion = cast(DDPM, model)
+    like = diffusion.origin
+    noise = torch.randn((n, len(like)), generator=generator, dtype=like.dtype, device=like.device)
+    return _whole(diffusion, multistep(diffusion, noise, N_CALLS))
+
+
+def sample_chain(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """n data of the chain, one evaluation for each of its steps, (n, size); discrete ones are rounded."""
+    return _whole(cast(DDPM, model), ancestral(cast(DDPM, model), n, generator))
+
+
+def _whole(model: DDPM, x: Tensor) -> Tensor:
+    return x.round() if model.dither else x
 
 
 def encode(model: nn.Module, x: Tensor) -> Tensor:
@@ -124,5 +137,6 @@ RECIPE = Recipe(
     sample,
     encode,
     decode,
+    samplers={"multistep": sample, "chain": sample_chain},
     conditional=True,
 )

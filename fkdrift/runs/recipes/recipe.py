@@ -6,8 +6,8 @@ of results are `fkdrift.runs.learning`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +40,7 @@ class Recipe:
         entries: model, settings, data and generator to more entries of result.json, plain values.
         figures: model, settings, data and generator to figures by name.
         sample: model, number and generator to data that the model makes, (n, size).
+        samplers: such functions by name, where there are several; `sample` is one of them.
         encode: model and data (batch, size) to a code (batch, n) without noise, such as the mean of q(z | x); None if
             there is none.
         decode: model and code to the data (batch, size) that are expected of it.
@@ -65,6 +66,7 @@ class Recipe:
     sample: Callable[[nn.Module, int, torch.Generator], Tensor]
     encode: Callable[[nn.Module, Tensor], Tensor] | None = None
     decode: Callable[[nn.Module, Tensor], Tensor] | None = None
+    samplers: Mapping[str, Callable[[nn.Module, int, torch.Generator], Tensor]] = field(default_factory=dict)
     conditional: bool = False
     missing: bool = False
     exact: Callable[[nn.Module], bool] = lambda model: False

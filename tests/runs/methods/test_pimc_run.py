@@ -29,6 +29,8 @@ def test_an_oscillator_from_the_first_line_to_the_saved_folder(tmp_path):
     assert abs(result.thermal.observables["x**2"].estimate.deviation(exact)) < 3.5
     bias = oscillator_energy(2.0, 8, FOURTH_ORDER) - exact
     assert abs(result.slice_bias.deviation(bias)) < 3.5
+    chains = result.beads().square().reshape(result.n_walkers, -1).mean(1)
+    assert abs(float(chains.mean()) - exact) < 5 * float(chains.std()) / len(chains) ** 0.5
     saved = json.loads((out / "result.json").read_text())
     jsonschema.validate(saved, SCHEMA)
     assert saved["energies"]["exact"]["mean"] == pytest.approx(exact, abs=1e-8)
