@@ -72,7 +72,7 @@ ROWS = (
     Row("H2O", "-p water --atol 0.2", 4609.865, 2 / 4610, 0.25 / 4610, 300),
     Row("H2O by values", f"-p {SURFACE}:surface --atol 0.3", 4609.865, 2 / 4610, 0.5 / 4610, 600),
     Row("(H2O)2", "-p water -P n_molecules=2 --atol 2.5", None, 0, 5 / 8000, 1800),
-    Row("40Ar3 by a calculator", f"-p {CALCULATOR} --energy-unit K", -304.876846, 5e-4, 1e-4, 600),
+    Row("40Ar3 by a calculator", f"-p {CALCULATOR} --energy-unit K", -304.876846, 5e-4, 1e-4, 900),
 )
 # fmt: on
 
