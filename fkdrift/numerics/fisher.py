@@ -77,7 +77,8 @@ def conjugate_gradient(
     direction, square = residual, residual.dot(residual)
     for _ in range(n_iterations):
         image = product(direction) + damping * direction
-        step = square / direction.dot(image).clamp_min(torch.finfo(x.dtype).tiny)
+        curvature = direction.dot(image)
+        step = torch.where(curvature > 0, square / curvature, 0.0)  # negative ones are those of rounding
         x = x + step * direction
         residual = residual - step * image
         square, previous = residual.dot(residual), square

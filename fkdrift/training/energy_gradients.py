@@ -164,7 +164,7 @@ class MetropolisSamples:
         pulled = [flat_gradient(psi.log_jastrow(x), parameters, c) for x, c in zip(parts, shares, strict=True)]
         gradient = workers.sum(torch.stack(pulled).sum(0))
         one_in = min(self.thinning or (4 if len(E) >= ENOUGH else 2), len(r))
-        metric = _metric(process, parameters, r[index % one_in :: one_in], OVERLAP / time_scale)
+        metric = fisher_metric(process, parameters, r[index % one_in :: one_in], OVERLAP / time_scale)
         excess_energy = noise.square() / (2 * time_scale)
         return EnergyGradient(E, r, gradient, metric, noise, excess_energy, acceptance=state.acceptance)
 
@@ -320,7 +320,7 @@ def default_rule(process: Process, source: GradientSource) -> StepRule:
     return SEVERAL_RULE if len(process.sigma) > 1 else StepRule()
 
 
-def _metric(process: Process, parameters: Sequence[Tensor], r: Positions, overlap: float) -> MetricProduct:
+def fisher_metric(process: Process, parameters: Sequence[Tensor], r: Positions, overlap: float) -> MetricProduct:
     """p -> F p with F = E[(d_theta u)^T (d_theta u)] + overlap Cov(d_theta f), u = sigma grad f, over walkers r."""
     psi, workers, n = wavefunction_of(process.drift, "a natural gradient"), process.workers, len(r)
     parts, variance = in_parts(psi, r), process.sigma.square() / n
@@ -335,11 +335,13 @@ def _metric(process: Process, parameters: Sequence[Tensor], r: Positions, overla
     mean = workers.average(torch.stack(pulled).sum(0), n)
 
     def product(p: Tensor) -> Tensor:
-        change, total = mean.dot(p), torch.zeros_like(p)
+        change, total, left = mean.dot(p), torch.zeros_like(p), p.new_zeros(1)
         for jacobian in jacobians:
             f, gradient = jacobian.push(p)
-            total += jacobian.pull(overlap / n * (f - change), variance * gradient)
-        return workers.average(total, n)
+            apart = overlap / n * (f - change)
+            total, left = total + jacobian.pull(apart, variance * gradient), left + apart.sum()
+        total, left = workers.average(torch.cat([total, left]), n).split([len(p), 1])
+        return total - left * mean  # rounding in f, which is large for many particles, would make F indefinite
 
     return product
 

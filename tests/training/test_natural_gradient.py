@@ -5,19 +5,22 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from fkdrift.errors import InputError
 from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.system import System
+from fkdrift.numerics.fisher import MetricProduct
 from fkdrift.numerics.networks import seeded
 from fkdrift.paths.evolution import ScoreFree, evolve
 from fkdrift.paths.process import Process
-from fkdrift.training.energy_gradients import Pathwise
+from fkdrift.training.energy_gradients import Pathwise, fisher_metric
 from fkdrift.training.loop import fit
 from fkdrift.training.natural_gradient import NaturalGradient
 from fkdrift.training.objectives import path_kl
 from fkdrift.training.pathwise import pathwise_adam
 from fkdrift.wavefunction.neural import NeuralVectorField, NeuralWavefunction
+from fkdrift.wavefunction.parameter_jacobian import ParameterJacobian
 from tests.systems import LinearDrift, gaussian_start, generator, oscillator, stationary
 
 F64 = torch.float64
@@ -138,3 +141,21 @@ def test_saved_method_goes_on_identically() -> None:
 def test_drift_without_parameters_is_refused() -> None:
     with pytest.raises(InputError, match="no parameters to train"):
         pathwise_adam(Process(lambda r: -r, oscillator()), n_steps=4, dt=(0.1, 0.1), n_updates=1)
+
+
+def test_the_metric_of_many_particles_survives_single_precision() -> None:
+    """log psi of many particles changes by far more than its differences from walker to walker."""
+
+    def metric(dtype: torch.dtype) -> tuple[MetricProduct, Tensor]:
+        system = System(load_potential("harmonic_bosons", n_particles=20, n_dims=3), dtype)
+        psi, g = NeuralWavefunction(system), generator(1)
+        for parameter in psi.parameters():
+            parameter.data = (0.3 * torch.randn(parameter.shape, generator=g, dtype=F64)).to(dtype)
+        r = torch.randn(64, 20, 3, generator=g, dtype=F64).to(dtype)
+        mean = ParameterJacobian(psi, r).pull(torch.full_like(r[:, 0, 0], 1 / 64), torch.zeros_like(r))
+        return fisher_metric(Process(psi, system), list(psi.parameters()), r, 1.0), mean
+
+    (double, mean), (single, _) = metric(F64), metric(torch.float32)
+    p = mean / mean.norm()
+    assert mean.norm() > 1000
+    assert (single(p.float()).double() - double(p)).norm() < 0.03
