@@ -12,6 +12,9 @@ The anharmonic part P is a polynomial of the normal coordinates q in units of th
 q / sqrt(1 + q^2 / 100), whose coefficients make the variance of E_W least: Gauss and Newton's method, each step one
 linear least-squares problem at positions drawn from |phi_ref|^2.  V is only ever evaluated, never differentiated.
 
+Five atoms and more have more distances than vibrations.  The combinations that depend on the others to first order are
+left out by A, have a Gaussian of their own, and are coordinates of P too, with a bound of 3.2.
+
 Source: E. B. Wilson, J. C. Decius and P. C. Cross, Molecular Vibrations (1955), chapter 4.
 """
 
@@ -24,6 +27,7 @@ from itertools import combinations_with_replacement, permutations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import null_space
 from torch import Tensor
 
 from fkdrift.hamiltonian.potential import Potential, values_at
@@ -36,8 +40,10 @@ Array = NDArray[np.float64]
 Values = Callable[[Array], Array]
 
 STEP = 1e-3  # of the differences of V, in mean distances of neighbours
-BOUND = 10.0  # of normal coordinates in P, in standard deviations
-DEGREES = (3, 5), (6, 4), (15, 3)  # of P: so many modes at most, and its degree; beyond the last there is none
+BOUND, BOUND_OF_MANY = 10.0, 3.2  # of coordinates in P, in standard deviations; where there are dependent ones
+DEPENDENT = 1e-6  # singular value of B, relative to the largest, of a combination of distances that depends on others
+DEGREES = (3, 5), (6, 4), (15, 3), (36, 2)  # of P: so many coordinates at most, its degree; beyond the last none
+N_DEPENDENT = 4096  # positions that show how far such combinations spread
 LEAST_FIT, FIT_EACH, N_MOVES, N_ROUNDS = 2048, 8, 60, 6  # positions, for each coefficient, steps between fits, fits
 RIDGE = 1e-6  # of the least-squares problem
 RIGID = 0.25  # the largest zero-point change of a distance, relative to it, of what is called a molecule
@@ -54,7 +60,8 @@ class DistancePolynomial(Term):
         linear: b, (pair,).
         rest: the distances d_0, (pair,).
         modes: L, (mode, pair): q = L x.
-        tensors: symmetric, of rank 1, 2, ...: P = sum_k T_k q~ ... q~ with q~ = q / sqrt(1 + q^2 / BOUND^2).
+        tensors: symmetric, of rank 1, 2, ...: P = sum_k T_k q~ ... q~ with q~ = q / sqrt(1 + q^2 / bound^2).
+        bound: of q~.
     """
 
     matrix: Tensor
@@ -62,6 +69,7 @@ class DistancePolynomial(Term):
     rest: Tensor
     modes: Tensor
     tensors: tuple[Tensor, ...] = ()
+    bound: float = BOUND
 
     def __call__(self, r: Positions) -> Derivatives:
         A, b, L = self.matrix.to(r), self.linear.to(r), self.modes.to(r)
@@ -88,14 +96,14 @@ class DistancePolynomial(Term):
         value = (x * (2 * b - x @ A)).sum(-1) / 2
         if not self.tensors:
             return value
-        short, rest = bounded(x @ L.T)[0], torch.zeros((), dtype=r.dtype, device=r.device)
+        short, rest = bounded(x @ L.T, self.bound)[0], torch.zeros((), dtype=r.dtype, device=r.device)
         for tensor in reversed(self.tensors):  # Horner's rule
             rest = ((tensor.to(r).flatten() + rest).unflatten(-1, (-1, len(L))) @ short[:, :, None])[..., 0]
         return value + rest[:, 0]
 
     def _polynomial(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """P, its gradient (batch, mode) and its second derivatives (batch, mode, mode) by q."""
-        short, once, twice = bounded(q)
+        short, once, twice = bounded(q, self.bound)
         m = q.shape[1]
         value, first, second = q.new_zeros(len(q)), torch.zeros_like(q), q.new_zeros(len(q), m, m)
         for rank, tensor in enumerate(self.tensors, 1):
@@ -115,10 +123,10 @@ class DistancePolynomial(Term):
         return value, first * once, second * once[:, :, None] * once[:, None] + torch.diag_embed(first * twice)
 
 
-def bounded(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q~ = q / sqrt(1 + q^2 / BOUND^2) with its first two derivatives."""
-    root = (1 + (q / BOUND).square()).rsqrt()
-    return q * root, root.pow(3), -3 * q / BOUND**2 * root.pow(5)
+def bounded(q: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+    """q~ = q / sqrt(1 + q^2 / bound^2) with its first two derivatives."""
+    root = (1 + (q / bound).square()).rsqrt()
+    return q * root, root.pow(3), -3 * q / bound**2 * root.pow(5)
 
 
 def _pairs_of(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,11 +185,29 @@ def prepare_molecule(potential: Potential) -> Preparation | None:
         return (x0 + rng.normal(size=(n, len(found.omega))) @ spread.T).reshape(n, *found.geometry.shape)
 
     L = (found.modes * np.sqrt(2 * found.omega)).T * root @ inverse
+    A, L, bound = _with_dependent(A, L, B, np.asarray(draw(N_DEPENDENT, np.random.default_rng(67))), d0)
     A_, b_, d_, L_ = (torch.from_numpy(array) for array in (A, b, d0, L))
-    term = DistancePolynomial(A_, b_, d_, L_)
+    term = DistancePolynomial(A_, b_, d_, L_, bound=bound)
     W = TrialFunction((_anharmonic(potential, term, draw),))
     width = np.sqrt(np.square(spread).sum(1)).reshape(found.geometry.shape)
     return Preparation(W, np.zeros_like(width), width, float(found.omega[-1]), draw, harmonic=found.zero_point)
+
+
+def _with_dependent(A: Array, L: Array, B: Array, r: Array, d0: Array) -> tuple[Array, Array, float]:
+    """A and L with the combinations of distances that depend on the others, of five atoms and more, and a bound.
+
+    Vibrations change them in second order, so that A says nothing about them; but the atoms would escape along the
+    softest, where harmonic motion is a bend.  They get a Gaussian of the spread that they have at positions r of the
+    harmonic |phi|^2, and are coordinates of P.
+    """
+    free = null_space(B.T, rcond=DEPENDENT)
+    if len(d0) <= len(L):
+        return A, L, BOUND
+    i, j = np.triu_indices(r.shape[1], 1)
+    x = (np.linalg.norm(r[:, i] - r[:, j], axis=-1) - d0) @ free
+    square, axes = np.linalg.eigh(x.T @ x / len(x))
+    free = free @ axes
+    return A + (free / (2 * square)) @ free.T, np.concatenate([L, (free / np.sqrt(square)).T]), BOUND_OF_MANY
 
 
 def _anharmonic(
@@ -227,7 +253,7 @@ def _responses(
     with torch.no_grad():
         E = reference_energy(potential(r), W, 2 * half)
     gradients, laplacians, q = _coordinates(term, r)
-    short, once, twice = bounded(q)
+    short, once, twice = bounded(q, term.bound)
     metric = torch.einsum("bind,n,bjnd->bij", gradients, half, gradients)
     along = 2 * torch.einsum("bind,n,bnd->bi", gradients, half, W.gradient) + laplacians @ half
     along = along * once + metric.diagonal(dim1=1, dim2=2) * twice

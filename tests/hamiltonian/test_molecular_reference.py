@@ -13,6 +13,7 @@ from fkdrift.hamiltonian.loading import load_potential
 from fkdrift.hamiltonian.molecular_reference import prepare_molecule, vibrations
 from fkdrift.hamiltonian.potential import Potential
 from fkdrift.hamiltonian.system import System
+from fkdrift.hamiltonian.trial_function import random_walk
 from fkdrift.numerics.differentiation import curvatures
 
 
@@ -96,6 +97,17 @@ def test_the_harmonic_limit_is_exact(potential, monkeypatch):
     found = prepare_molecule(potential)
     rest = torch.from_numpy(vibrations(potential).geometry)[None]
     assert energy(potential, found.trial_function, rest).item() == pytest.approx(found.harmonic, rel=1e-4)
+
+
+def test_more_distances_than_vibrations_let_nothing_escape(monkeypatch):
+    """Six atoms have 15 distances and 12 vibrations: E_W of two molecules of water, without P, stays near."""
+    monkeypatch.setattr("fkdrift.hamiltonian.molecular_reference.DEGREES", ((0, 0),))
+    dimer = load_potential("water", n_molecules=2)
+    found, g = prepare_molecule(dimer), torch.Generator().manual_seed(0)
+    rest = torch.from_numpy(vibrations(dimer).geometry)[None]
+    assert energy(dimer, found.trial_function, rest).item() == pytest.approx(found.harmonic, rel=1e-4)
+    r = random_walk(found.trial_function, torch.from_numpy(found.draw(512, np.random.default_rng(0))), 400, g)
+    assert energy(dimer, found.trial_function, r).mean() < 1.15 * found.harmonic
 
 
 @pytest.mark.slow
