@@ -35,7 +35,29 @@ TINY = 1e-20  # added to d^2: finite derivatives where d is 0
 CONTACT = 1e-2  # lengths are sqrt(d^2 + CONTACT^2), in units of the flow: smooth where two particles meet
 
 
-class RadialField(Field):
+class PairField(Field):
+    """What velocities of particles with pair and central forces have in common; coordinates are flat.
+
+    Args:
+        n_particles, n_dims: of the system.
+        isotropic: without it the one-body force is chi_k(x_ik, t) x_ik for each dimension k on its own.
+    """
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, n_particles: int, n_dims: int, isotropic: bool) -> None:
+        super().__init__()
+        self.shape, self.isotropic = (n_particles, n_dims), isotropic
+        first, second = pair_indices(n_particles)
+        self.register_buffer("first", torch.as_tensor(first))
+        self.register_buffer("second", torch.as_tensor(second))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.with_divergence(x, t)[0]
+
+
+class RadialField(PairField):
     """Pair forces and a central force, both sums of Gaussians of several widths with coefficients that depend on time.
 
     Coordinates are flat, (batch, particle * dim).
@@ -47,9 +69,6 @@ class RadialField(Field):
         isotropic: without it the one-body force is chi_k(x_ik, t) x_ik for each dimension k on its own.
     """
 
-    first: Tensor
-    second: Tensor
-
     def __init__(
         self,
         n_particles: int,
@@ -60,19 +79,12 @@ class RadialField(Field):
         longest: float = 3.0,
         isotropic: bool = True,
     ) -> None:
-        super().__init__()
-        self.shape, self.isotropic = (n_particles, n_dims), isotropic
-        first, second = pair_indices(n_particles)
-        self.register_buffer("first", torch.as_tensor(first))
-        self.register_buffer("second", torch.as_tensor(second))
+        super().__init__(n_particles, n_dims, isotropic)
         widths = torch.linspace(0, 1, n_widths)
         log = math.log(shortest) + widths * math.log(longest / shortest)
         self.log_pair, self.log_one = nn.Parameter(log), nn.Parameter(log.clone())
         self.pair = nn.Parameter(torch.zeros(N_TIMES, n_widths))
         self.one = nn.Parameter(torch.zeros(N_TIMES, n_widths + 1))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.with_divergence(x, t)[0]
 
     def with_divergence(self, x: Tensor, t: Tensor) -> tuple[Tensor, PerWalker]:
         n, dim = self.shape
@@ -103,7 +115,7 @@ def _gaussians(square: Tensor, coefficients: Tensor, log_widths: Tensor) -> tupl
     return value, -(terms * rate).sum(-1)
 
 
-class FadingField(Field):
+class FadingField(PairField):
     """Pair forces that depend on where the pair is, and end with it: a flow that leaves tails as they are.
 
         s_ij = sum_ab c_ab(t) M(r_ij / l_a) M(|x_i| / g_b) M(|x_j| / g_b),     u_ij the same with other c
@@ -119,8 +131,6 @@ class FadingField(Field):
         isotropic: without it the one-body force is chi_k(x_ik, t) x_ik for each dimension k on its own.
     """
 
-    first: Tensor
-    second: Tensor
     lengths: Tensor
     apart: Tensor
     gates: Tensor
@@ -134,19 +144,12 @@ class FadingField(Field):
         gates: Sequence[float] = (0.8, 2.0, 8.0),
         isotropic: bool = True,
     ) -> None:
-        super().__init__()
-        self.shape, self.isotropic = (n_particles, n_dims), isotropic
-        first, second = pair_indices(n_particles)
-        self.register_buffer("first", torch.as_tensor(first))
-        self.register_buffer("second", torch.as_tensor(second))
+        super().__init__(n_particles, n_dims, isotropic)
         self.register_buffer("lengths", torch.tensor(lengths))
         self.register_buffer("apart", self.lengths.repeat(len(gates)))
         self.register_buffer("gates", torch.tensor(gates).repeat_interleave(len(lengths)))
         self.pair = nn.Parameter(torch.zeros(2, N_TIMES, len(self.apart))) if n_particles > 1 else None
         self.one = nn.Parameter(torch.zeros(N_TIMES, len(lengths)))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.with_divergence(x, t)[0]
 
     def with_divergence(self, x: Tensor, t: Tensor) -> tuple[Tensor, PerWalker]:
         n, dim = self.shape

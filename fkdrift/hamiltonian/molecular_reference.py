@@ -200,9 +200,9 @@ def _with_dependent(A: Array, L: Array, B: Array, r: Array, d0: Array) -> tuple[
     softest, where harmonic motion is a bend.  They get a Gaussian of the spread that they have at positions r of the
     harmonic |phi|^2, and are coordinates of P.
     """
-    free = null_space(B.T, rcond=DEPENDENT)
     if len(d0) <= len(L):
         return A, L, BOUND
+    free = null_space(B.T, rcond=DEPENDENT)
     i, j = np.triu_indices(r.shape[1], 1)
     x = (np.linalg.norm(r[:, i] - r[:, j], axis=-1) - d0) @ free
     square, axes = np.linalg.eigh(x.T @ x / len(x))
