@@ -13,7 +13,7 @@ q / sqrt(1 + q^2 / 100), whose coefficients make the variance of E_W least: Gaus
 linear least-squares problem at positions drawn from |phi_ref|^2.  V is only ever evaluated, never differentiated.
 
 Five atoms and more have more distances than vibrations.  The combinations that depend on the others to first order are
-left out by A, have a Gaussian of their own, and are coordinates of P too, with a bound of 3.2.
+left out by A, have a wide Gaussian of their own, and are coordinates of P too.
 
 Source: E. B. Wilson, J. C. Decius and P. C. Cross, Molecular Vibrations (1955), chapter 4.
 """
@@ -40,8 +40,9 @@ Array = NDArray[np.float64]
 Values = Callable[[Array], Array]
 
 STEP = 1e-3  # of the differences of V, in mean distances of neighbours
-BOUND, BOUND_OF_MANY = 10.0, 3.2  # of coordinates in P, in standard deviations; where there are dependent ones
+BOUND = 10.0  # of coordinates in P, in standard deviations
 DEPENDENT = 1e-6  # singular value of B, relative to the largest, of a combination of distances that depends on others
+WIDER = 2.0  # the Gaussian of such a combination than it is in harmonic motion
 DEGREES = (3, 5), (6, 4), (15, 3), (36, 2)  # of P: so many coordinates at most, its degree; beyond the last none
 N_DEPENDENT = 4096  # positions that show how far such combinations spread
 LEAST_FIT, FIT_EACH, N_MOVES, N_ROUNDS = 2048, 8, 60, 6  # positions, for each coefficient, steps between fits, fits
@@ -185,29 +186,29 @@ def prepare_molecule(potential: Potential) -> Preparation | None:
         return (x0 + rng.normal(size=(n, len(found.omega))) @ spread.T).reshape(n, *found.geometry.shape)
 
     L = (found.modes * np.sqrt(2 * found.omega)).T * root @ inverse
-    A, L, bound = _with_dependent(A, L, B, np.asarray(draw(N_DEPENDENT, np.random.default_rng(67))), d0)
+    A, L = _with_dependent(A, L, B, np.asarray(draw(N_DEPENDENT, np.random.default_rng(67))), d0)
     A_, b_, d_, L_ = (torch.from_numpy(array) for array in (A, b, d0, L))
-    term = DistancePolynomial(A_, b_, d_, L_, bound=bound)
+    term = DistancePolynomial(A_, b_, d_, L_)
     W = TrialFunction((_anharmonic(potential, term, draw),))
     width = np.sqrt(np.square(spread).sum(1)).reshape(found.geometry.shape)
     return Preparation(W, np.zeros_like(width), width, float(found.omega[-1]), draw, harmonic=found.zero_point)
 
 
-def _with_dependent(A: Array, L: Array, B: Array, r: Array, d0: Array) -> tuple[Array, Array, float]:
-    """A and L with the combinations of distances that depend on the others, of five atoms and more, and a bound.
+def _with_dependent(A: Array, L: Array, B: Array, r: Array, d0: Array) -> tuple[Array, Array]:
+    """A and L with the combinations of distances that depend on the others, of five atoms and more.
 
     Vibrations change them in second order, so that A says nothing about them; but the atoms would escape along the
-    softest, where harmonic motion is a bend.  They get a Gaussian of the spread that they have at positions r of the
-    harmonic |phi|^2, and are coordinates of P.
+    softest, where harmonic motion is a bend.  They get a Gaussian of twice the spread that they have at positions r
+    of the harmonic |phi|^2, and are coordinates of P.
     """
     if len(d0) <= len(L):
-        return A, L, BOUND
+        return A, L
     free = null_space(B.T, rcond=DEPENDENT)
     i, j = np.triu_indices(r.shape[1], 1)
     x = (np.linalg.norm(r[:, i] - r[:, j], axis=-1) - d0) @ free
     square, axes = np.linalg.eigh(x.T @ x / len(x))
     free = free @ axes
-    return A + (free / (2 * square)) @ free.T, np.concatenate([L, (free / np.sqrt(square)).T]), BOUND_OF_MANY
+    return A + (free / (2 * WIDER**2 * square)) @ free.T, np.concatenate([L, (free / np.sqrt(square)).T])
 
 
 def _anharmonic(

@@ -84,14 +84,16 @@ def run(row: Row) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "fkdrift", *words], check=True, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    energies = json.loads(done.stdout)["energies"]
+    result = json.loads(done.stdout)
+    energies = result["energies"]
     tail = energies.get("tail", {"mean": 0.0})["mean"]
     found = {
         name: {"mean": (E["mean"] + tail) / row.each, "error": E["error"] / row.each}
         for name, E in energies.items()
         if name in ("variational", "projected")
     }
-    return {"energies": found, "wall": time.perf_counter() - start, "cpu": cpu}
+    trusted = result.get("trust", {}).get("trusted", False)
+    return {"energies": found, "trusted": trusted, "wall": time.perf_counter() - start, "cpu": cpu}
 
 
 def verdict(row: Row, energies: dict[str, Any]) -> str:
@@ -113,8 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose name contains this")
     chosen = [row for row in ROWS if parser.parse_args().only in row.name]
-    print("| system | E_0 | variational | projected | error | wall s | CPU s | |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| system | E_0 | variational | projected | error | wall s | CPU s | trusted | |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in chosen:
         found = run(row)
         E = found["energies"]
@@ -126,6 +128,7 @@ def main() -> None:
             f"{projected['error']:.2g}",
             f"{found['wall']:.0f}",
             f"{found['cpu']:.0f}",
+            "yes" if found["trusted"] else "no",
         ]
         print(f"| {' | '.join([*cells, verdict(row, E)])} |", flush=True)
 
