@@ -94,6 +94,8 @@ N_SETTLING = 4
 """Blocks in which the projection finds its step; its walkers have forgotten already where they started."""
 PROJECTED_PER_WALKER, PROJECTED_MOST, PROJECTED_LEAST = 3, 6144, 192
 """Walkers of the projection, at all steps together, for each one of the run; at most, and at least."""
+POPULATION, POPULATIONS_LEAST = 16, 4
+"""Walkers in a population, at each step, before there are more populations than so few."""
 PROJECTED_FINER = 2
 """So much smaller than the error asked for the one before the projection has to be, for fewer walkers to do."""
 NEGLIGIBLE = 0.1
@@ -325,6 +327,8 @@ class GroundState(OfPotential):
         if (found := self.sampling.energy) is not None and math.isfinite(found.error):
             needed = wanted * (PROJECTED_FINER * found.error / self.asked_for) ** 2
             wanted = min(wanted, max(PROJECTED_LEAST, round(needed)))
+        members = max(2, self.n_workers)
+        n_populations = min(N_POPULATIONS, max(POPULATIONS_LEAST, wanted // (LEVELS * POPULATION)))
         if self._nothing_to_project:
             wanted, n_steps, gap = min(wanted, PROJECTED_FEW), PROJECTED_FEW_STEPS, max(gap, SLOWEST_OF_NONE / tau)
         return Projection(
@@ -334,7 +338,8 @@ class GroundState(OfPotential):
             gap=gap,
             left=self._left_by_projection(gap),
             longest=math.inf if by_distances else MOST_SCALES,
-            n_walkers=max(wanted, max(2, self.n_workers) * LEVELS * N_POPULATIONS),
+            n_walkers=max(wanted, members * LEVELS * n_populations),
+            n_populations=n_populations,
             variational=found,
             observables=self.observables,
             averages=self.sampling.sampler.observables() if found is not None and self.observables else None,
