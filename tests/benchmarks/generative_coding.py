@@ -132,7 +132,7 @@ def chain_entropy() -> Iterator[Measured]:
 
 ROWS = {
     "coding-chain": chain_entropy,
-    "coding-digits": lambda: images(trained("vae", "digits")[0]),
+    "coding-digits": lambda: images(learn("vae", "digits", latents=10, width=200, n_updates=2000, progress=False)),
     "coding-mnist": lambda: images(trained("vae", "mnist5k")[0]),
     "coding-markov": lambda: images(trained("markov", "mnist5k")[0]),
     "coding-refined": lambda: refined(trained("markov", "mnist5k")[0]),
