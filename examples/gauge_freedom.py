@@ -27,7 +27,7 @@ from fkdrift.runs.report import number
 
 DECAY, N = 0.6, 5000
 SETTINGS = {"latents": 2, "upper": (2, 2), "width": 64, "upper_width": (64,), "noise": 0.15, "validation": 0.0}
-TRAINING = {"n_updates": 2500, "batch_size": 200, "learning_rate": 5e-3, "progress": False}
+TRAINING = {"warm_up": 0.0, "n_updates": 2500, "batch_size": 200, "learning_rate": 5e-3, "progress": False}
 WAYS = {
     "fixed": {"decay": DECAY},
     "held, weight 1": {"decay": DECAY, "hold": 1.0},

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from fkdrift.cli.console import errors, refuse_no_run
-from fkdrift.cli.options import Json
+from fkdrift.cli.options import Json, Refine
 from fkdrift.errors import BadConfig
 
 Model = Annotated[
@@ -34,6 +34,7 @@ def compress(
     step: Annotated[
         float | None, typer.Option(help="Round continuous data to whole multiples of this; discrete data need none.")
     ] = None,
+    refine: Refine = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -48,7 +49,7 @@ def compress(
         from fkdrift.runs.learning import load_model
 
         with _progress("compressing", quiet) as progress:
-            result = run(data, load_model(model), out, step=step, progress=progress)
+            result = run(data, load_model(model), out, step=step, refine=refine, progress=progress)
         if as_json or not quiet:
             typer.echo(json.dumps({"file": str(out), **result.plain()}, indent=2) if as_json else str(result))
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fkdrift.cli.console import console, errors, refuse_no_run, text
-from fkdrift.cli.options import Json
+from fkdrift.cli.options import Json, Refine
 from fkdrift.cli.saved import Folder, Trust
 from fkdrift.errors import BadConfig
 
@@ -115,6 +115,7 @@ def score(
         typer.Option("--labels", help="Their classes: FILE.npy, or a name in DATA.npz.", metavar="NAME"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws that a bound is averaged over.")] = 0,
+    refine: Refine = 0,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +132,7 @@ def score(
         if not isinstance(run, Learning):
             raise BadConfig(f"{folder} holds a {run.kind}: give a run of fkdrift learn")
         told = None if labels is None else read_labels(labels, file_and_name(data)[0])
-        found, each = run.score(read_array(data), told, seed)
+        found, each = run.score(read_array(data), told, seed, refine)
         if out is not None:
             write(out, {found["quantity"]: (("datum",), each)})
         if as_json:

@@ -40,6 +40,10 @@ Parameters = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress line, and the headline number only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, as result.json has it.")]
+Refine = Annotated[
+    int,
+    typer.Option("--refine", help="Steps to refine the posterior of each datum: better bounds, more time.", min=0),
+]
 EnergyUnit = Annotated[
     str | None, typer.Option("--energy-unit", help="Show energies in this unit.", metavar="|".join(ENERGY_UNITS))
 ]

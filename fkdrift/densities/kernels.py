@@ -73,6 +73,11 @@ class BetaBinomial(Distribution):
     def mean(self) -> Tensor:
         return self.n * self.a / (self.a + self.b)
 
+    @property
+    def variance(self) -> Tensor:
+        both = self.a + self.b
+        return self.n * self.a * self.b * (both + self.n) / (both.square() * (both + 1))
+
 
 class DiscreteLaplace(Distribution):
     """Levels k = 0 ... n with the mass of a Laplace density in bins of width 1, of which the outer two are open.
@@ -103,6 +108,11 @@ class DiscreteLaplace(Distribution):
     @property
     def mean(self) -> Tensor:
         return self.loc.clamp(0, self.n)
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the density in bins, as if there were no first and last one."""
+        return 2 * self.scale.square() + 1 / 12
 
 
 class DistributionKernel(nn.Module, ABC):
@@ -290,11 +300,27 @@ class BetaBinomialDecoder(_LevelDecoder):
 
 def expectation(distribution: Distribution) -> Tensor:
     """The mean of each component, of categories too."""
-    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    if isinstance(base, Categorical):
-        levels = torch.arange(base.probs.shape[-1], dtype=base.probs.dtype, device=base.probs.device)
-        return (base.probs * levels).sum(-1)
-    return base.mean if isinstance(base, BetaBinomial | DiscreteLaplace) else distribution.mean
+    base = _base(distribution)
+    return _power(base, 1) if isinstance(base, Categorical) else base.mean
+
+
+def variance(distribution: Distribution) -> Tensor:
+    """The variance of each component, of categories too."""
+    base = _base(distribution)
+    return _power(base, 2) - _power(base, 1).square() if isinstance(base, Categorical) else base.variance
+
+
+def _base(distribution: Distribution) -> Distribution:
+    """What is inside of Independent."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _power(categories: Categorical, power: int) -> Tensor:
+    """E[k^power]."""
+    p = categories.probs
+    return (p * torch.arange(p.shape[-1], dtype=p.dtype, device=p.device) ** power).sum(-1)
 
 
 def draw(distribution: Distribution, generator: torch.Generator) -> Tensor:
@@ -303,8 +329,7 @@ def draw(distribution: Distribution, generator: torch.Generator) -> Tensor:
     Raises:
         BadParameter: a distribution that it does not know.
     """
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
+    distribution = _base(distribution)
     if isinstance(distribution, Normal):
         return distribution.loc + distribution.scale * _noise(distribution.loc, generator)
     if isinstance(distribution, MultivariateNormal):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fkdrift.errors import BadConfig, BadParameter, FkdriftError
+from fkdrift.generative.chain import Chain, log_ratio
 from fkdrift.generative.conditional import Conditional
 from fkdrift.generative.data.datasets import (
     Dataset,
@@ -30,6 +31,7 @@ from fkdrift.generative.data.datasets import (
     load_data,
     rows_like,
 )
+from fkdrift.generative.refinement import AT_ONCE, Refined, refined
 from fkdrift.numerics.estimates import Estimate, from_walkers
 from fkdrift.numerics.named_arrays import Named
 from fkdrift.runs.belonging import State, check_state
@@ -37,13 +39,13 @@ from fkdrift.runs.driver import drive, load, made
 from fkdrift.runs.ground_state import GroundState
 from fkdrift.runs.phases import Once, ValidatedTraining
 from fkdrift.runs.recipes import MODELS
-from fkdrift.runs.recipes.recipe import FreeEnergy, LearningSettings, Recipe
+from fkdrift.runs.recipes.recipe import LearningSettings, Recipe
 from fkdrift.runs.report import Block, Row, effort, number
 from fkdrift.runs.run import Progress, Run
 from fkdrift.runs.run_folder import read_checkpoint
 from fkdrift.runs.settings import table
 from fkdrift.runs.starting import require_first_step
-from fkdrift.training.adam import Adam, minibatch_adam
+from fkdrift.training.adam import Adam, FreeEnergy, scheduled_adam
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,17 +137,16 @@ class Learning(Run):
 
     def _validate(self) -> Estimate:
         """The free energy of the data held back, at the same noise every time."""
-        some, classes = self._held_back[:N_VALIDATION], self._held_classes[:N_VALIDATION]
+        some, classes = (_some(rows, N_VALIDATION) for rows in (self._held_back, self._held_classes))
         return from_walkers(self.free_energy(some, classes, n_draws=1, seed=VALIDATION_SEED))
 
     def _method(self, model: nn.Module, settings: LearningSettings, batch_size: int) -> Adam:
-        rows, objective = self.fitted.originals, self.recipe.objective(model, settings, self.fitted)
+        rows = self.fitted.originals
         if self.data.n_classes:  # a column of classes goes with every row
             rows = torch.cat([rows, self.fitted.labels("train")[:, None].to(rows)], 1)
-            objective = self._told_objective(model, settings)
-        return minibatch_adam(
+        return scheduled_adam(
             model,
-            objective,
+            lambda progress: self._objective(model, settings.at(progress)),
             rows,
             n_updates=settings.n_updates,
             batch_size=batch_size,
@@ -155,8 +156,10 @@ class Learning(Run):
             workers=self.workers,
         )
 
-    def _told_objective(self, model: nn.Module, settings: LearningSettings) -> FreeEnergy:
-        """The free energy of rows whose last column is their class."""
+    def _objective(self, model: nn.Module, settings: LearningSettings) -> FreeEnergy:
+        """What an update minimises: a function of rows whose last column is their class, where there are classes."""
+        if not self.data.n_classes:
+            return self.recipe.objective(model, settings, self.fitted)
 
         def free_energy(rows: Tensor, generator: torch.Generator) -> Tensor:
             told = _told(model, rows[:, -1].long())
@@ -175,7 +178,9 @@ class Learning(Run):
         remedy = f"give a smaller batch_size than {settings.batch_size}, or a smaller model"
         require_first_step(update, n, numbers, settings, self.device, remedy)
 
-    def free_energy(self, x: Tensor, classes: Tensor | None = None, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
+    def free_energy(
+        self, x: Tensor, classes: Tensor | None = None, n_draws: int = N_DRAWS, seed: int = 0, refine: int = 0
+    ) -> Tensor:
         """-ELBO of each datum (batch, size), averaged over draws of the latents, (batch,), nats.
 
         Args:
@@ -183,9 +188,10 @@ class Learning(Run):
             classes: of them, (batch,), where the model is told classes.
             n_draws: of the latents.
             seed: of the draws.
+            refine: steps by which q(z_1 | x) is refined, see `fkdrift.generative.refinement`.
 
         Raises:
-            BadParameter: data of another size than those that the model learned from.
+            BadParameter: data of another size than those that the model learned from, or nothing to refine.
         """
         if x.ndim != 2 or x.shape[1] != self.data.size:
             raise BadParameter(f"data of shape {tuple(x.shape)} do not fit: the model needs (batch, {self.data.size})")
@@ -193,15 +199,29 @@ class Learning(Run):
         n_draws = 1 if self.recipe.exact(self.model) else n_draws
         if classes is None:
             classes = classes_like(self.data, None, len(x))
-        pieces = list(zip(x.split(CHUNK), classes.split(CHUNK), strict=True))
+        size = AT_ONCE if refine else CHUNK
+        pieces = list(zip(x.split(size), classes.split(size), strict=True))
         with torch.no_grad():
-            draws = [
-                torch.cat([self.recipe.evaluate(_told(self.model, c), part, generator) for part, c in pieces])
-                for _ in range(n_draws)
-            ]
+            parts = [self._bound_of(_told(self.model, c), part, refine) for part, c in pieces]
+            draws = [torch.cat([part(generator) for part in parts]) for _ in range(n_draws)]
         return torch.stack(draws).double().mean(0)
 
-    def bound(self, x: np.ndarray | Tensor, labels: OneOrMany = None, n_draws: int = N_DRAWS, seed: int = 0) -> Tensor:
+    def _bound_of(self, model: nn.Module, x: Tensor, refine: int) -> Callable[[torch.Generator], Tensor]:
+        """F of data at a draw of the latents; a refined posterior is found once."""
+        if not refine:
+            return lambda generator: self.recipe.evaluate(model, x, generator)
+        chain = cast(Chain, model)
+        q = refined(chain, refine).posterior(1, x)
+        return lambda generator: log_ratio(Refined(chain, lambda _: q), x, generator)
+
+    def bound(
+        self,
+        x: np.ndarray | Tensor,
+        labels: OneOrMany = None,
+        n_draws: int = N_DRAWS,
+        seed: int = 0,
+        refine: int = 0,
+    ) -> Tensor:
         """The ELBO, a lower bound on log p(x) or log p(x | c), of data (batch, ...): (batch,), nats; the mean of draws.
 
         Args:
@@ -209,12 +229,14 @@ class Learning(Run):
             labels: their classes (batch,), or one for all of them, where the model is told classes.
             n_draws: of the latents.
             seed: of the draws.
+            refine: steps by which q(z_1 | x) of a VAE or a Markov autoencoder is refined for each datum.
 
         Raises:
-            BadParameter: data of another size or other levels, or that are not finite, or labels that do not match.
+            BadParameter: data of another size or other levels, or that are not finite, or labels that do not match, or
+                nothing to refine.
         """
         rows, classes = self._taken(x, labels)
-        return -self.free_energy(rows, classes, n_draws, seed).cpu()
+        return -self.free_energy(rows, classes, n_draws, seed, refine).cpu()
 
     def _taken(self, x: np.ndarray | Tensor, labels: OneOrMany) -> tuple[Tensor, Tensor]:
         """Data as rows, and their classes, both checked."""
@@ -264,9 +286,11 @@ class Learning(Run):
         told = _told(self.model, classes_like(self.data, labels, len(codes)))
         return self.recipe.decode(told, codes).cpu().reshape(len(codes), *self.data.shape)
 
-    def score(self, x: np.ndarray | Tensor, labels: OneOrMany = None, seed: int = 0) -> tuple[dict[str, Any], Tensor]:
+    def score(
+        self, x: np.ndarray | Tensor, labels: OneOrMany = None, seed: int = 0, refine: int = 0
+    ) -> tuple[dict[str, Any], Tensor]:
         """How likely data (batch, ...) are, as plain values: log p(x), or the bound on it, on average; and of each."""
-        found = self.bound(x, labels, seed=seed)
+        found = self.bound(x, labels, seed=seed, refine=refine)
         what = "log_prob" if self.recipe.exact(self.model) else "bound"
         averaged = from_walkers(found)
         return {"quantity": what, "n_data": len(found), **averaged.plain(), **self._bits(-averaged.mean)}, found
@@ -305,11 +329,9 @@ class Learning(Run):
 
     def _bounds(self) -> dict[str, Any]:
         """Bounds in nats for each datum, and in bits for each component of discrete data; what the recipe adds."""
-        parts = {"train": self.fitted.train[:N_BOUND], "test": self.data.test}
-        bounds = {
-            name: self._bound(from_walkers(self.free_energy(x, self.fitted.labels(name)[: len(x)])))
-            for name, x in parts.items()
-        }
+        parts = {name: (getattr(self.fitted, name), self.fitted.labels(name)) for name in ("train", "test")}
+        parts["train"] = _some(parts["train"][0], N_BOUND), _some(parts["train"][1], N_BOUND)
+        bounds = {name: self._bound(from_walkers(self.free_energy(x, c))) for name, (x, c) in parts.items()}
         more = self.recipe.entries(self.model, self.settings, self.fitted, self._generator(1))
         return {"free_energy": bounds, **more}
 
@@ -419,6 +441,11 @@ class Learning(Run):
         headline = "?" if best["mean"] is None else f"{best['mean']:.6g}"
         title = f"{result['model']} of {result['data']['name']}"
         return Block(title, headline, [], [*remarks, *effort(result)], result["status"] == "finished")
+
+
+def _some(rows: Tensor, n: int) -> Tensor:
+    """At most n rows, evenly spread: data are often sorted by their class."""
+    return rows[:: max(1, math.ceil(len(rows) / n))]
 
 
 def _paths(paths: Mapping[str, Any]) -> str:

@@ -81,8 +81,7 @@ class Adam:
             index: of the update, from 0.
             generator: source of the noise.
         """
-        progress = min(1.0, max(index / self.n_updates, self.spent))
-        cosine = (1 + math.cos(math.pi * progress)) / 2
+        cosine = (1 + math.cos(math.pi * self.progress(index))) / 2
         rate = self.learning_rate * (self.final + (1 - self.final) * cosine)
         for group in self.adam.param_groups:
             group["lr"] = rate * min(1.0, (index + 1) / self.warm_up)
@@ -93,6 +92,10 @@ class Adam:
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         self.adam.step()
         return Update(self.workers.gather(evaluation.energies), evaluation.walkers)
+
+    def progress(self, index: int) -> float:
+        """How much of the schedule is over before an update, from 0 to 1."""
+        return min(1.0, max(index / self.n_updates, self.spent))
 
     def _share_gradients(self, n: int) -> None:
         """Put the mean over the batches of all workers, of n each, in place of the gradient of this one."""
@@ -112,17 +115,11 @@ class Adam:
         self.adam.load_state_dict(state["adam"])
 
 
-def minibatch_adam(
-    model: nn.Module,
-    free_energy: Callable[[Tensor, torch.Generator], Tensor],
-    data: Tensor | None = None,
-    *,
-    n_updates: int,
-    batch_size: int = 128,
-    seed: int = 0,
-    workers: Workers = ALONE,
-    **options: float,
-) -> Adam:
+FreeEnergy = Callable[[Tensor, torch.Generator], Tensor]
+"""Maps a minibatch (batch, ...) and a generator to the free energy of each datum (batch,), differentiable."""
+
+
+def minibatch_adam(model: nn.Module, free_energy: FreeEnergy, data: Tensor | None = None, **options: Any) -> Adam:
     """Adam on the mean free energy of minibatches.
 
     Minibatches are consecutive slices of a shuffled epoch, and the shuffle depends on the epoch's number and a seed
@@ -132,11 +129,7 @@ def minibatch_adam(
         model: its parameters are trained.
         free_energy: maps a batch of data and a generator to the free energy of each datum, (batch,), differentiable.
         data: (n, ...) to draw minibatches from; None: free_energy makes its own, and gets an empty tensor.
-        n_updates: length of the schedule.
-        batch_size: of a minibatch.
-        seed: of the shuffles.
-        workers: that share every minibatch.
-        options: learning_rate, final, max_norm, weight_decay of `Adam`.
+        options: of `scheduled_adam`, among them n_updates.
 
     Raises:
         DivergedPath: on an update, when the free energy of its batch is not finite.
@@ -149,10 +142,36 @@ def minibatch_adam(
         >>> bool((model.bias - data.mean()).abs() < 0.1)
         True
     """
+    return scheduled_adam(model, lambda _: free_energy, data, **options)
+
+
+def scheduled_adam(
+    model: nn.Module,
+    free_energy: Callable[[float], FreeEnergy],
+    data: Tensor | None = None,
+    *,
+    n_updates: int,
+    batch_size: int = 128,
+    seed: int = 0,
+    workers: Workers = ALONE,
+    **options: float,
+) -> Adam:
+    """`minibatch_adam` on a free energy that changes while the model is trained.
+
+    Args:
+        model: its parameters are trained.
+        free_energy: maps how much of the schedule is over, from 0 to 1, to a free energy.
+        data: (n, ...) to draw minibatches from, or None.
+        n_updates: length of the schedule.
+        batch_size: of a minibatch.
+        seed: of the shuffles.
+        workers: that share every minibatch.
+        options: learning_rate, final, max_norm, weight_decay of `Adam`.
+    """
 
     def evaluate(walkers: Tensor, index: int, generator: torch.Generator) -> Evaluation:
         batch = torch.empty(0) if data is None else workers.own(minibatch(data, batch_size, index, seed))
-        F = free_energy(batch, generator)
+        F = free_energy(method.progress(index))(batch, generator)
         if not bool(F.detach().isfinite().all()):
             raise DivergedPath(
                 f"the free energy is no longer finite in update {index + 1}: use a smaller learning_rate, rescale the "
@@ -160,7 +179,8 @@ def minibatch_adam(
             )
         return Evaluation(F.mean(), F.detach(), walkers)
 
-    return Adam(model.parameters(), evaluate, n_updates=n_updates, workers=workers, **options)  # type: ignore[arg-type]
+    method = Adam(model.parameters(), evaluate, n_updates=n_updates, workers=workers, **options)  # type: ignore[arg-type]
+    return method
 
 
 def minibatch(data: Tensor, batch_size: int, index: int, seed: int) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +24,7 @@ from fkdrift.generative.chain import generate, log_ratio, path_log_ratio
 from fkdrift.generative.data.datasets import Dataset, load_data
 from fkdrift.generative.diagnostics import latent_use, overlaps
 from fkdrift.generative.linear import LinearChain, principal_components
-from fkdrift.numerics.estimates import from_walkers
-from fkdrift.runs.learning import Learning, learn
+from fkdrift.runs.learning import learn
 
 
 @dataclass(frozen=True)
@@ -121,44 +119,12 @@ def linear_chain() -> Iterator[Measured]:
     yield at_most("T = 3: |log weight - log p(x)|", error.abs().max().item(), 1e-10)
 
 
-def images(model: str, data: str, limit: float, seconds: float, **settings: object) -> Iterator[Measured]:
-    """-ELBO of images that were not learned from."""
-    learned: Learning = learn(model, data, progress=False, **settings)
-    test = learned.result["free_energy"]["test"]
-    yield at_most("test -ELBO, bits per component", test["bits_per_component"], limit)
-    one_bit = learned.data.size * math.log(2)
-    yield Measured("its standard error", f"{test['error'] / one_bit:.2g}", "", True)
-    importance = learned.result["importance_weighted"]
-    yield Measured(f"IWAE, {importance['samples']} samples", f"{importance['mean'] / one_bit:.5g}", "", True)
-    yield at_most("training, seconds of wall time", learned.wall_seconds, seconds)
-
-
-def hierarchy() -> Iterator[Measured]:
-    """Digits with three latents in a chain and with one, settings chosen on data held back, then on all there are."""
-    found = {}
-    for model, settings in (("vae", {}), ("markov", {"latents": 24, "upper": (12, 6), "upper_width": (100, 50)})):
-        learned = learn(model, "digits", progress=False, **{**VAE_DIGITS, **CHOSEN, **settings})
-        test = learned.result["free_energy"]["test"]
-        found[model] = -learned.bound(learned.data.test)
-        train = learned.result["free_energy"]["train"]["bits_per_component"]
-        yield Measured(f"{model}, training data, bits per component", f"{train:.4f}", "", True)
-        yield at_most(f"{model}, test data", test["bits_per_component"], 1.85)
-    yield Measured("markov - vae, nats, same data", str(from_walkers(found["markov"] - found["vae"])), "", True)
-
-
-VAE_IMAGES = {"latents": 40, "width": 400, "n_updates": 6000}
-VAE_DIGITS = {"latents": 12, "width": 400, "depth": 3, "n_updates": 1200, "weight_decay": 0.4}
-CHOSEN = {"n_updates": 900, "average": 0.99, "validation": 0.0}
 ROWS: dict[str, Callable[[], Iterable[Measured]]] = {
     "components": exact_components,
     "components-diagonal": lambda: learned_components("diagonal"),
     "components-full": lambda: learned_components("full"),
     "phonons": phonons,
     "chain": linear_chain,
-    "mnist-vae": lambda: images("vae", "mnist5k", 0.200, 180, **VAE_IMAGES),
-    "mnist-markov": lambda: images("markov", "mnist5k", 0.200, 180, upper=(20,), **VAE_IMAGES),
-    "digits-vae": lambda: images("vae", "digits", 1.90, 180, **VAE_DIGITS),
-    "digits-hierarchy": hierarchy,
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "generative"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

@@ -19,9 +19,11 @@ from fkdrift.densities.kernels import (
     DiscreteLaplace,
     FullGaussian,
     draw,
+    expectation,
     fold_triangle,
     standard_normal_kl,
     unit_kl,
+    variance,
 )
 from fkdrift.errors import BadParameter
 from fkdrift.numerics.networks import seeded
@@ -78,6 +80,9 @@ def test_discrete_decoders_sum_to_one_and_draw_their_probabilities(kind, n_level
     frequency = torch.stack([(drawn == level).double().mean() for level in levels[:, 0]])
     z = (frequency - p) / (p * (1 - p) / n).sqrt().clamp_min(1e-12)
     assert z.abs().max() < 4.5
+    mean, square = (p @ levels**power for power in (1, 2))
+    assert torch.allclose(expectation(kernel(cond))[0], mean, rtol=1e-10)
+    assert torch.allclose(variance(kernel(cond))[0], square - mean**2, rtol=1e-10)
 
 
 def test_beta_binomial_is_the_mixture_it_is_defined_as():

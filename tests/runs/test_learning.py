@@ -22,6 +22,9 @@ from fkdrift.errors import BadConfig, BadParameter, DivergedPath
 from fkdrift.generative.chain import log_ratio
 from fkdrift.generative.data.datasets import dataset
 from fkdrift.generative.linear import principal_components
+from fkdrift.generative.refinement import refined
+from fkdrift.numerics.estimates import from_walkers
+from fkdrift.numerics.log_weights import iwae
 from fkdrift.runs.driver import load, resume
 from fkdrift.runs.learning import Learning, learn, load_model
 from fkdrift.runs.recipes import MODELS
@@ -166,6 +169,17 @@ def test_other_data_are_noticed(tmp_path):
     with pytest.raises(BadConfig, match="not those"):
         load(tmp_path / "run", x + 1)
     assert load(tmp_path / "run", x).n_updates == 30
+
+
+def test_a_refined_posterior_tightens_the_bound(saved, place):
+    x = saved.data.test[:100]
+    rough, fine = (saved.bound(x, n_draws=20, refine=refine) for refine in (0, 6))
+    assert from_walkers(fine - rough).deviation(0.0) > 5
+    evidence = iwae(log_ratio(refined(saved.model, 6), x, torch.Generator().manual_seed(0), n_samples=50)).double()
+    assert from_walkers(evidence - fine).deviation(0.0) > -3
+    np.save(place / "x.npy", x.numpy())
+    done = command("score", place, place / "x.npy", "--refine", 6, "--json")
+    assert json.loads(done.stdout)["mean"] == pytest.approx(fine.mean().item(), abs=1.0)
 
 
 def test_data_of_another_size_are_refused(saved):

@@ -52,7 +52,7 @@ from fkdrift.generative.coding.stack import Numbers, Stack, Symbols
 LARGEST_BATCH = 128
 N_TESTED = 16
 """Data in the self-test of the arithmetic."""
-SURVEYED = 1024
+SURVEYED = 256
 """How many data decide on the grids of the latents."""
 
 

@@ -53,6 +53,7 @@ class Header:
         block: how many data are in a block.
         model: the fingerprint of the model.
         arithmetic: what its networks gave where it was written, see `self_test`.
+        refine: steps by which the posteriors of the data were refined.
         torch: the version that wrote it.
     """
 
@@ -62,6 +63,7 @@ class Header:
     block: int
     model: str
     arithmetic: str
+    refine: int = 0
     torch: str = torch.__version__
 
     def pack(self) -> bytes:

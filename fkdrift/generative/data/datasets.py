@@ -424,7 +424,8 @@ def _levels(values: np.ndarray, n_levels: int | None) -> int:
     low, high = values.min(), values.max()
     if low < 0 or (n_levels is not None and high >= n_levels):
         allowed = "0, 1, ..." if n_levels is None else f"0 ... {n_levels - 1}"
-        raise BadParameter(f"discrete data have to be {allowed}, and these go from {low:g} to {high:g}")
+        remedy = "add to them, give more levels, or give floating-point numbers for continuous data"
+        raise BadParameter(f"discrete data have to be {allowed}, and these go from {low:g} to {high:g}: {remedy}")
     return int(high) + 1 if n_levels is None else n_levels
 
 

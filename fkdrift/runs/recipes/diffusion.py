@@ -21,7 +21,8 @@ from fkdrift.generative.reverse_diffusion import ancestral, flow_log_prob, multi
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.networks import seeded
 from fkdrift.runs.recipes.diffusion_settings import FEW, DiffusionSettings
-from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
+from fkdrift.runs.recipes.recipe import Recipe
+from fkdrift.training.adam import FreeEnergy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

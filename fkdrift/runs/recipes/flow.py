@@ -17,7 +17,8 @@ from fkdrift.densities.zuko_density import ZukoDensity
 from fkdrift.errors import BadConfig
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.runs.recipes.flow_settings import LAYERED, FlowSettings
-from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
+from fkdrift.runs.recipes.recipe import Recipe
+from fkdrift.training.adam import FreeEnergy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

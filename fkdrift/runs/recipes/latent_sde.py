@@ -18,7 +18,8 @@ from fkdrift.generative.latent_sde import LatentSDE
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.log_weights import effective_sample_size
 from fkdrift.runs.recipes.latent_sde_settings import LatentSDESettings
-from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
+from fkdrift.runs.recipes.recipe import Recipe
+from fkdrift.training.adam import FreeEnergy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

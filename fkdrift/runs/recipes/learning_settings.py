@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from fkdrift.settings import RunSettings, SharedSettings, default, setting
 
@@ -31,6 +32,10 @@ class LearningSettings(SharedSettings):
     batch_size: int = setting(100, "Data in a minibatch.")
     learning_rate: float = setting(2e-3, "Of Adam, at its highest.")
     weight_decay: float = setting(0.0, "How much of a weight a step takes away, times its rate.", least=0)
+
+    def at(self, progress: float) -> Self:
+        """The settings of an update, when so much of the training is over, from 0 to 1: these, unless they change."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from fkdrift.generative.data.datasets import Dataset
 from fkdrift.generative.markov import MarkovAutoencoder, fixed_kernel
 from fkdrift.numerics.networks import MLP, seeded
 from fkdrift.runs.recipes.markov_settings import MarkovSettings
-from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
+from fkdrift.runs.recipes.recipe import Recipe
 from fkdrift.runs.recipes.vae import (
     GAIN,
     GAUSSIANS,
@@ -38,6 +38,7 @@ from fkdrift.runs.recipes.vae import (
     sample,
 )
 from fkdrift.runs.recipes.vae import objective as free_objective
+from fkdrift.training.adam import FreeEnergy
 
 
 def build(settings: MarkovSettings, data: Dataset) -> MarkovAutoencoder:
@@ -82,7 +83,8 @@ def objective(model: nn.Module, settings: MarkovSettings, data: Dataset) -> Free
     def free_energy(originals: Tensor, generator: torch.Generator) -> Tensor:
         path, log_q = draw_posterior(chain, data.prepare(originals, generator, settings.distort or 0.0), generator)
         held = transition_log_ratio(list(chain.encoders)[1:], kernels, path[1:])  # type: ignore[arg-type]
-        return terms(chain, path, log_q).sum(0) + hold * held
+        reconstruction, *latents = terms(chain, path, log_q)
+        return reconstruction + settings.beta * torch.stack(latents).sum(0) + hold * held
 
     return free_energy
 

@@ -40,8 +40,8 @@ class MarkovSettings(AutoencoderSettings):
             n, steps = len(getattr(self, name)), len(self.upper)
             if n not in (1, steps):
                 raise BadConfig(f"{n} values of {name} do not fit {steps} steps: give one, or one for each")
-        if self.hold is not None and (self.decay is None or self.beta != 1 or self.samples > 1):
-            raise BadConfig("hold goes with a decay, and not with beta or samples: set decay, leave those out")
+        if self.hold is not None and (self.decay is None or self.samples > 1):
+            raise BadConfig("hold goes with a decay, and not with samples: set decay, leave samples out")
 
 
 SETTINGS = MarkovSettings

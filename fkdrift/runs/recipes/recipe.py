@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 from fkdrift.generative.data.datasets import Dataset
 from fkdrift.runs.recipes.learning_settings import LearningSettings
+from fkdrift.training.adam import FreeEnergy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FreeEnergy = Callable[[Tensor, torch.Generator], Tensor]
-"""Maps a minibatch (batch, size) and a generator to the free energy of each datum (batch,)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,8 @@ class Recipe:
             checks that the data fit.
         build: settings and data to a module.  It is also called with `blank` data, when a model is loaded from a file:
             nothing but their shape and number of levels may decide on the architecture.
-        objective: model, settings and data to what is minimised, a function of rows of `data.originals`.
+        objective: model, settings and data to what is minimised, a function of rows of `data.originals`; called for
+            every update, with `settings.at` of how much of the training is over.
         evaluate: model, data (batch, size) and generator to the free energy F = -ELBO of each (batch,), nats: what is
             reported for the training and the test set.
         entries: model, settings, data and generator to more entries of result.json, plain values.

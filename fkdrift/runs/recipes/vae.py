@@ -33,8 +33,10 @@ from fkdrift.generative.vae import VAE
 from fkdrift.numerics.estimates import from_walkers
 from fkdrift.numerics.log_weights import iwae
 from fkdrift.numerics.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Standardise, seeded
-from fkdrift.runs.recipes.recipe import FreeEnergy, Recipe
+from fkdrift.runs.recipes.markov_settings import MarkovSettings
+from fkdrift.runs.recipes.recipe import Recipe
 from fkdrift.runs.recipes.vae_settings import AutoencoderSettings
+from fkdrift.training.adam import FreeEnergy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +45,8 @@ N_IMPORTANCE = 64
 """Draws for the importance-weighted bound that is reported."""
 
 GAUSSIANS: dict[str, type[DiagonalGaussian] | type[FullGaussian]] = {"diagonal": DiagonalGaussian, "full": FullGaussian}
+WARM_UP = 0.3
+"""Of a chain: without it the upper latents say nothing in the beginning, and are never used."""
 GAIN = 0.1
 """Of the last layer of an encoder: it starts close to its prior."""
 
@@ -73,10 +77,15 @@ def resolve(settings: Any, data: Dataset) -> Any:
                 f"column {constant[0]} of {data.name} is constant, so that a width of its own has no limit: leave it "
                 "out, or use --covariance isotropic"
             )
-    if settings.samples > 1 and settings.beta != 1:
-        raise BadConfig(f"beta = {settings.beta} does not go with samples = {settings.samples}: use one of them")
-    scaling = chosen_scaling(settings.scaling, data)
-    return dataclasses.replace(settings, decoder=decoder, distort=distort, levels=levels, scaling=scaling)
+    for name, none in (("beta", 1.0), ("warm_up", 0.0)):
+        value = getattr(settings, name)
+        if settings.samples > 1 and value not in (none, None):
+            raise BadConfig(f"{name} = {value} does not go with samples = {settings.samples}: use one of them")
+    scaling, warm_up = chosen_scaling(settings.scaling, data), settings.warm_up
+    if warm_up is None:
+        warm_up = WARM_UP if isinstance(settings, MarkovSettings) and settings.samples == 1 else 0.0
+    chosen = {"decoder": decoder, "distort": distort, "levels": levels, "scaling": scaling, "warm_up": warm_up}
+    return dataclasses.replace(settings, **chosen)
 
 
 def build(settings: AutoencoderSettings, data: Dataset) -> VAE:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from fkdrift.runs.recipes.learning_settings import ScaledSettings
 from fkdrift.settings import setting
@@ -21,6 +22,12 @@ class AutoencoderSettings(ScaledSettings):
     width: int = setting(400, "Units in a hidden layer.", only={"network": ("mlp", "conv")})
     depth: int = setting(2, "Hidden layers.", only={"network": "mlp"})
     beta: float = setting(1.0, "Weight of the KL.", least=0)
+    warm_up: float | None = setting(
+        None,
+        "Part of the updates over which the weight of the KL rises to beta, from 0.",
+        least=0,
+        adopted="0.3 for a chain of latents, 0 elsewhere",
+    )
     samples: int = setting(1, "Draws of each datum; from 2 on the importance-weighted bound.")
     covariance: str = setting(
         "isotropic",
@@ -40,6 +47,9 @@ class AutoencoderSettings(ScaledSettings):
     distort: float | None = setting(
         None, "Strength of random distortions of training images.", least=0, adopted="1 for mnist5k, 0 elsewhere"
     )
+
+    def at(self, progress: float) -> Self:
+        return replace(self, beta=self.beta * min(1.0, progress / self.warm_up)) if self.warm_up else self
 
 
 SETTINGS = AutoencoderSettings

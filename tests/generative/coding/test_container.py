@@ -107,8 +107,9 @@ def test_learned_models(tmp_path, model, options):
     x = np.random.default_rng(0).integers(0, 4, size=(150, 8, 8)).astype(np.uint8)
     learned = learn(model, x, latents=3, n_updates=5, batch_size=50, progress=False, **options)
     step = 0.25 if options.get("decoder") == "gaussian" else None
-    compress(x, learned.model, tmp_path / "x.fkdz", step=step)
-    assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), x)
+    for refine in (0, 2):
+        compress(x, learned.model, tmp_path / "x.fkdz", step=step, refine=refine)
+        assert np.array_equal(decompress(tmp_path / "x.fkdz", learned.model), x)
 
 
 def test_bytes_are_coded_without_tables(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.distributions import kl_divergence
 
@@ -37,6 +38,13 @@ def test_the_penalty_is_the_divergence_from_the_fixed_step():
     difference = from_walkers(held / 3 - exact)  # independent draws of z
     assert exact.mean() > 0.1
     assert abs(difference.deviation(0.0)) < 4
+
+
+def test_the_weight_of_the_kl_rises():
+    chain = RECIPE.resolve(MarkovSettings(**SMALL), DATA)
+    assert [chain.at(progress).beta for progress in (0.0, 0.15, 0.3, 1.0)] == pytest.approx([0, 0.5, 1, 1])
+    many = RECIPE.resolve(MarkovSettings(**SMALL, samples=2), DATA)
+    assert RECIPE.resolve(many, DATA).at(0.0).beta == 1
 
 
 def test_held_steps_stay_near_the_fixed_ones():
