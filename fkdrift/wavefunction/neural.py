@@ -216,7 +216,7 @@ class ParticleNetwork(nn.Module):
     def curvature(self, states: States, by: Reverse, one: Feature, pair: Feature | None, sigma: Tensor) -> Tensor:
         """sum_z (d f / d z) (-2 tanh z) sum_k sigma_k^2 |grad_k z|^2 over the z of each particle, (particle, batch).
 
-        Large tensors are overwritten where they are no longer needed.
+        One direction after the other goes through all layers, in tensors of a layer's size that stay in the cache.
 
         Args:
             states, by: of a forward and a reverse pass.
@@ -224,37 +224,43 @@ class ParticleNetwork(nn.Module):
             sigma: (particle,).
         """
         jacobian = sigma[:, None] * one.jacobian
-        tangent, total = _linear(jacobian, _rows(self.first)), torch.zeros_like(one.laplacian[0])
-        if pair is not None:
-            own, (tangent, total) = tangent, self._of_messages(states, by, jacobian, pair, sigma)
-            tangent = tangent @ (self.mean.weight.T / len(self.neighbours))
-            tangent[: len(own)] += own
-        for k, (h, by_argument) in enumerate(zip(states.hidden, by.hidden, strict=True)):
-            if k > 0:
-                tangent = tangent.mul_(1 - states.hidden[k - 1].square()) @ self.layers[k - 1].weight.T
-            total = total + (tangent.square().sum(0) * (h * by_argument)).sum(-1)
-        return -2 * total
-
-    def _of_messages(
-        self, states: States, by: Reverse, jacobian: Tensor, pair: Feature, sigma: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """First derivatives of messages by r / sigma, (dim + dim neighbours, particle, batch, width): by the receiver's
-        position, summed over senders, and by that of each sender; and their part of the curvature over -2."""
+        squares = [torch.zeros_like(h) for h in states.hidden]
+        slopes = [1 - h.square() for h in states.hidden[:-1]]
+        own = [_linear(each, _rows(self.first)) for each in jacobian.unbind(1)]
+        if pair is None:
+            self._through(own, slopes, squares)
+            return -2 * _weighted(squares, states.hidden, by.hidden)
         assert states.message is not None
         assert by.message is not None
-        dim, n = jacobian.shape[1], len(self.neighbours)
-        slope = 1 - states.message.square()
+        mean, rows = self.mean.weight.T / len(self.neighbours), self._message_rows()
+        rows, receiver, sender = rows.split([len(pair.value), len(jacobian), len(jacobian)])
         here, there = self.of_both(jacobian)
-        rows, receiver, sender = self._message_rows().split([len(pair.value), len(jacobian), len(jacobian)])
-        by_receiver = _linear(torch.cat([sigma[:, None] * pair.jacobian, here]), torch.cat([rows, receiver]))
+        here = torch.cat([sigma[:, None] * pair.jacobian, here])
         there = self._in_plane(torch.cat([-sigma[self.neighbours][..., None] * pair.jacobian, there]), len(rows))
-        tangent = jacobian.new_empty(dim + there.shape[1] * n, *slope.shape[1:])
-        by_sender = _linear(there, torch.cat([rows, sender]), out=tangent[dim:]).view(there.shape[1], *slope.shape)
-        square = by_receiver.square().sum(0).add_(by_sender.square().sum(0))
-        total = square.mul_(states.message * by.message).sum(0).sum(-1)
-        torch.sum(by_receiver.mul_(slope), 1, out=tangent[:dim])
-        by_sender.mul_(slope)
-        return tangent, total
+        receiver, sender = torch.cat([rows, receiver]), torch.cat([rows, sender])
+        changes = [torch.zeros_like(each) for each in own]
+        total = torch.zeros_like(one.laplacian[0])
+        for j, message in enumerate(states.message):
+            slope, square = 1 - message.square(), torch.zeros_like(message)
+            for direction, change in zip(here[:, :, j].unbind(1), changes, strict=True):
+                tangent = _linear(direction, receiver)
+                square.addcmul_(tangent, tangent)
+                change.addcmul_(tangent, slope)
+            for direction in there[:, :, j].unbind(1):
+                tangent = _linear(direction, sender)
+                square.addcmul_(tangent, tangent)
+                self._through([tangent.mul_(slope) @ mean], slopes, squares)
+            total += _weighted([square], [message], [by.message[j]])
+        self._through([each.add_(change @ mean) for each, change in zip(own, changes, strict=True)], slopes, squares)
+        return -2 * (total + _weighted(squares, states.hidden, by.hidden))
+
+    def _through(self, tangents: list[Tensor], slopes: list[Tensor], squares: list[Tensor]) -> None:
+        """Add the squares of derivatives of all layers' z, from those of the first layer, which are overwritten."""
+        for tangent in tangents:
+            squares[0].addcmul_(tangent, tangent)
+            for layer, slope, square in zip(self.layers, slopes, squares[1:], strict=True):
+                tangent = tangent.mul_(slope) @ layer.weight.T
+                square.addcmul_(tangent, tangent)
 
     def _in_plane(self, jacobian: Tensor, n_pair: int) -> Tensor:
         """Gradients of features by the position of a sender in coordinates of the plane that they lie in.
@@ -290,11 +296,9 @@ def _rows(linear: nn.Linear) -> Tensor:
     return linear.weight.T.contiguous()
 
 
-def _linear(x: Tensor, rows: Tensor, bias: Tensor | None = None, out: Tensor | None = None, scale: int = 1) -> Tensor:
+def _linear(x: Tensor, rows: Tensor, bias: Tensor | None = None, scale: int = 1) -> Tensor:
     """A linear map of features x (feature, ..., batch) to (..., batch, unit), times a scale where there is a bias."""
     x, shape = x.flatten(1).T, (*x.shape[1:], rows.shape[1])
-    if out is not None:
-        return torch.mm(x, rows, out=out.view(-1, rows.shape[1]))
     return (x @ rows if bias is None else torch.addmm(bias, x, rows, beta=scale, alpha=scale)).view(shape)
 
 
@@ -313,6 +317,12 @@ def _tanh(twice: Tensor) -> Tensor:
 def _by_argument(by_state: Tensor, h: Tensor) -> Tensor:
     """From derivatives by h = tanh z to those by z, times 1 - h^2."""
     return torch.ops.aten.tanh_backward(by_state.expand_as(h), h)
+
+
+def _weighted(squares: list[Tensor], hidden: list[Tensor], by: list[Tensor]) -> Tensor:
+    """sum_z (d f / d z) tanh z |grad z|^2 over units and layers, (particle, batch)."""
+    terms = [(square.mul_(h) * g).sum(-1) for square, h, g in zip(squares, hidden, by, strict=True)]
+    return torch.stack(terms).sum(0)
 
 
 def _zeroed(linear: nn.Linear) -> nn.Linear:
