@@ -26,6 +26,7 @@ class AutoencoderSettings(ScaledSettings):
         None,
         "Part of the updates over which the weight of the KL rises to beta, from 0.",
         least=0,
+        below=1,
         adopted="0.3 for a chain of latents, 0 elsewhere",
     )
     samples: int = setting(1, "Draws of each datum; from 2 on the importance-weighted bound.")
