@@ -92,10 +92,12 @@ def ring(r: Any) -> Any:
 def run_fkdrift(peer: Peer, seed: int, cores: int, atol: float, started: float) -> dict[str, Any]:
     """What fkdrift does by default."""
     from fkdrift.hamiltonian.loading import load_potential
+    from fkdrift.numerics.allocator import keep_freed_memory
     from fkdrift.runs.driver import drive
     from fkdrift.runs.ground_state import GroundState
     from fkdrift.runs.settings import Settings
 
+    keep_freed_memory()  # as `fkdrift solve` does
     potential = load_potential(f"{__file__}:ring" if peer.name == "ring" else peer.name, **peer.parameters)
     run = GroundState(potential, Settings(seed=seed, atol=atol, workers=1 if cores == 1 else "auto"))
     trace: Trace = []

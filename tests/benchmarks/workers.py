@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from forked import with_workers
 
 import fkdrift as fk
+from fkdrift.numerics.allocator import keep_freed_memory
 from fkdrift.numerics.workers import Workers
 from fkdrift.runs.ground_state import GroundState
 
@@ -34,7 +35,7 @@ SYSTEMS = {
     "16 bosons in 2D, 1024 walkers": ("gaussian_bosons", {"n_particles": 16}, 1024),
     "20 bosons in 3D, 512 walkers": ("gaussian_bosons", {"n_particles": 20, "n_dims": 3}, 512),
 }
-N_BLOCKS = 3
+N_BLOCKS = 10
 Times = dict[str, float]
 
 
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--only", default="", help="systems whose name begins with this")
     given = parser.parse_args()
+    keep_freed_memory()  # as a run does, and its workers with it
     for system in SYSTEMS:
         if system.startswith(given.only):
             weak(system) if given.weak else strong(system, 1 if given.once else 3)
