@@ -61,8 +61,7 @@ class DistancePolynomial(Term):
         linear: b, (pair,).
         rest: the distances d_0, (pair,).
         modes: L, (mode, pair): q = L x.
-        tensors: symmetric, of rank 1, 2, ...: P = sum_k T_k q~ ... q~ with q~ = q / sqrt(1 + q^2 / bound^2).
-        bound: of q~.
+        tensors: symmetric, of rank 1, 2, ...: P = sum_k T_k q~ ... q~ with q~ = q / sqrt(1 + q^2 / BOUND^2).
     """
 
     matrix: Tensor
@@ -70,7 +69,6 @@ class DistancePolynomial(Term):
     rest: Tensor
     modes: Tensor
     tensors: tuple[Tensor, ...] = ()
-    bound: float = BOUND
 
     def __call__(self, r: Positions) -> Derivatives:
         A, b, L = self.matrix.to(r), self.linear.to(r), self.modes.to(r)
@@ -97,14 +95,14 @@ class DistancePolynomial(Term):
         value = (x * (2 * b - x @ A)).sum(-1) / 2
         if not self.tensors:
             return value
-        short, rest = bounded(x @ L.T, self.bound)[0], torch.zeros((), dtype=r.dtype, device=r.device)
+        short, rest = bounded(x @ L.T)[0], torch.zeros((), dtype=r.dtype, device=r.device)
         for tensor in reversed(self.tensors):  # Horner's rule
             rest = ((tensor.to(r).flatten() + rest).unflatten(-1, (-1, len(L))) @ short[:, :, None])[..., 0]
         return value + rest[:, 0]
 
     def _polynomial(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """P, its gradient (batch, mode) and its second derivatives (batch, mode, mode) by q."""
-        short, once, twice = bounded(q, self.bound)
+        short, once, twice = bounded(q)
         m = q.shape[1]
         value, first, second = q.new_zeros(len(q)), torch.zeros_like(q), q.new_zeros(len(q), m, m)
         for rank, tensor in enumerate(self.tensors, 1):
@@ -124,10 +122,10 @@ class DistancePolynomial(Term):
         return value, first * once, second * once[:, :, None] * once[:, None] + torch.diag_embed(first * twice)
 
 
-def bounded(q: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
-    """q~ = q / sqrt(1 + q^2 / bound^2) with its first two derivatives."""
-    root = (1 + (q / bound).square()).rsqrt()
-    return q * root, root.pow(3), -3 * q / bound**2 * root.pow(5)
+def bounded(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q~ = q / sqrt(1 + q^2 / BOUND^2) with its first two derivatives."""
+    root = (1 + (q / BOUND).square()).rsqrt()
+    return q * root, root.pow(3), -3 * q / BOUND**2 * root.pow(5)
 
 
 def _pairs_of(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -254,7 +252,7 @@ def _responses(
     with torch.no_grad():
         E = reference_energy(potential(r), W, 2 * half)
     gradients, laplacians, q = _coordinates(term, r)
-    short, once, twice = bounded(q, term.bound)
+    short, once, twice = bounded(q)
     metric = torch.einsum("bind,n,bjnd->bij", gradients, half, gradients)
     along = 2 * torch.einsum("bind,n,bnd->bi", gradients, half, W.gradient) + laplacians @ half
     along = along * once + metric.diagonal(dim1=1, dim2=2) * twice
